@@ -1,0 +1,188 @@
+"""The command line: parse, call a command, turn errors into exit codes. Nothing else.
+
+A command is imported when it is called, so that help and errors in the configuration never
+wait for torch.
+"""
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtrain import __version__
+from mtrain.config import load_config
+from mtrain.errors import EXIT_USER_ERROR, Interrupted, UserError
+
+app = typer.Typer(
+    help="Train translation models, translate with them, score them.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigArgument = Annotated[
+    Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration.", show_default=False)
+]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run_dir, or a copy of it.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the configuration's."),
+]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Use this checkpoint of the run; the best by default."),
+]
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"mtrain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def prepare(config: ConfigArgument, overrides: SetOption = None) -> None:
+    """Turn parallel text into a tokenizer and a token store."""
+    loaded = load_config(config, overrides or ())
+    from mtrain.commands.prepare import prepare
+
+    typer.echo(prepare(loaded))
+
+
+@app.command()
+def train(
+    config: ConfigArgument,
+    overrides: SetOption = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Try the largest batch, forecast time and memory, stop."),
+    ] = False,
+) -> None:
+    """Train on prepared data; run again, it goes on where it stopped."""
+    loaded = load_config(config, overrides or ())
+    from mtrain.commands import train as command
+
+    typer.echo(command.check(loaded) if check else command.train(loaded))
+
+
+@app.command()
+def translate(
+    run: RunArgument,
+    input: Annotated[
+        Path | None, typer.Argument(metavar="[INPUT]", help="Text file; stdin by default.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Appears when complete; stdout by default.")
+    ] = None,
+    beam_size: Annotated[int | None, typer.Option(metavar="N", help="1 is greedy.")] = None,
+    n_best: Annotated[
+        int | None, typer.Option(metavar="N", help="Write N scored hypotheses a line.")
+    ] = None,
+    checkpoint: CheckpointOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Translate text, line by line, in order."""
+    from mtrain.commands.translate import translate
+
+    options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best}
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    translate(run, input, output, (*(overrides or ()), *given), checkpoint)
+
+
+@app.command()
+def score(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Score the test sets of this run.")
+    ] = None,
+    hypotheses: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Score this file.")
+    ] = None,
+    references: Annotated[Path | None, typer.Option(metavar="FILE", help="Against this.")] = None,
+    sources: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also by the length of these sources.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Compare with these hypotheses.")
+    ] = None,
+    target_lang: Annotated[
+        str, typer.Option(metavar="CODE", help="Of files; chooses sacreBLEU's tokenizer.")
+    ] = "en",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    fail_under: Annotated[
+        float | None, typer.Option(metavar="BLEU", help="Exit 1 if a set's BLEU is lower.")
+    ] = None,
+    checkpoint: CheckpointOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Score a run's test sets, or a file, with BLEU, chrF and TER."""
+    if (run is None) == (hypotheses is None) or (hypotheses is None) != (references is None):
+        raise UserError(
+            "score takes either a run, or --hypotheses and --references",
+            "mtrain score RUN, or: mtrain score --hypotheses OUT.txt --references REF.txt",
+        )
+    from mtrain.commands import score as command
+
+    if run is not None:
+        scored = command.score_run(run, tuple(overrides or ()), checkpoint)
+    else:
+        assert hypotheses is not None
+        assert references is not None
+        scored = command.score_files(hypotheses, references, sources, baseline, target_lang)
+    typer.echo(command.as_json(scored) if json else command.as_text(scored))
+    if fail_under is not None:
+        command.check_gate(scored, fail_under)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        app(prog_name="mtrain")
+    except UserError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except Interrupted as interrupted:
+        typer.echo(interrupted.message, err=True)
+        sys.exit(interrupted.exit_code)
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_USER_ERROR)
+    except OSError as error:
+        message = _describe_system_error(error)
+        if message is None:
+            raise
+        _complain(message)
+        sys.exit(EXIT_USER_ERROR)
+
+
+def _complain(text: str) -> None:
+    typer.echo(f"error: {text}", err=True)
+
+
+def _describe_system_error(error: OSError) -> str | None:
+    """Return in the user's terms what the system refused, or None for what is not his doing."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}the disk is full; nothing that was complete is lost"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}no permission ({error.strerror})"
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST):
+        return f"{where}{error.strerror}"
+    return None

@@ -1,0 +1,1 @@
+"""The verbs, a file each: the only place where the parts are wired together."""

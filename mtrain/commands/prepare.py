@@ -1,0 +1,58 @@
+"""`mtrain prepare`: from parallel text to a data folder, or nothing where nothing changed."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from mtrain.config import Config
+from mtrain.console import say
+from mtrain.data.builder import DataBuilder, describe_inputs, describe_manifest, remove_leftovers
+from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.errors import UserError
+from mtrain.text.lines import make_readable, write_whole
+
+
+def prepare(config: Config) -> str:
+    """Build the data folder of a configuration and return the report on it."""
+    RunFolder(config.run_dir).check_belongs(config)
+    folder = DataFolder(config.data_path)
+    inputs = describe_inputs(config)
+    if folder.manifest_path.is_file():
+        manifest = folder.manifest()
+        if all(manifest[key] == value for key, value in inputs.items()):
+            say(f"{folder.path}: nothing changed, nothing to do")
+            return describe_manifest(manifest)
+    elif folder.path.exists() and any(folder.path.iterdir()):
+        raise UserError(
+            f"{folder.path}: this folder exists and is not mtrain's",
+            "choose another data_dir (or run_dir), or remove the folder",
+        )
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder.path)
+    building = Path(
+        tempfile.mkdtemp(dir=folder.path.parent, prefix=f".{folder.path.name}.building-")
+    )
+    try:
+        manifest = DataBuilder(config, building).build(inputs)
+        with write_whole(building / "manifest.json") as file:
+            file.write(json.dumps(manifest, ensure_ascii=False, indent=1).encode())
+        make_readable(building)
+        _put_in_place(building, folder.path)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    say(f"{folder.path}: prepared in {manifest['seconds']} s")
+    return describe_manifest(manifest)
+
+
+def _put_in_place(building: Path, destination: Path) -> None:
+    """Rename the new folder to its name; an older one is first renamed away, then removed."""
+    if destination.exists():
+        outdated = building.with_name(f"{building.name}-outdated")
+        os.replace(destination, outdated)
+        os.replace(building, destination)
+        shutil.rmtree(outdated)
+    else:
+        os.replace(building, destination)

@@ -1,0 +1,144 @@
+"""`mtrain score`: how good a run, or a file of translations, is; and yes or no for a CI."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mtrain.console import progress, warn
+from mtrain.data.folders import RunFolder
+from mtrain.errors import EXIT_GATE_FAILED, UserError
+from mtrain.evaluation.buckets import Bucket, score_by_length
+from mtrain.evaluation.metrics import PairedScore, Score, compare, score
+from mtrain.text.lines import decode_line, read_lines
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """All that is said of one set of sentences."""
+
+    name: str
+    sentences: int
+    scores: list[Score]
+    by_length: list[Bucket]
+    comparison: list[PairedScore]
+
+    @property
+    def bleu(self) -> float:
+        """The figure that a gate asks for."""
+        return next(score.value for score in self.scores if score.name == "BLEU")
+
+
+def score_run(
+    run_dir: Path, overrides: tuple[str, ...], checkpoint_name: str | None
+) -> list[ScoredSet]:
+    """Translate the run's test sets with its best checkpoint and score each."""
+    from mtrain.commands.loading import load_translator  # torch, which scoring files never needs
+
+    run = RunFolder.open(run_dir)
+    config = run.config(overrides)
+    tests = run.test_sets()
+    if not tests:
+        raise UserError(
+            f"{run_dir}: this run has no test set",
+            "name one under data.test and run `mtrain prepare` and `mtrain train` again, "
+            "or score files: mtrain score --hypotheses OUT.txt --references REF.txt",
+        )
+    translator = load_translator(run, config, checkpoint_name)
+    scored = []
+    for test in tests:
+        with progress(f"translating {test.name}", len(test.sources), "lines") as shown:
+            translations = translator.translate(test.sources, shown.advance)
+        hypotheses = [translation.texts[0] for translation in translations]
+        sources, references = _text(test.sources), _text(test.references)
+        scored.append(
+            _score(test.name, hypotheses, references, sources, None, config.data.target_lang)
+        )
+    return scored
+
+
+def score_files(
+    hypotheses: Path,
+    references: Path,
+    sources: Path | None,
+    baseline: Path | None,
+    target_lang: str,
+) -> list[ScoredSet]:
+    """Score a file of translations, alone or against a baseline's, line by line."""
+    texts = {path: _text(list(read_lines(path)))
+             for path in (hypotheses, references, sources, baseline) if path}  # fmt: skip
+    wanted = len(texts[references])
+    for path, lines in texts.items():
+        if len(lines) != wanted:
+            raise UserError(
+                f"{path} has {len(lines)} lines but {references} has {wanted}",
+                "line n of one must belong to line n of the other",
+            )
+    if not wanted:
+        raise UserError(f"{references}: there is not one line to score")
+    source_texts = texts[sources] if sources else None
+    baseline_texts = texts[baseline] if baseline else None
+    name = str(hypotheses)
+    return [
+        _score(
+            name, texts[hypotheses], texts[references], source_texts, baseline_texts, target_lang
+        )
+    ]
+
+
+def as_json(scored: Sequence[ScoredSet]) -> str:
+    """Return everything as one JSON object."""
+    return json.dumps({"sets": [asdict(entry) for entry in scored]}, indent=1, ensure_ascii=False)
+
+
+def as_text(scored: Sequence[ScoredSet]) -> str:
+    """Return everything as tables."""
+    lines = []
+    for entry in scored:
+        lines.append(f"{entry.name}, {entry.sentences:,} sentences")
+        for figure in entry.scores:
+            lines.append(f"  {figure.name:<6}{figure.value:>7.2f}   {figure.signature}")
+        if entry.by_length:
+            lines.append("  source words  sentences    BLEU    chrF  length ratio")
+        for bucket in entry.by_length:
+            bounds = f"{bucket.shortest}-{bucket.longest}" if bucket.longest else (
+                f"over {bucket.shortest - 1}")  # fmt: skip
+            lines.append(f"  {bounds:>12}{bucket.sentences:>11}{bucket.bleu:>8.2f}"
+                         f"{bucket.chrf:>8.2f}{bucket.length_ratio:>14.3f}")  # fmt: skip
+        for paired in entry.comparison:
+            lines.append(f"  {paired.name:<6}{paired.value:>7.2f} against {paired.baseline:.2f} "
+                         f"(p = {paired.p_value:.4f})   {paired.signature}")  # fmt: skip
+    return "\n".join(lines)
+
+
+def check_gate(scored: Sequence[ScoredSet], fail_under: float) -> None:
+    """Raise, with the exit code of a failed gate, if a set's BLEU is under `fail_under`."""
+    failed = [f"{entry.name}: BLEU {entry.bleu:.2f} is under {fail_under:g}"
+              for entry in scored if entry.bleu < fail_under]  # fmt: skip
+    if failed:
+        raise UserError("\n".join(failed), exit_code=EXIT_GATE_FAILED)
+
+
+def _score(
+    name: str,
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    sources: Sequence[str] | None,
+    baseline: Sequence[str] | None,
+    target_lang: str,
+) -> ScoredSet:
+    return ScoredSet(
+        name,
+        len(references),
+        score(hypotheses, references, target_lang),
+        score_by_length(sources, hypotheses, references, target_lang) if sources else [],
+        compare(hypotheses, baseline, references, target_lang) if baseline else [],
+    )
+
+
+def _text(lines: Sequence[bytes]) -> list[str]:
+    decoded = [decode_line(line) for line in lines]
+    num_invalid = sum(not is_valid for _, is_valid in decoded)
+    if num_invalid:
+        warn(f"{num_invalid} lines are not valid UTF-8; their bad bytes were replaced by U+FFFD")
+    return [text for text, _ in decoded]

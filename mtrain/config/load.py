@@ -1,0 +1,219 @@
+"""From a YAML file and `--set` overrides to a `Config`, or to every error at once.
+
+Each error names the line of the file, the key, and the nearest key that exists.
+"""
+
+import difflib
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mtrain.config.schema import UNION_MEMBERS, Config
+from mtrain.errors import UserError
+
+KeyPath = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain scalars: `no` is a language, 1e-3 is a number, 1:30 is text."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
+    ("int", r"^[-+]?[0-9][0-9_]*$", "-+0123456789"),
+    ("float", r"^[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration in `path`, with each `key=value` of `overrides` put over it.
+
+    Raises `UserError` with all that is wrong, a line each.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such configuration file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text, from byte {error.start} on") from None
+    tree, lines = _parse(text, str(path))
+    for place, value in parse_overrides(overrides):
+        _put(tree, place, value)
+        lines[place] = f"--set {'.'.join(map(str, place))}"
+    return _validate(tree, lines, str(path))
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[tuple[KeyPath, Any]]:
+    """Split `training.max_updates=2000` into its place and its YAML value."""
+    parsed: list[tuple[KeyPath, Any]] = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise UserError(
+                f"--set {override}: this is not key=value",
+                "write for example: --set training.max_updates=2000",
+            )
+        try:
+            parsed.append((tuple(key.strip().split(".")), yaml.load(value, _Loader)))
+        except yaml.YAMLError:
+            raise UserError(f"--set {override}: {value!r} is not a YAML value") from None
+    return parsed
+
+
+def dump_config(config: Config) -> str:
+    """Return the whole configuration as YAML, every default spelled out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _parse(text: str, path: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    loader = _Loader(io.StringIO(text))
+    try:
+        node = loader.get_single_node()
+        lines: dict[KeyPath, str] = {}
+        duplicates: list[str] = []
+        if node is not None:
+            _note_lines(node, (), path, lines, duplicates)
+        if duplicates:
+            raise UserError("\n".join(duplicates), "keep one of each")
+        tree = loader.construct_document(node) if node is not None else {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else path
+        raise UserError(f"{where}: not YAML: {getattr(error, 'problem', error)}") from None
+    finally:
+        loader.dispose()
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: a configuration is `key: value` lines, this is not")
+    return tree, lines
+
+
+def _note_lines(
+    node: yaml.Node, place: KeyPath, path: str, lines: dict[KeyPath, str], duplicates: list[str]
+) -> None:
+    lines.setdefault(place, f"{path}:{node.start_mark.line + 1}")
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*place, key.value)
+            where = f"{path}:{key.start_mark.line + 1}"
+            if inner in lines:
+                duplicates.append(f"{where}: {_spell(inner)} stands here a second time")
+            lines[inner] = where
+            _note_lines(value, inner, path, lines, duplicates)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _note_lines(item, (*place, index), path, lines, duplicates)
+
+
+def _put(tree: dict[str, Any], place: KeyPath, value: Any) -> None:
+    """Set one value, making the sections on the way to it."""
+    here: Any = tree
+    for key in place[:-1]:
+        if isinstance(here, list):
+            here = here[_index(here, str(key), place)]
+        else:
+            if here.get(key) is None:
+                here[key] = {}
+            here = here[key]
+        if not isinstance(here, dict | list):
+            raise UserError(f"--set {_spell(place)}: {key} is a value, not a section")
+    if isinstance(here, list):
+        here[_index(here, str(place[-1]), place)] = value
+    else:
+        here[place[-1]] = value
+
+
+def _index(items: list[Any], key: str, place: KeyPath) -> int:
+    if not key.isdigit() or int(key) >= len(items):
+        raise UserError(
+            f"--set {_spell(place)}: {key} is not one of the list's {len(items)} items, from 0"
+        )
+    return int(key)
+
+
+def _validate(tree: dict[str, Any], lines: dict[KeyPath, str], path: str) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        problems = [_explain(problem, lines, path) for problem in error.errors()]
+    raise UserError("\n".join(dict.fromkeys(problems)))
+
+
+def _explain(problem: Any, lines: dict[KeyPath, str], path: str) -> str:
+    # pydantic names the member of a union that it tried, as <pair>: no key of ours
+    place: KeyPath = tuple(key for key in problem["loc"] if not str(key).startswith("<"))
+    where = path
+    for length in range(len(place), -1, -1):  # the nearest enclosing key that the file holds
+        if place[:length] in lines:
+            where = lines[place[:length]]
+            break
+    key = _spell(place)
+    kind, message = problem["type"], str(problem["msg"])
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key {key}{_nearest(problem['loc'])}"
+    if kind == "missing":
+        return f"{where}: {key} is missing"
+    if kind == "value_error":
+        message = message.removeprefix("Value error, ")
+        return f"{where}: {key + ': ' if key else ''}{message}"
+    got = problem.get("input")
+    if kind == "model_type":
+        return f"{where}: {key} is a section of keys, not {got!r}"
+    message = message[:1].lower() + message[1:]
+    return f"{where}: {key}: {message}, not {got!r}"
+
+
+def _nearest(loc: KeyPath) -> str:
+    section = _section(loc[:-1])
+    names = list(section.model_fields) if section else []
+    close = difflib.get_close_matches(str(loc[-1]), names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known here: {', '.join(names)}" if names else ""
+
+
+def _section(loc: KeyPath) -> type[BaseModel] | None:
+    """Return the section type that pydantic was in at `loc`."""
+    section: type[BaseModel] | None = Config
+    for key in loc:
+        if key in UNION_MEMBERS:
+            section = UNION_MEMBERS[str(key)]
+        elif section is not None and not isinstance(key, int):
+            field = section.model_fields.get(key)
+            kind = field.annotation if field else None
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                section = kind
+    return section
+
+
+def _spell(place: KeyPath) -> str:
+    return ".".join(map(str, place))
+
+
+def changed_keys(old: Config, new: Config, allowed: Sequence[str]) -> list[str]:
+    """Return `key: old -> new` for each difference outside the `allowed` keys."""
+    before = _flatten(old.model_dump(mode="json"))
+    after = _flatten(new.model_dump(mode="json"))
+    return [
+        f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+        and not any(key == name or key.startswith(f"{name}.") for name in allowed)
+    ]
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,335 @@
+"""Every key of a configuration: its name, type, default and one line of explanation.
+
+The only place where a default is written. Knows nothing of YAML, files or torch. All models
+are frozen: nothing changes a configuration after it is loaded.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class PairFiles(Section):
+    """Two line-aligned text files, plain or gz, xz, zst."""
+
+    source: Path
+    """text file in the source language"""
+    target: Path
+    """its translation, line by line"""
+    name: Name | None = None
+    """what reports and scores call it"""
+
+
+class TableFile(Section):
+    """One TSV, JSONL or Parquet file with both sides in it."""
+
+    path: Path
+    """the file; its kind is told by .tsv, .jsonl or .parquet (then .gz, .xz, .zst)"""
+    fields: tuple[str | int, str | int] | None = None
+    """source and target column: a number from 0 in TSV, else a name; a.b reaches into a record.
+    By default columns 0 and 1, or the two languages at the top or inside `translation`"""
+    name: Name | None = None
+    """what reports and scores call it"""
+
+
+class HubDataset(Section):
+    """A data set in the Hub's `translation` layout, by name or as a local folder."""
+
+    hub: str
+    """name on the Hub, or a local folder"""
+    config: str | None = None
+    """the data set's configuration, such as de-en"""
+    split: str = "train"
+    """which split"""
+    name: Name | None = None
+    """what reports and scores call it"""
+
+
+def _corpus_kind(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
+    return "<hub>" if "hub" in keys else "<table>" if "path" in keys else "<pair>"
+
+
+Corpus = Annotated[
+    Annotated[PairFiles, Tag("<pair>")]
+    | Annotated[TableFile, Tag("<table>")]
+    | Annotated[HubDataset, Tag("<hub>")],
+    Discriminator(_corpus_kind),
+]
+
+
+class FilterConfig(Section):
+    """Which training pairs are left out. valid and test are never filtered."""
+
+    max_tokens: PositiveInt = 250
+    """longest side in tokens, end of sentence included"""
+    max_ratio: Annotated[float, Field(ge=1)] = 4.0
+    """longer side over shorter side, where the longer has over 10 tokens"""
+    drop_identical: bool = True
+    """leave out pairs whose two sides are the same"""
+    drop_duplicates: bool = True
+    """keep the first of equal pairs only"""
+    drop_overlap: bool = True
+    """leave out pairs that also stand in valid or test"""
+
+
+class DataConfig(Section):
+    source_lang: str
+    """language code of the source"""
+    target_lang: str
+    """language code of the target; also chooses sacreBLEU's tokenizer"""
+    train: Annotated[list[Corpus], Field(min_length=1)]
+    """the corpora to learn from"""
+    valid: Annotated[list[Corpus], Field(min_length=1)]
+    """held-out text that steers training: dev loss, dev BLEU, best checkpoint"""
+    test: list[Corpus] = []
+    """held-out text for `mtrain score`"""
+    filters: FilterConfig = FilterConfig()
+
+    @model_validator(mode="after")
+    def _test_sets_have_names_of_their_own(self) -> "DataConfig":
+        names = [corpus.name or "test" for corpus in self.test]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two test sets are called {name}: give each its own `name`")
+        return self
+
+
+class SidePaths(Section):
+    source: Path
+    """SentencePiece model of the source side"""
+    target: Path
+    """SentencePiece model of the target side"""
+
+
+def _is_one_path(value: Any) -> str:
+    return "<sides>" if isinstance(value, dict | SidePaths) else "<one>"
+
+
+class TokenizerConfig(Section):
+    type: Literal["bpe", "unigram"] = "bpe"
+    """what SentencePiece trains"""
+    vocab_size: Annotated[int, Field(ge=300)] = 8000
+    """pieces, the 256 bytes and 4 marks included; lowered if the text cannot fill it"""
+    shared: bool = True
+    """one model for both languages; false trains one a side"""
+    path: (
+        Annotated[
+            Annotated[Path, Tag("<one>")] | Annotated[SidePaths, Tag("<sides>")],
+            Discriminator(_is_one_path),
+        ]
+        | None
+    ) = None
+    """use this SentencePiece model, or {source: ..., target: ...}, and train none"""
+    character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
+    """share of the characters that become pieces; the rest is spelled in bytes"""
+    normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
+    """SentencePiece's rule; identity keeps every character as it is"""
+    train_sentences: PositiveInt = 500_000
+    """most sentences, both sides together, that the tokenizer is trained on"""
+
+
+class TransformerConfig(Section):
+    type: Literal["transformer"] = "transformer"
+    """architecture"""
+    encoder_layers: PositiveInt = 3
+    """depth of the encoder"""
+    decoder_layers: PositiveInt = 3
+    """depth of the decoder"""
+    d_model: PositiveInt = 256
+    """width"""
+    num_heads: PositiveInt = 4
+    """attention heads; divides d_model"""
+    ffn_dim: PositiveInt = 1024
+    """width inside the feed-forward layers"""
+    activation: Literal["relu", "gelu"] = "relu"
+    """of the feed-forward layers"""
+    dropout: Probability = 0.1
+    """on embeddings and on every sub-layer's output"""
+    attention_dropout: Probability = 0.0
+    """on attention weights"""
+    norm: Literal["pre", "post"] = "pre"
+    """LayerNorm before each sub-layer, or after its residual as in the paper"""
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    """position encoding"""
+    max_positions: Annotated[int, Field(ge=8)] = 512
+    """longest source or target in tokens; `translate` splits a longer line"""
+    tie_embeddings: Literal["auto", "all", "decoder", "none"] = "auto"
+    """which of source, target and output matrix are one: all three, the decoder's two, none;
+    auto is all with a shared tokenizer, else decoder"""
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> "TransformerConfig":
+        if self.d_model % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} does not divide d_model {self.d_model}")
+        if self.d_model % 2:
+            raise ValueError(f"d_model {self.d_model} is odd: positions come in pairs")
+        return self
+
+
+class TrainingConfig(Section):
+    batch_tokens: PositiveInt = 4096
+    """most tokens of a batch on either side, its little padding included"""
+    accumulate: PositiveInt = 1
+    """batches an update"""
+    max_updates: PositiveInt = 3000
+    """when training ends; also the length of the linear and cosine schedules"""
+    max_minutes: PositiveFloat | None = None
+    """wall-clock budget that the schedule fits itself to, validation included"""
+    learning_rate: PositiveFloat = 1e-3
+    """highest learning rate, reached after the warm-up"""
+    warmup_updates: NonNegativeInt = 500
+    """updates of linear warm-up"""
+    schedule: Literal["linear", "cosine", "inverse_sqrt"] = "linear"
+    """after the warm-up: to zero in a line or a cosine, or with 1/sqrt(update)"""
+    adam_betas: tuple[Probability, Probability] = (0.9, 0.98)
+    """AdamW's decay rates"""
+    weight_decay: NonNegativeFloat = 0.0
+    """AdamW's decoupled decay, on matrices only"""
+    clip_norm: NonNegativeFloat = 1.0
+    """largest gradient norm; 0 is no clipping"""
+    label_smoothing: Probability = 0.1
+    """share of the probability spread over the vocabulary"""
+    subword_sampling: Probability = 0.0
+    """sample other segmentations: BPE-dropout rate, or unigram's smoothing alpha; 0 is off"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 on a GPU that has it, fp16 on one that has not, fp32 on a CPU"""
+    valid_every: PositiveInt = 250
+    """updates between validations"""
+    save_every: PositiveInt | None = None
+    """updates between checkpoints, besides the one at each validation"""
+    valid_metric: Literal["bleu", "chrf", "loss"] = "bleu"
+    """what names the best checkpoint and stops early"""
+    patience: NonNegativeInt = 0
+    """end after so many validations without a better valid_metric; 0 is never"""
+    keep_best: PositiveInt = 1
+    """checkpoints kept for their valid_metric"""
+    keep_last: PositiveInt = 2
+    """checkpoints kept for being the newest"""
+    ema_decay: Probability = 0.0
+    """translate with an exponential moving average of the weights; 0 is off"""
+    average_checkpoints: NonNegativeInt = 0
+    """at the end, average the newest so many checkpoints into one more; 0 is off"""
+    log_every: PositiveInt = 50
+    """updates between lines in metrics.jsonl"""
+    tensorboard: bool = False
+    """also write TensorBoard events into the run folder (extra: tensorboard)"""
+
+    @model_validator(mode="after")
+    def _averaged_checkpoints_are_kept(self) -> "TrainingConfig":
+        if self.average_checkpoints > self.keep_last:
+            raise ValueError(
+                f"average_checkpoints {self.average_checkpoints} needs as many kept: "
+                f"set keep_last to {self.average_checkpoints} or more"
+            )
+        return self
+
+
+class DecodingConfig(Section):
+    method: Literal["beam", "sample"] = "beam"
+    """beam search (greedy with beam_size 1), or sampling"""
+    beam_size: PositiveInt = 5
+    """hypotheses searched in parallel"""
+    length_penalty: NonNegativeFloat = 1.0
+    """a hypothesis's score is its log probability over length to this power"""
+    n_best: PositiveInt = 1
+    """hypotheses written a line, best first"""
+    max_length_ratio: PositiveFloat = 2.0
+    """longest output: this times the source's tokens, plus 10"""
+    temperature: PositiveFloat = 1.0
+    """sampling: below 1 is safer, above 1 wilder"""
+    top_k: NonNegativeInt = 0
+    """sampling: only from the so many likeliest; 0 is all"""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """sampling: only from the likeliest that together have this probability"""
+    batch_tokens: PositiveInt = 4096
+    """source tokens times beams translated at once"""
+    buffer_lines: PositiveInt = 10_000
+    """lines read ahead and sorted by length"""
+
+    @model_validator(mode="after")
+    def _beam_holds_the_n_best(self) -> "DecodingConfig":
+        if self.method == "beam" and self.n_best > self.beam_size:
+            raise ValueError(
+                f"n_best {self.n_best} is more than beam_size {self.beam_size} can hold"
+            )
+        return self
+
+
+class Config(Section):
+    run_dir: Path
+    """everything that training leaves and translating needs; can be moved"""
+    data_dir: Path | None = None
+    """what `prepare` writes; several runs may share it. By default RUN_DIR/data"""
+    seed: int = 1
+    """of initial weights, order of the data, dropout and sampling"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto is the GPU where there is one"""
+    data: DataConfig
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: TransformerConfig = TransformerConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Config":
+        if self.model.tie_embeddings == "all" and not self.shares_vocabulary:
+            raise ValueError(
+                "model.tie_embeddings: all needs one vocabulary; use decoder, or a shared tokenizer"
+            )
+        if self.data.filters.max_tokens > self.model.max_positions:
+            raise ValueError(
+                f"data.filters.max_tokens {self.data.filters.max_tokens} is over "
+                f"model.max_positions {self.model.max_positions}: the model could not read them"
+            )
+        return self
+
+    @property
+    def shares_vocabulary(self) -> bool:
+        return self.tokenizer.shared and not isinstance(self.tokenizer.path, SidePaths)
+
+    @property
+    def data_path(self) -> Path:
+        return self.data_dir or self.run_dir / "data"
+
+
+# The tags above, by which an error says which member of a union it was in.
+UNION_MEMBERS: dict[str, type[BaseModel]] = {
+    "<pair>": PairFiles,
+    "<table>": TableFile,
+    "<hub>": HubDataset,
+    "<sides>": SidePaths,
+}
+
+# What may change when a run goes on: how long, how it is watched and kept, where it computes.
+# Everything else decides what is learnt, and belongs to another run.
+CHANGEABLE_ON_RESUME = (
+    "run_dir",
+    "data_dir",
+    "device",
+    "decoding",
+    "training.max_updates",
+    "training.max_minutes",
+    "training.valid_every",
+    "training.save_every",
+    "training.valid_metric",
+    "training.patience",
+    "training.keep_best",
+    "training.keep_last",
+    "training.average_checkpoints",
+    "training.log_every",
+    "training.tensorboard",
+    "data.test",
+)

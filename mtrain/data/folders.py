@@ -1,0 +1,181 @@
+"""The two folders of a run: the data folder that `prepare` writes, the run folder of `train`.
+
+Knows names and manifests; no torch. A data folder appears under its name only when complete.
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtrain.config.load import changed_keys, dump_config, load_config
+from mtrain.config.schema import CHANGEABLE_ON_RESUME, Config
+from mtrain.data.store import TokenStore
+from mtrain.errors import UserError
+from mtrain.text.lines import read_lines, write_whole
+from mtrain.text.tokenizer import TokenizerPair
+
+DATA_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Held-out text as it was given, line by line."""
+
+    name: str
+    sources: list[bytes]
+    references: list[bytes]
+
+
+def read_test_set(folder: Path, name: str) -> TestSet:
+    """Read NAME.source and NAME.target from a folder."""
+    sources = list(read_lines(folder / f"{name}.source"))
+    return TestSet(name, sources, list(read_lines(folder / f"{name}.target")))
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """tokenizer/, train/, valid/ (tokens), text/ (valid and test as given), manifest.json."""
+
+    path: Path
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.path / "manifest.json"
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what `prepare` wrote about the folder, or refuse the folder."""
+        try:
+            manifest: dict[str, Any] = json.loads(self.manifest_path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.path}: no prepared data here", "run first: mtrain prepare CONFIG.yaml"
+            ) from None
+        except ValueError:
+            raise UserError(f"{self.manifest_path}: damaged; run `mtrain prepare` again") from None
+        if manifest.get("format") != DATA_FORMAT:
+            raise UserError(
+                f"{self.path}: prepared by another version of mtrain",
+                f"remove the folder and run `mtrain prepare` again (format {DATA_FORMAT} is read)",
+            )
+        return manifest
+
+    def tokenizers(self) -> TokenizerPair:
+        """Read the tokenizers."""
+        return TokenizerPair.load(self.path / "tokenizer")
+
+    def store(self, split: str) -> TokenStore:
+        """Open the tokens of train or valid."""
+        about = self.manifest()["splits"][split]
+        return TokenStore(self.path / split, about["vocab_size"], about["fingerprint"])
+
+    def check_belongs(self, config: Config) -> None:
+        """Refuse to train on data that were prepared for other settings."""
+        if self.manifest()["settings"] != data_settings(config):
+            raise UserError(
+                f"{self.path}: prepared with other `data` or `tokenizer` settings than these",
+                "run `mtrain prepare` with this configuration again, or give it another run_dir",
+            )
+
+
+def data_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that decide what a data folder holds."""
+    return config.model_dump(mode="json", include={"data", "tokenizer"})
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """config.yaml, tokenizer/, test/, checkpoints/, metrics.jsonl: all that translating needs."""
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tests(self) -> Path:
+        return self.path / "test"
+
+    @staticmethod
+    def open(path: Path) -> "RunFolder":
+        """Return an existing run, or say that `path` is none."""
+        run = RunFolder(path)
+        if not path.is_dir():
+            raise UserError(f"{path}: there is no such run folder")
+        if not run.config_path.is_file():
+            raise UserError(
+                f"{path}: this folder is no run: it has no config.yaml",
+                "give the run_dir of a configuration that `mtrain train` has been run with",
+            )
+        return run
+
+    def config(self, overrides: tuple[str, ...] = ()) -> Config:
+        """Read the configuration; the run folder is where it lies now."""
+        config = load_config(self.config_path, overrides)
+        return config.model_copy(update={"run_dir": self.path})
+
+    def check_belongs(self, config: Config) -> None:
+        """Refuse a configuration that would change what this run has learnt from or with."""
+        if not self.config_path.is_file():
+            return
+        changed = changed_keys(load_config(self.config_path), config, CHANGEABLE_ON_RESUME)
+        if changed:
+            raise UserError(
+                f"{self.path} belongs to another configuration:\n  " + "\n  ".join(changed),
+                "give this configuration a run_dir of its own, or take the changes back",
+            )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for one `train` at a time; a killed process lets go of it by itself."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{self.path}: another `mtrain train` is at work here") from None
+            yield
+
+    def begin(self, config: Config, data: DataFolder) -> None:
+        """Make the folder, or bring it up to date: tokenizer and test sets, last the config."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        _copy_folder(data.path / "tokenizer", self.path / "tokenizer")
+        test_names = {f"{name}.{side}" for name in data.manifest()["tests"]
+                      for side in ("source", "target")}  # fmt: skip
+        _copy_folder(data.path / "text", self.tests, test_names)
+        with write_whole(self.config_path) as file:
+            file.write(dump_config(config).encode())
+
+    def tokenizers(self) -> TokenizerPair:
+        """Read the tokenizers."""
+        return TokenizerPair.load(self.path / "tokenizer")
+
+    def test_sets(self) -> list[TestSet]:
+        """Read the test sets."""
+        names = sorted(path.stem for path in self.tests.glob("*.source"))
+        return [read_test_set(self.tests, name) for name in names]
+
+
+def _copy_folder(source: Path, destination: Path, names: set[str] | None = None) -> None:
+    """Make `destination` hold the files of `source` (only `names`, if given) and no others."""
+    destination.mkdir(parents=True, exist_ok=True)
+    wanted = {path.name for path in source.iterdir()} if names is None else names
+    for path in destination.iterdir():
+        if path.name not in wanted:
+            path.unlink()
+    for name in sorted(wanted):
+        with write_whole(destination / name) as file, (source / name).open("rb") as original:
+            shutil.copyfileobj(original, file)

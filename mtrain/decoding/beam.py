@@ -1,0 +1,146 @@
+"""Beam search over the model contract; with one hypothesis it is greedy search.
+
+Shapes: B sentences still searched, K hypotheses each, t tokens so far, V vocabulary.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mtrain.decoding.hypothesis import Hypothesis, normalised_score
+from mtrain.decoding.top import log_normaliser, top_logits
+from mtrain.models.base import Model
+
+
+@dataclass
+class _Sentence:
+    """What has been found for one sentence."""
+
+    limit: int  # most tokens before the end mark
+    found: list[Hypothesis] = field(default_factory=list)
+
+    def add(self, hypothesis: Hypothesis, beam_size: int) -> None:
+        self.found.append(hypothesis)
+        self.found.sort(key=lambda found: (found.cut_off, -found.score))
+        del self.found[beam_size:]
+
+
+def beam_search(
+    model: Model,
+    source: Tensor,
+    source_lengths: Tensor,
+    limits: list[int],
+    marks: tuple[int, int],
+    beam_size: int,
+    length_penalty: float,
+) -> list[list[Hypothesis]]:
+    """Return up to K hypotheses of each source (B,S), best first.
+
+    `limits[b]` is the most tokens of sentence b before its end mark; a hypothesis that reaches it
+    is cut off there, and comes after all that ended. `marks` are the ids of <s> and </s>.
+    A sentence is done once it has K hypotheses that no open one is ahead of, length considered.
+    """
+    start_id, end_id = marks
+    sentences = [_Sentence(limit) for limit in limits]
+    open_sentences = list(range(len(sentences)))  # the number of each row's sentence
+    state = model.encode(source, source_lengths)
+    tokens = source.new_full((len(sentences), 1, 1), start_id)  # (B,K,1+t)
+    scores = torch.zeros(tokens.shape[:2], device=source.device)  # (B,K) sums of log p
+    while open_sentences:
+        logits, state = model.step(tokens[:, :, -1], state)
+        candidates = _best_continuations(logits, scores, 2 * beam_size)
+        _collect(candidates, tokens, end_id, beam_size, length_penalty, sentences, open_sentences)
+        tokens, scores, parents = _continue(candidates, tokens, end_id, beam_size)
+        state = state.reorder(parents)
+        is_open = _still_open(
+            tokens, scores, beam_size, length_penalty, [sentences[i] for i in open_sentences]
+        )
+        if not all(is_open):
+            rows = torch.tensor([row for row, is_open_ in enumerate(is_open) if is_open_],
+                                device=source.device, dtype=torch.long)  # fmt: skip
+            open_sentences = [open_sentences[row] for row in rows.tolist()]
+            tokens, scores, state = tokens[rows], scores[rows], state.keep(rows)
+    return [sentence.found for sentence in sentences]
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """The best continuations of each sentence, best first; C of them."""
+
+    scores: Tensor  # (B,C)
+    ids: Tensor  # (B,C) the token to add
+    parents: Tensor  # (B,C) to which hypothesis
+
+
+def _best_continuations(logits: Tensor, scores: Tensor, count: int) -> _Candidates:
+    num_sentences, _, vocab_size = logits.shape
+    flat = logits.view(-1, vocab_size)
+    values, ids = top_logits(flat, count)
+    row_scores = scores.view(-1) - log_normaliser(flat)
+    totals = (values.float() + row_scores[:, None]).view(num_sentences, -1)
+    best, places = totals.topk(min(count, totals.shape[1]), dim=1)
+    per_row = ids.shape[1]
+    return _Candidates(best, ids.view(num_sentences, -1).gather(1, places), places // per_row)
+
+
+def _collect(
+    candidates: _Candidates,
+    tokens: Tensor,
+    end_id: int,
+    beam_size: int,
+    length_penalty: float,
+    sentences: list[_Sentence],
+    open_sentences: list[int],
+) -> None:
+    """Note the hypotheses that end here: those whose end mark is among the K best candidates."""
+    num_tokens = tokens.shape[2]  # of the ended hypothesis: <s> left out, </s> counted
+    ended = (candidates.ids[:, :beam_size] == end_id).nonzero()
+    if not len(ended):
+        return
+    rows, ranks = ended.unbind(1)
+    histories = tokens[rows, candidates.parents[rows, ranks], 1:].tolist()
+    totals = candidates.scores[rows, ranks].tolist()
+    for row, history, total in zip(rows.tolist(), histories, totals, strict=True):
+        hypothesis = Hypothesis(history, normalised_score(total, num_tokens, length_penalty))
+        sentences[open_sentences[row]].add(hypothesis, beam_size)
+
+
+def _continue(
+    candidates: _Candidates, tokens: Tensor, end_id: int, beam_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return tokens (B,K,1+t), scores (B,K) and parents (B,K) of the K best that go on."""
+    count = candidates.ids.shape[1]
+    ranks = torch.arange(count, device=tokens.device) + count * (candidates.ids == end_id)
+    chosen = ranks.topk(min(beam_size, count), dim=1, largest=False).indices
+    parents = candidates.parents.gather(1, chosen)
+    histories = tokens.gather(1, parents[:, :, None].expand(-1, -1, tokens.shape[2]))
+    new = candidates.ids.gather(1, chosen)
+    scores = candidates.scores.gather(1, chosen).masked_fill(new == end_id, float("-inf"))
+    return torch.cat([histories, new[:, :, None]], dim=2), scores, parents
+
+
+def _still_open(
+    tokens: Tensor,
+    scores: Tensor,
+    beam_size: int,
+    length_penalty: float,
+    sentences: list[_Sentence],
+) -> list[bool]:
+    """Tell which sentences go on; cut off the hypotheses of those at their length limit."""
+    length = tokens.shape[2] - 1
+    best = scores.amax(dim=1).tolist()
+    is_open = []
+    for row, sentence in enumerate(sentences):
+        at_limit = length >= sentence.limit
+        if at_limit and len(sentence.found) < beam_size:
+            for history, total in zip(
+                tokens[row, :, 1:].tolist(), scores[row].tolist(), strict=True
+            ):
+                if total > float("-inf"):
+                    score = normalised_score(total, length, length_penalty)
+                    sentence.add(Hypothesis(history, score, cut_off=True), beam_size)
+        is_full = len(sentence.found) == beam_size
+        reachable = normalised_score(best[row], length + 1, length_penalty)
+        is_open.append(not at_limit and not (is_full and sentence.found[-1].score >= reachable))
+    return is_open

@@ -1,0 +1,96 @@
+"""Random translations: each next token is drawn from the model's distribution.
+
+Shapes: B sentences still open, K samples each, V vocabulary.
+"""
+
+import torch
+from torch import Tensor
+
+from mtrain.decoding.hypothesis import Hypothesis, normalised_score
+from mtrain.models.base import Model
+
+
+def sample_search(
+    model: Model,
+    source: Tensor,
+    source_lengths: Tensor,
+    limits: list[int],
+    marks: tuple[int, int],
+    num_samples: int,
+    length_penalty: float,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    generator: torch.Generator,
+) -> list[list[Hypothesis]]:
+    """Return K independent samples of each source (B,S), likeliest first.
+
+    A score is that of the model itself, not of the distribution that temperature, top-k (Fan
+    2018) and top-p (Holtzman 2020) make of it.
+    """
+    start_id, end_id = marks
+    found: list[list[Hypothesis]] = [[] for _ in limits]
+    state = model.encode(source, source_lengths)
+    shape = (len(limits), num_samples)
+    state = state.reorder(source.new_zeros(shape))
+    tokens = source.new_full((*shape, 1), start_id)
+    scores = torch.zeros(shape, device=source.device)
+    is_ended = torch.zeros(shape, dtype=torch.bool, device=source.device)
+    open_sentences = list(range(len(limits)))
+    while open_sentences:
+        logits, state = model.step(tokens[:, :, -1], state)
+        log_probabilities = logits.float().log_softmax(dim=-1)
+        new = _draw(log_probabilities, temperature, top_k, top_p, generator)
+        new = new.masked_fill(is_ended, end_id)
+        gains = log_probabilities.gather(2, new[:, :, None])[:, :, 0]
+        scores = scores + gains.masked_fill(is_ended, 0.0)
+        tokens = torch.cat([tokens, new[:, :, None]], dim=2)
+        is_ended = is_ended | (new == end_id)
+        length = tokens.shape[2] - 1
+        closed = is_ended.all(dim=1).tolist()
+        kept = []
+        for row, number in enumerate(open_sentences):
+            if closed[row] or length >= limits[number]:
+                found[number] = _hypotheses(tokens[row], scores[row], end_id, length_penalty)
+            else:
+                kept.append(row)
+        if len(kept) < len(open_sentences):
+            rows = torch.tensor(kept, dtype=torch.long, device=source.device)
+            open_sentences = [open_sentences[row] for row in kept]
+            tokens, scores, is_ended = tokens[rows], scores[rows], is_ended[rows]
+            state = state.keep(rows)
+    return found
+
+
+def _draw(
+    log_probabilities: Tensor,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return one token (B,K) for each distribution (B,K,V)."""
+    scores = log_probabilities / temperature
+    vocab_size = scores.shape[-1]
+    if 0 < top_k < vocab_size:
+        smallest = scores.topk(top_k, dim=-1).values[..., -1:]
+        scores = scores.masked_fill(scores < smallest, float("-inf"))
+    if top_p < 1:
+        ordered, places = scores.softmax(dim=-1).sort(dim=-1, descending=True)
+        is_beyond = ordered.cumsum(dim=-1) - ordered >= top_p  # the first is never beyond
+        scores = scores.masked_fill(is_beyond.gather(-1, places.argsort(dim=-1)), float("-inf"))
+    drawn = torch.multinomial(scores.softmax(dim=-1).flatten(0, 1), 1, generator=generator)
+    return drawn.view(scores.shape[:2])
+
+
+def _hypotheses(
+    tokens: Tensor, scores: Tensor, end_id: int, length_penalty: float
+) -> list[Hypothesis]:
+    found = []
+    for ids, total in zip(tokens[:, 1:].tolist(), scores.tolist(), strict=True):
+        is_cut_off = end_id not in ids
+        kept = ids if is_cut_off else ids[: ids.index(end_id)]
+        num_tokens = len(kept) + (not is_cut_off)
+        score = normalised_score(total, num_tokens, length_penalty)
+        found.append(Hypothesis(kept, score, is_cut_off))
+    return sorted(found, key=lambda hypothesis: (hypothesis.cut_off, -hypothesis.score))

@@ -1,0 +1,33 @@
+"""Lines too long for a model: cut into segments that it can read, and joined again."""
+
+from collections.abc import Sequence
+
+from mtrain.text.tokenizer import WORD_START
+
+SENTENCE_ENDS = tuple(".!?;:\u3002\uff01\uff1f\uff1b\u0964")
+
+
+def split_pieces(pieces: Sequence[str], max_pieces: int) -> list[int]:
+    """Return where each segment ends, so that none is longer than `max_pieces`.
+
+    Cuts behind the last sentence end in the second half of what fits, else before the last word,
+    else anywhere.
+    """
+    ends, start = [], 0
+    while len(pieces) - start > max_pieces:
+        limit = start + max_pieces
+        middle = start + max_pieces // 2
+        # a cut at i parts pieces[i - 1] from pieces[i]
+        words = [i for i in range(limit, start, -1) if pieces[i].startswith(WORD_START)]
+        sentences = [i for i in words if i > middle and pieces[i - 1].endswith(SENTENCE_ENDS)]
+        start = (sentences or words or [limit])[0]
+        ends.append(start)
+    return [*ends, len(pieces)]
+
+
+def join_segments(texts: Sequence[str], starts_word: Sequence[bool]) -> str:
+    """Join translated segments: with a space where the source had one at the cut."""
+    joined = texts[0]
+    for text, is_word in zip(texts[1:], starts_word[1:], strict=True):
+        joined += f" {text}" if is_word and joined and text else text
+    return joined

@@ -1,0 +1,73 @@
+"""The stream of lines into and out of a translator: as it arrives, in order, accounted for."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from mtrain.decoding.translator import Translation
+
+
+@dataclass
+class LineTally:
+    """What became of the lines of one file."""
+
+    lines: int = 0
+    ordinary: int = 0
+    empty: int = 0
+    split: int = 0
+    cut_off: int = 0
+    invalid: int = 0
+
+    def note(self, translation: Translation) -> None:
+        """Count one line; a split line may be cut off as well."""
+        self.lines += 1
+        self.empty += translation.is_empty
+        self.split += translation.num_segments > 1
+        self.cut_off += translation.is_cut_off
+        self.invalid += not translation.is_valid_text
+        self.ordinary += (
+            translation.num_segments == 1
+            and not translation.is_cut_off
+            and translation.is_valid_text
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.lines} lines: {self.ordinary} ordinary, {self.empty} empty, "
+            f"{self.split} split, {self.cut_off} cut off at the length limit, "
+            f"{self.invalid} with invalid UTF-8 replaced"
+        )
+
+
+def arriving_blocks(file: BinaryIO, max_lines: int) -> Iterator[list[bytes]]:
+    """Yield lists of lines without their \\n: all that have arrived, from 1 to `max_lines`."""
+    arrived: queue.Queue[bytes | BaseException | None] = queue.Queue(max_lines)
+
+    def read() -> None:
+        try:
+            for line in file:
+                arrived.put(line)
+            arrived.put(None)
+        except BaseException as error:  # raised where the lines are used
+            arrived.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        block = []
+        item = arrived.get()
+        while isinstance(item, bytes):
+            block.append(item.removesuffix(b"\n"))
+            if len(block) == max_lines:
+                break
+            try:
+                item = arrived.get_nowait()
+            except queue.Empty:
+                break
+        if block:
+            yield block
+        if isinstance(item, BaseException):
+            raise item
+        if item is None:
+            return

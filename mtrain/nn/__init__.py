@@ -1,0 +1,1 @@
+"""Building blocks of models: attention, positions, layers. Plain arguments, never a config."""

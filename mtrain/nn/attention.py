@@ -1,0 +1,97 @@
+"""Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2).
+
+Shapes: B sentences, L queries, S keys, D width, H heads, Dh = D/H width of a head.
+A mask is added to the scores: 0 where a query may look, -inf where not. Nothing is kept on a
+module between calls: keys and values that outlive a call belong to the caller.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def padding_mask(lengths: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+    """Return the mask, shape (B,1,1,S), that hides what lies behind each sentence's length."""
+    hidden = torch.arange(width, device=lengths.device) >= lengths[:, None]
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=lengths.device)
+    return mask.masked_fill_(hidden, float("-inf"))[:, None, None, :]
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Turn (B,L,D) into (B,H,L,Dh), without copying."""
+    return x.view(*x.shape[:-1], num_heads, -1).transpose(1, 2)
+
+
+class _Attention(nn.Module):
+    def __init__(self, d_model: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.out_projection = nn.Linear(d_model, d_model)
+        nn.init.xavier_uniform_(self.out_projection.weight)
+        nn.init.zeros_(self.out_projection.bias)
+
+    def attend(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool = False
+    ) -> Tensor:
+        """Mix values (B,H,S,Dh) by how queries (B,H,L,Dh) match keys; returns (B,L,D)."""
+        mixed = F.scaled_dot_product_attention(
+            query,
+            keys,
+            values,
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=causal,
+        )
+        out: Tensor = self.out_projection(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+def _stacked_projection(d_model: int, parts: int) -> nn.Linear:
+    """Return `parts` square projections as one, each initialised as if it stood alone."""
+    projection = nn.Linear(d_model, parts * d_model)
+    for weight in projection.weight.chunk(parts):
+        nn.init.xavier_uniform_(weight)
+    nn.init.zeros_(projection.bias)
+    return projection
+
+
+class SelfAttention(_Attention):
+    """Queries, keys and values from the same sequence."""
+
+    def __init__(self, d_model: int, num_heads: int, dropout: float) -> None:
+        super().__init__(d_model, num_heads, dropout)
+        self.in_projection = _stacked_projection(d_model, 3)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, each (B,H,L,Dh), of x (B,L,D)."""
+        query, keys, values = self.in_projection(x).chunk(3, dim=-1)
+        return (
+            split_heads(query, self.num_heads),
+            split_heads(keys, self.num_heads),
+            split_heads(values, self.num_heads),
+        )
+
+    def forward(self, x: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+        """Return (B,L,D); `causal` lets a position see itself and what is before it."""
+        return self.attend(*self.project(x), mask, causal)
+
+
+class CrossAttention(_Attention):
+    """Queries from the decoder, keys and values from the encoder's memory."""
+
+    def __init__(self, d_model: int, num_heads: int, dropout: float) -> None:
+        super().__init__(d_model, num_heads, dropout)
+        self.query_projection = _stacked_projection(d_model, 1)
+        self.memory_projection = _stacked_projection(d_model, 2)
+
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values, each (B,H,S,Dh), of the memory (B,S,D)."""
+        keys, values = self.memory_projection(memory).chunk(2, dim=-1)
+        return split_heads(keys, self.num_heads), split_heads(values, self.num_heads)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Return (B,L,D) for queries x (B,L,D)."""
+        return self.attend(
+            split_heads(self.query_projection(x), self.num_heads), keys, values, mask
+        )

@@ -1,0 +1,1 @@
+"""Words before numbers: lines, corpora, filters, tokenizer. Never imports torch."""

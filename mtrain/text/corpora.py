@@ -1,0 +1,183 @@
+"""Readers: from a corpus in the configuration to pairs of raw lines.
+
+The only file that imports `datasets`. Knows nothing of filters or tokens. A pair is two byte
+strings; nothing is dropped, cleaned or reordered here.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtrain.config.schema import Corpus, HubDataset, PairFiles, TableFile
+from mtrain.errors import UserError
+from mtrain.text.lines import file_digest, read_lines
+
+RawPair = tuple[bytes, bytes]
+COMPRESSED = (".gz", ".xz", ".zst")
+
+
+def corpus_name(corpus: Corpus) -> str:
+    """Return what reports call a corpus."""
+    if corpus.name:
+        return corpus.name
+    if isinstance(corpus, PairFiles):
+        return f"{corpus.source} + {corpus.target}"
+    if isinstance(corpus, TableFile):
+        return str(corpus.path)
+    return ":".join(filter(None, (corpus.hub, corpus.config, corpus.split)))
+
+
+def read_pairs(corpus: Corpus, languages: tuple[str, str]) -> Iterator[RawPair]:
+    """Yield every pair of a corpus in order, as bytes without line ends.
+
+    Raises `UserError` naming file and line: missing, unreadable, of unequal length, no such field.
+    """
+    if isinstance(corpus, PairFiles):
+        return _read_pair_files(corpus)
+    if isinstance(corpus, HubDataset):
+        return _read_hub(corpus, languages)
+    suffix = _table_suffix(corpus.path)
+    if suffix == ".tsv":
+        return _read_tsv(corpus)
+    if suffix == ".jsonl":
+        return _read_jsonl(corpus, languages)
+    if suffix == ".parquet":
+        return _read_parquet(corpus, languages)
+    raise UserError(
+        f"{corpus.path}: its kind cannot be told from its name",
+        "name it .tsv, .jsonl or .parquet (.gz, .xz and .zst may follow), "
+        "or give two files as `source` and `target`",
+    )
+
+
+def input_digests(corpus: Corpus) -> list[dict[str, Any]]:
+    """Return what identifies a corpus's present content: path, bytes and SHA-256 of each file."""
+    if isinstance(corpus, HubDataset):
+        return [{"hub": corpus_name(corpus), "fingerprint": _load_hub(corpus)._fingerprint}]
+    paths = [corpus.source, corpus.target] if isinstance(corpus, PairFiles) else [corpus.path]
+    return [
+        {"path": str(path), "bytes": path.stat().st_size, "sha256": file_digest(path)}
+        for path in paths
+    ]
+
+
+def check_readable(corpus: Corpus) -> list[str]:
+    """Return one message for each file of the corpus that is not there."""
+    if isinstance(corpus, HubDataset):
+        return []
+    paths = [corpus.source, corpus.target] if isinstance(corpus, PairFiles) else [corpus.path]
+    return [
+        f"{path}: there is no such file (looked in {Path.cwd()})"
+        for path in paths
+        if not path.is_file()
+    ]
+
+
+def _table_suffix(path: Path) -> str:
+    return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix
+
+
+def _read_pair_files(corpus: PairFiles) -> Iterator[RawPair]:
+    sources, targets = read_lines(corpus.source), read_lines(corpus.target)
+    for number in itertools.count():
+        source, target = next(sources, None), next(targets, None)
+        if source is not None and target is not None:
+            yield source, target
+        elif source is None and target is None:
+            return
+        else:  # count both to the end, to say by how much they differ
+            num_sources = number + (source is not None) + sum(1 for _ in sources)
+            num_targets = number + (target is not None) + sum(1 for _ in targets)
+            raise UserError(
+                f"{corpus.source} has {num_sources} lines but {corpus.target} has {num_targets}",
+                "line n of one must be the translation of line n of the other",
+            )
+
+
+def _read_tsv(corpus: TableFile) -> Iterator[RawPair]:
+    columns = corpus.fields or (0, 1)
+    if not all(isinstance(column, int) for column in columns):
+        raise UserError(f"{corpus.path}: a TSV's fields are column numbers from 0, not {columns}")
+    first, second = int(columns[0]), int(columns[1])
+    for number, line in enumerate(read_lines(corpus.path), start=1):
+        cells = line.split(b"\t")
+        if len(cells) <= max(first, second):
+            raise UserError(
+                f"{corpus.path}:{number}: {len(cells)} columns, column {max(first, second)} "
+                "(counted from 0) was asked for"
+            )
+        yield cells[first], cells[second]
+
+
+def _read_jsonl(corpus: TableFile, languages: tuple[str, str]) -> Iterator[RawPair]:
+    for number, line in enumerate(read_lines(corpus.path), start=1):
+        where = f"{corpus.path}:{number}"
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{where}: not JSON ({error})") from None
+        yield _pair_of_record(record, corpus.fields, languages, where)
+
+
+def _read_parquet(corpus: TableFile, languages: tuple[str, str]) -> Iterator[RawPair]:
+    import pyarrow
+    from pyarrow import parquet
+
+    if not corpus.path.is_file():
+        raise UserError(f"{corpus.path}: there is no such file (looked in {Path.cwd()})")
+    try:
+        with parquet.ParquetFile(corpus.path) as file:
+            number = 0
+            for batch in file.iter_batches(batch_size=10_000):
+                for record in batch.to_pylist():
+                    number += 1
+                    where = f"{corpus.path}, row {number}"
+                    yield _pair_of_record(record, corpus.fields, languages, where)
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{corpus.path}: not a readable Parquet file ({error})") from None
+
+
+def _read_hub(corpus: HubDataset, languages: tuple[str, str]) -> Iterator[RawPair]:
+    for number, record in enumerate(_load_hub(corpus), start=1):
+        yield _pair_of_record(record, None, languages, f"{corpus_name(corpus)}, row {number}")
+
+
+def _load_hub(corpus: HubDataset) -> Any:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(corpus.hub, corpus.config, split=corpus.split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"data set {corpus_name(corpus)}: cannot be loaded ({first_line})",
+            "check hub, config and split; without a network, give a local folder as `hub`",
+        ) from None
+
+
+def _pair_of_record(
+    record: Any, fields: tuple[str | int, str | int] | None, languages: tuple[str, str], where: str
+) -> RawPair:
+    if fields is None:
+        holder = record.get("translation", record) if isinstance(record, dict) else record
+        return _text(holder, languages[0], where), _text(holder, languages[1], where)
+    return _text(record, str(fields[0]), where), _text(record, str(fields[1]), where)
+
+
+def _text(record: Any, field: str, where: str) -> bytes:
+    """Return the text at `field`, where a.b is the field b of the record a."""
+    value: Any = record
+    for key in [field] if isinstance(record, dict) and field in record else field.split("."):
+        if not isinstance(value, dict) or key not in value:
+            known = ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
+            raise UserError(
+                f"{where}: there is no field {field} (here: {known})",
+                "name the two columns with `fields: [SOURCE, TARGET]`",
+            )
+        value = value[key]
+    if not isinstance(value, str):
+        raise UserError(f"{where}: field {field} is not text but {value!r:.60}")
+    return value.encode("utf-8", errors="surrogatepass")

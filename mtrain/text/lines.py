@@ -1,0 +1,129 @@
+"""Lines of text files, the same for every verb: bytes, split on \\n and on nothing else.
+
+N newline-ended lines are N lines, whatever bytes they hold: U+2028, U+0085, a lone CR, NUL.
+Text that is not UTF-8 gets U+FFFD in place of its bad bytes, and whoever reads is told.
+"""
+
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from mtrain.errors import UserError
+
+BYTE_ORDER_MARK = "\ufeff"
+REPLACEMENT = "\ufffd"
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, decompressing gz, xz and zst (told by their first bytes)."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file (looked in {Path.cwd()})") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: this is a folder, a text file was expected") from None
+    with file:
+        magic = file.read(6)
+        file.seek(0)
+        try:
+            if magic.startswith(b"\x1f\x8b"):
+                with gzip.open(file) as plain:
+                    yield cast(BinaryIO, plain)
+            elif magic.startswith(b"\xfd7zXZ\x00"):
+                with lzma.open(file) as plain:
+                    yield cast(BinaryIO, plain)
+            elif magic.startswith(b"\x28\xb5\x2f\xfd"):
+                yield _open_zstandard(file)
+            else:
+                yield file
+        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+            raise UserError(f"{path}: damaged compressed file ({error})") from None
+        except OSError as error:
+            if error.errno is None:  # pyarrow's way of saying the same
+                raise UserError(f"{path}: damaged compressed file ({error})") from None
+            raise
+
+
+def _open_zstandard(file: BinaryIO) -> BinaryIO:
+    import pyarrow  # comes with `datasets`; unlike others, it notices a stream that was cut short
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"), 1 << 16)
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, without their \\n; memory holds one line at a time."""
+    with open_bytes(path) as file:
+        for line in file:
+            yield line.removesuffix(b"\n")
+
+
+def decode_line(line: bytes) -> tuple[str, bool]:
+    """Return a line as text, and whether it was valid UTF-8."""
+    try:
+        return line.decode("utf-8"), True
+    except UnicodeDecodeError:
+        return line.decode("utf-8", errors="replace"), False
+
+
+def clean_line(text: str) -> str:
+    """Return the text as a model sees it: no byte-order mark, no white space at the ends.
+
+    White space and the characters that some programs take for line ends become one space.
+    """
+    return " ".join(text.replace("\x00", " ").replace(BYTE_ORDER_MARK, " ").split())
+
+
+def one_line(text: str) -> str:
+    """Return an output text with nothing in it that would start another line."""
+    return " ".join(text.splitlines())
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name, complete, when the block ends without an error."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():  # /dev/null, a pipe: nothing to rename onto
+        with path.open("wb") as file:
+            yield file
+        return
+    try:
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".part"
+        )
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no folder {path.parent}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        make_readable(Path(temporary))
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def make_readable(path: Path) -> None:
+    """Give a file made for its owner alone the mode of any other new file."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)

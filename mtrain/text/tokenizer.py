@@ -1,0 +1,167 @@
+"""SentencePiece: training, encoding, decoding. The only file that imports sentencepiece.
+
+Marks: <pad> 0, <unk> 1, <s> 2, </s> 3 in models trained here; another model may lack <s>, then
+</s> starts the target as well. Byte fallback is on, so nothing a user types is unknown.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sentencepiece
+
+from mtrain.config.schema import TokenizerConfig
+from mtrain.console import warn
+from mtrain.errors import UserError
+from mtrain.text.lines import file_digest
+
+WORD_START = "\u2581"
+
+
+class Tokenizer:
+    """Text to token ids and back. Ids carry no start or end marks."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such SentencePiece model")
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (RuntimeError, OSError):
+            raise UserError(f"{path}: this is not a SentencePiece model") from None
+        self.path = path
+        self.vocab_size: int = self._processor.get_piece_size()
+        self.end_id: int = self._processor.eos_id()
+        if self.end_id < 0:
+            raise UserError(
+                f"{path}: this SentencePiece model has no end-of-sentence mark </s>",
+                "train it with an eos_id, or leave out tokenizer.path and let mtrain train one",
+            )
+        start_id: int = self._processor.bos_id()
+        self.start_id = start_id if start_id >= 0 else self.end_id
+
+    def encode(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:
+        """Return the ids of each text."""
+        ids: list[list[int]] = self._processor.encode(list(texts), num_threads=num_threads)
+        return ids
+
+    def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
+        """Return the ids of one random segmentation of each text, the same for the same seed.
+
+        `rate` is BPE-dropout's (Provilkov 2020) or the unigram model's alpha (Kudo 2018).
+        """
+        sampled: list[list[int]] = []
+
+        def encode() -> None:
+            sentencepiece.set_random_generator_seed(seed)
+            for text in texts:
+                sampled.append(
+                    self._processor.encode(text, enable_sampling=True, alpha=rate, nbest_size=-1)
+                )
+
+        # SentencePiece's generator is one a thread, seeded at the thread's first use of it
+        thread = threading.Thread(target=encode)
+        thread.start()
+        thread.join()
+        return sampled
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Return the text of each sequence of ids."""
+        texts: list[str] = self._processor.decode([list(sequence) for sequence in ids])
+        return texts
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the piece of each id."""
+        pieces: list[str] = self._processor.id_to_piece(list(ids))
+        return pieces
+
+
+def available_cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class TokenizerPair:
+    """The tokenizers of the two sides; with a shared vocabulary they are one object."""
+
+    source: Tokenizer
+    target: Tokenizer
+
+    @staticmethod
+    def load(folder: Path) -> "TokenizerPair":
+        """Read `shared.model`, or `source.model` and `target.model`, from a folder."""
+        if (folder / "shared.model").is_file():
+            shared = Tokenizer(folder / "shared.model")
+            return TokenizerPair(shared, shared)
+        return TokenizerPair(Tokenizer(folder / "source.model"), Tokenizer(folder / "target.model"))
+
+    @property
+    def vocab_size(self) -> int:
+        """The larger of the two vocabularies."""
+        return max(self.source.vocab_size, self.target.vocab_size)
+
+    def digest(self) -> str:
+        """Return what tells these tokenizers from all others."""
+        return ":".join(
+            file_digest(side.path) for side in dict.fromkeys((self.source, self.target))
+        )
+
+
+def train_tokenizer(sentences: Iterable[str], config: TokenizerConfig, model_path: Path) -> int:
+    """Train a SentencePiece model into `model_path` and return its vocabulary size.
+
+    A vocabulary that the text cannot fill is lowered to what it can, with a warning.
+    """
+    kept = list(sentences)
+    vocab_size = config.vocab_size
+    while True:
+        try:
+            _train(kept, config, vocab_size, model_path)
+            return vocab_size
+        except RuntimeError as error:
+            vocab_size = _possible_size(str(error), vocab_size, len(kept))
+
+
+def _train(
+    sentences: list[str], config: TokenizerConfig, vocab_size: int, model_path: Path
+) -> None:
+    with model_path.open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=file,
+            model_type=config.type,
+            vocab_size=vocab_size,
+            character_coverage=config.character_coverage,
+            normalization_rule_name=config.normalization,
+            byte_fallback=True,
+            pad_id=0,
+            unk_id=1,
+            bos_id=2,
+            eos_id=3,
+            num_threads=available_cores(),
+            max_sentence_length=16384,
+            minloglevel=2,
+        )
+
+
+def _possible_size(message: str, vocab_size: int, num_sentences: int) -> int:
+    """Read from SentencePiece's complaint the size that would do; say it, or give up."""
+    too_high = re.search(r"<= (\d+)", message)
+    if too_high and int(too_high[1]) < vocab_size:
+        possible = int(too_high[1])
+        warn(
+            f"tokenizer.vocab_size lowered from {vocab_size} to {possible}: "
+            f"{num_sentences} training sentences cannot fill more"
+        )
+        return possible
+    too_low = re.search(r"smaller than required_chars\. \d+ vs (\d+)", message)
+    if too_low:
+        raise UserError(
+            f"tokenizer.vocab_size {vocab_size} is too small: the text's characters and the 256 "
+            f"bytes alone take {too_low[1]}",
+            "raise tokenizer.vocab_size, or lower tokenizer.character_coverage",
+        )
+    raise UserError(f"SentencePiece cannot be trained on {num_sentences} sentences: {message}")

@@ -1,0 +1,1 @@
+"""Learning: loss, optimiser, schedule, the update, the loop around it, and what it leaves."""

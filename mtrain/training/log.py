@@ -1,0 +1,108 @@
+"""What training writes down as it goes: metrics.jsonl always, TensorBoard if asked for."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtrain.errors import missing_extra
+from mtrain.text.lines import write_whole
+from mtrain.training.updater import UpdateResult
+
+
+class MetricsLog:
+    """Appends events to metrics.jsonl; going on from an update drops what came after it."""
+
+    def __init__(self, path: Path, resume_update: int, tensorboard: bool) -> None:
+        kept = [event for event in read_metrics(path) if event["update"] <= resume_update]
+        with write_whole(path) as file:
+            file.writelines(json.dumps(event).encode() + b"\n" for event in kept)
+        self._file = path.open("a", encoding="utf-8")
+        self._writer = _tensorboard_writer(path.parent / "tensorboard") if tensorboard else None
+
+    def write(self, kind: str, update: int, **figures: Any) -> None:
+        """Add an event of a kind (train, valid, ...) at an update."""
+        self._file.write(json.dumps({"kind": kind, "update": update, **figures}) + "\n")
+        self._file.flush()
+        if self._writer is not None:
+            for name, value in figures.items():
+                if isinstance(value, int | float):
+                    self._writer.add_scalar(f"{kind}/{name}", value, update)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the events of a metrics.jsonl; a last line torn by a kill is left out."""
+    if not path.is_file():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "update" in event:
+            events.append(event)
+    return events
+
+
+@dataclass
+class Meter:
+    """Sums over the updates since the last line of the log; validation does not count."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    seconds_waited: float = 0.0
+    finite_tokens: int = 0
+    loss_sum: float = 0.0
+    gradient_norm: float = 0.0
+
+    def note(self, result: UpdateResult, seconds: float, seconds_waited: float) -> None:
+        """Add an update that took `seconds`, of which data was waited for `seconds_waited`."""
+        self.tokens += result.num_tokens
+        self.seconds += seconds
+        self.seconds_waited += seconds_waited
+        self.gradient_norm = result.gradient_norm
+        if result.is_finite:
+            self.loss_sum += result.loss * result.num_tokens
+            self.finite_tokens += result.num_tokens
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real target tokens a second."""
+        return self.tokens / max(self.seconds, 1e-9)
+
+    def figures(self) -> dict[str, float]:
+        """Return the averages for the log."""
+        return {
+            "loss": self.loss_sum / max(1, self.finite_tokens),
+            "gradient_norm": self.gradient_norm,
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "share_waiting_for_data": round(self.seconds_waited / max(self.seconds, 1e-9), 5),
+        }
+
+
+def learning_curve(events: list[dict[str, Any]]) -> str:
+    """Return the validations among the events as a table."""
+    rows = [f"{'update':>8}{'minutes':>9}{'dev loss':>10}{'BLEU':>7}{'chrF':>7}"]
+    for event in events:
+        if event["kind"] == "valid":
+            rows.append(
+                f"{event['update']:>8}{event['minutes']:>9.1f}{event['loss']:>10.3f}"
+                f"{event['bleu']:>7.2f}{event['chrf']:>7.2f}"
+                + ("  average of checkpoints" if event.get("averaged") else "")
+            )
+    return "\n".join(rows)
+
+
+def _tensorboard_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError:
+        raise missing_extra("tensorboard", "tensorboard", "training.tensorboard") from None
+    return SummaryWriter(str(folder))

@@ -1,0 +1,83 @@
+"""Builds what training consists of from a configuration and its data: the one place that does."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from mtrain.config.schema import Config
+from mtrain.data.batches import BatchMaker, PlannedUpdate, planned_updates
+from mtrain.data.folders import DataFolder, read_test_set
+from mtrain.data.plan import derive_seed
+from mtrain.data.store import TokenStore
+from mtrain.decoding.translator import Translator
+from mtrain.errors import UserError
+from mtrain.models import Model, build_model
+from mtrain.text.tokenizer import TokenizerPair
+from mtrain.training.distributed import ProcessGroup
+from mtrain.training.precision import Precision, choose_precision
+from mtrain.training.updater import Updater
+from mtrain.training.validation import Validator
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model that has learnt nothing yet, and everything it learns with."""
+
+    config: Config
+    group: ProcessGroup
+    precision: Precision
+    tokenizers: TokenizerPair
+    store: TokenStore
+    maker: BatchMaker
+    model: Model
+    updater: Updater
+    validator: Validator
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must agree on to be gone on with."""
+        return {"store": self.store.fingerprint, "tokenizers": self.tokenizers.digest()}
+
+    def updates(self, epoch: int, batch: int) -> Iterator[PlannedUpdate]:
+        """Yield this process's share of each update from a place in the plan on."""
+        training = self.config.training
+        return planned_updates(
+            self.store,
+            self.maker,
+            self.config.seed,
+            (training.batch_tokens, training.accumulate),
+            (epoch, batch),
+            (self.group.rank, self.group.size),
+        )
+
+
+def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
+    """Build everything on its device; the same seed gives the same weights everywhere."""
+    training = config.training
+    if training.accumulate % group.size:
+        raise UserError(
+            f"training.accumulate {training.accumulate} batches cannot be shared evenly by "
+            f"{group.size} processes",
+            f"set training.accumulate to a multiple of {group.size}",
+        )
+    precision = choose_precision(training.precision, config.device)
+    tokenizers = data.tokenizers()
+    store, valid_store = data.store("train"), data.store("valid")
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    model = build_model(config, tokenizers).to(precision.device)
+    maker = BatchMaker(store, tokenizers, config.model.max_positions, training.subword_sampling)
+    translator = Translator(
+        model, tokenizers, config.decoding, precision.device, precision.autocast, config.seed
+    )
+    validator = Validator(
+        valid_store,
+        BatchMaker(valid_store, tokenizers, config.model.max_positions),
+        read_test_set(data.path / "text", "valid"),
+        translator,
+        precision,
+        config.data.target_lang,
+        training.batch_tokens,
+    )
+    updater = Updater(model, training, precision, group, config.seed)
+    return Parts(config, group, precision, tokenizers, store, maker, model, updater, validator)

@@ -1,0 +1,56 @@
+"""Where and in which number format to compute, and why."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from mtrain.errors import UserError
+
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A device and the number format of matrix products; weights are always fp32."""
+
+    device: torch.device
+    name: str  # fp32, bf16 or fp16
+    reason: str
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return the context in which the model computes."""
+        if self.name == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, TYPES[self.name])
+
+    @property
+    def scales_loss(self) -> bool:
+        """fp16 gradients underflow without it."""
+        return self.name == "fp16"
+
+
+def choose_precision(precision: str, device: str) -> Precision:
+    """Resolve `auto`, or check that what was asked for is to be had."""
+    chosen = _choose_device(device)
+    if chosen.type == "cpu":
+        if precision == "fp16":
+            raise UserError(
+                "training.precision: fp16 needs a GPU", "use auto, fp32 or bf16 on a CPU"
+            )
+        reason = "asked for" if precision != "auto" else "a CPU computes in fp32"
+        return Precision(chosen, "fp32" if precision == "auto" else precision, reason)
+    name = torch.cuda.get_device_name(chosen)
+    if precision != "auto":
+        return Precision(chosen, precision, f"asked for, on {name}")
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return Precision(chosen, "bf16", f"{name} has it")
+    return Precision(chosen, "fp16", f"{name} has no bf16; the loss is scaled")
+
+
+def _choose_device(device: str) -> torch.device:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda was asked for, but torch sees no GPU", "use device: auto")
+    if device != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

@@ -1,0 +1,38 @@
+"""The learning rate of each update."""
+
+import math
+
+from mtrain.config.schema import TrainingConfig
+
+COOL_DOWN = 0.1  # share of a time budget in which inverse_sqrt goes down to zero
+
+
+def last_update(update: int, minutes: float, config: TrainingConfig) -> int:
+    """Return which update will be the last, from how fast the first `update` ones went by.
+
+    Without `max_minutes` that is max_updates, and the clock decides nothing.
+    """
+    if config.max_minutes is None or not update or minutes <= 0:
+        return config.max_updates
+    return min(config.max_updates, max(update, int(update * config.max_minutes / minutes)))
+
+
+def learning_rate(update: int, last: int, config: TrainingConfig) -> float:
+    """Return the rate of the update after `update` ones, of `last` in all.
+
+    Linear warm-up; then to zero at `last` in a line or a cosine, or with 1/sqrt(update)
+    (Vaswani 2017, section 5.3), which only a time budget brings down to zero.
+    """
+    warmup = config.warmup_updates
+    if update < warmup:
+        return config.learning_rate * (update + 1) / warmup
+    done = min(1.0, (update - warmup) / max(1, last - warmup))
+    if config.schedule == "linear":
+        factor = 1 - done
+    elif config.schedule == "cosine":
+        factor = (1 + math.cos(math.pi * done)) / 2
+    else:
+        factor = math.sqrt(max(1, warmup) / max(1, update))
+        if config.max_minutes is not None:
+            factor *= min(1.0, (1 - done) / COOL_DOWN)
+    return config.learning_rate * factor

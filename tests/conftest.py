@@ -1,0 +1,107 @@
+"""What all tests share: the command line as a user runs it, and a small task that is learnt fast.
+
+The task is to write digits as words, backwards: "3 1 2" -> "two one three". It has what
+translation has (another order, another vocabulary, a word for a word) and is learnt in seconds.
+"""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+WORDS = "zero one two three four five six seven eight nine".split()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class CommandLine:
+    """Runs `mtrain` in a process of its own, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, *arguments: object, **options: object) -> "subprocess.Popen[bytes]":
+        """Start a command and return the process."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            [sys.executable, "-m", "mtrain", *map(str, arguments)],
+            **{"cwd": self.folder, "env": environment, **streams, **options},  # type: ignore[call-overload]
+        )
+
+    def __call__(self, *arguments: object, stdin: bytes = b"", timeout: float = 120) -> Finished:
+        """Run a command to its end."""
+        process = self.start(*arguments)
+        out, err = process.communicate(stdin, timeout=timeout)
+        return Finished(process.returncode, out.decode("utf-8", "replace"), err.decode())
+
+
+@pytest.fixture
+def mtrain(tmp_path: Path) -> CommandLine:
+    """The command line, in an empty folder."""
+    return CommandLine(tmp_path)
+
+
+def write_task(folder: Path, sizes: dict[str, int], seed: int = 1) -> None:
+    """Write SPLIT.digits and SPLIT.words for each split; no pair is in two of them."""
+    generator = random.Random(seed)
+    seen: set[tuple[int, ...]] = set()
+    for split, size in sizes.items():
+        pairs = []
+        while len(pairs) < size:
+            digits = tuple(generator.randrange(10) for _ in range(generator.randint(2, 6)))
+            if digits not in seen:
+                seen.add(digits)
+                pairs.append(digits)
+        sources = [" ".join(map(str, digits)) for digits in pairs]
+        targets = [" ".join(WORDS[digit] for digit in reversed(digits)) for digits in pairs]
+        (folder / f"{split}.digits").write_text("\n".join(sources) + "\n")
+        (folder / f"{split}.words").write_text("\n".join(targets) + "\n")
+
+
+TINY_CONFIG = """\
+run_dir: run
+data:
+  source_lang: digits
+  target_lang: words
+  train: [{source: train.digits, target: train.words}]
+  valid: [{source: valid.digits, target: valid.words}]
+  filters: {max_tokens: 60}
+  test: [{name: held-out, source: test.digits, target: test.words}]
+tokenizer: {type: bpe, vocab_size: 320}
+model: {type: transformer, encoder_layers: 2, decoder_layers: 2, d_model: 64, num_heads: 4, ffn_dim: 128, dropout: 0.1, max_positions: 64}
+training: {batch_tokens: 512, max_updates: 40, learning_rate: 3.0e-3, warmup_updates: 20, valid_every: 20, log_every: 5}
+decoding: {beam_size: 3}
+"""
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    """A folder with the small task and `config.yaml`, nothing prepared yet."""
+    write_task(tmp_path, {"train": 2000, "valid": 60, "test": 60})
+    (tmp_path / "config.yaml").write_text(TINY_CONFIG)
+    return tmp_path
+
+
+def succeed(command: Callable[..., Finished], *arguments: object, **options: object) -> Finished:
+    """Run a command that must succeed, and return what it said."""
+    finished = command(*arguments, **options)
+    assert finished.code == 0, finished.err
+    return finished
+
+
+def every_line(text: str) -> Sequence[str]:
+    """Split at \\n only, as mtrain does."""
+    return text.removesuffix("\n").split("\n") if text else []
