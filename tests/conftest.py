@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-WORDS = "zero one two three four five six seven eight nine".split()
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,23 @@ data:
   target_lang: words
   train: [{source: train.digits, target: train.words}]
   valid: [{source: valid.digits, target: valid.words}]
-  filters: {max_tokens: 60}
   test: [{name: held-out, source: test.digits, target: test.words}]
+  filters: {max_tokens: 60}
 tokenizer: {type: bpe, vocab_size: 320}
-model: {type: transformer, encoder_layers: 2, decoder_layers: 2, d_model: 64, num_heads: 4, ffn_dim: 128, dropout: 0.1, max_positions: 64}
-training: {batch_tokens: 512, max_updates: 40, learning_rate: 3.0e-3, warmup_updates: 20, valid_every: 20, log_every: 5}
+model:
+  encoder_layers: 2
+  decoder_layers: 2
+  d_model: 64
+  num_heads: 4
+  ffn_dim: 128
+  max_positions: 64
+training:
+  batch_tokens: 512
+  max_updates: 40
+  learning_rate: 3.0e-3
+  warmup_updates: 20
+  valid_every: 20
+  log_every: 5
 decoding: {beam_size: 3}
 """
 
