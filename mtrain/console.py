@@ -47,11 +47,13 @@ class Progress:
             else None
         )  # fmt: skip
 
-    def advance(self, count: int, note: str = "") -> None:
-        """Add `count` to what is done; `note` holds the figures to show beside it."""
+    def advance(self, count: int, note: str = "", total: int | None = None) -> None:
+        """Add `count` to what is done; `note` holds figures to show, `total` a better forecast."""
         self._count += count
         self._note = note
+        self._total = total or self._total
         if self._bar is not None:
+            self._bar.total = self._total
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LOG_LINES:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mtrain.config import Config
 from mtrain.console import say
-from mtrain.data.builder import DataBuilder, describe_inputs, describe_manifest, remove_leftovers
+from mtrain.data.builder import DataBuilder, describe_inputs
 from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.data.report import describe_manifest
 from mtrain.errors import UserError
 from mtrain.text.lines import make_readable, write_whole
 
@@ -30,10 +31,10 @@ def prepare(config: Config) -> str:
             "choose another data_dir (or run_dir), or remove the folder",
         )
     folder.path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder.path)
-    building = Path(
-        tempfile.mkdtemp(dir=folder.path.parent, prefix=f".{folder.path.name}.building-")
-    )
+    prefix = f".{folder.path.name}.building-"
+    for leftover in folder.path.parent.glob(f"{prefix}*"):  # of a builder that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(dir=folder.path.parent, prefix=prefix))
     try:
         manifest = DataBuilder(config, building).build(inputs)
         with write_whole(building / "manifest.json") as file:

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -25,8 +24,8 @@ from mtrain.data.plan import derive_seed
 from mtrain.data.store import StoreWriter
 from mtrain.errors import UserError
 from mtrain.text.corpora import check_readable, corpus_name, input_digests, read_pairs
-from mtrain.text.filters import CODES, KEPT, REASONS, Ledger, judge_lengths, judge_text, pair_hash
-from mtrain.text.lines import clean_line, decode_line, one_line, read_lines
+from mtrain.text.filters import CODES, KEPT, Ledger, judge_lengths, judge_text, pair_hash
+from mtrain.text.lines import clean_bytes, read_lines
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores, train_tokenizer
 
 BLOCK_PAIRS = 10_000
@@ -117,10 +116,9 @@ class DataBuilder:
         with paths[0].open("wb") as sources, paths[1].open("wb") as targets:
             for corpus in corpora:
                 for raw_source, raw_target in read_pairs(corpus, self._languages):
-                    source, target = decode_line(raw_source)[0], decode_line(raw_target)[0]
-                    sources.write(one_line(source).encode() + b"\n")
-                    targets.write(one_line(target).encode() + b"\n")
-                    source, target = clean_line(source), clean_line(target)
+                    sources.write(raw_source.replace(b"\n", b" ") + b"\n")
+                    targets.write(raw_target.replace(b"\n", b" ") + b"\n")
+                    source, target = clean_bytes(raw_source), clean_bytes(raw_target)
                     held_out.pairs.add(pair_hash(source, target))
                     held_out.sources.add(pair_hash(source, ""))
                     count += 1
@@ -197,7 +195,7 @@ class DataBuilder:
         with progress("sampling for the tokenizer", len(scan.verdicts), "pairs") as shown:
             for position, (_, pair) in enumerate(self._read_train(shown)):
                 if scan.verdicts[position] == KEPT and (share >= 1 or random.random() < share):
-                    source, target = (clean_line(decode_line(side)[0]) for side in pair)
+                    source, target = map(clean_bytes, pair)
                     sample.append((source, target))
         return sample
 
@@ -219,7 +217,7 @@ class DataBuilder:
                 position += len(block)
                 kept: list[tuple[int, str, str]] = []
                 for (corpus, pair), verdict in zip(block, verdicts.tolist(), strict=True):
-                    source, target = (clean_line(decode_line(side)[0]) for side in pair)
+                    source, target = map(clean_bytes, pair)
                     if verdict == KEPT:
                         kept.append((corpus, source, target))
                     else:
@@ -244,7 +242,7 @@ class DataBuilder:
         """Tokenise valid for the dev loss; pairs that the model cannot read are left out of it."""
         longest = self._config.model.max_positions - 1
         texts = [
-            [clean_line(decode_line(line)[0]) for line in read_lines(self._text / f"valid.{side}")]
+            [clean_bytes(line) for line in read_lines(self._text / f"valid.{side}")]
             for side in ("source", "target")
         ]
         pairs = _encode(list(zip(*texts, strict=True)), tokenizers)
@@ -298,35 +296,3 @@ def blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while block := list(islice(iterator, size)):
         yield block
-
-
-def describe_manifest(manifest: dict[str, Any]) -> str:
-    """Return the data report as text."""
-    train, valid = manifest["splits"]["train"], manifest["splits"]["valid"]
-    tokens = train["tokens"]
-    lines = [
-        f"train    {train['pairs']:,} pairs kept of {manifest['read_pairs']:,} read, "
-        f"{tokens['source']:,} source and {tokens['target']:,} target tokens",
-        f"valid    {manifest['valid_pairs']:,} pairs"
-        + (f", {valid['left_out_of_loss']} of them left out of the dev loss"
-           if valid["left_out_of_loss"] else ""),
-        *(f"test     {count:,} pairs in {name}" for name, count in manifest["tests"].items()),
-        f"tokens   vocabulary of {train['vocab_size']:,}",
-        f"overlap  {manifest['train_sources_also_in_valid_or_test']:,} training sources also stand "
-        "in valid or test",
-    ]  # fmt: skip
-    for entry in manifest["filtered"]:
-        dropped = {reason: count for reason, count in entry["counts"].items()
-                   if count and reason != REASONS[KEPT]}  # fmt: skip
-        lines.append(f"corpus   {entry['corpus']}: {entry['counts'][REASONS[KEPT]]:,} kept")
-        for reason, count in dropped.items():
-            lines.append(f"         {count:,} dropped: {reason}, for example")
-            lines += [f"           {s!r} | {t!r}" for s, t in entry["samples"][reason]]
-    return "\n".join(lines)
-
-
-def remove_leftovers(destination: Path) -> None:
-    """Remove what builders that were killed left beside `destination`."""
-    with suppress(FileNotFoundError):
-        for path in destination.parent.glob(f".{destination.name}.building-*"):
-            shutil.rmtree(path, ignore_errors=True)

@@ -82,6 +82,11 @@ def clean_line(text: str) -> str:
     return " ".join(text.replace("\x00", " ").replace(BYTE_ORDER_MARK, " ").split())
 
 
+def clean_bytes(line: bytes) -> str:
+    """Return a raw line as a model sees it."""
+    return clean_line(decode_line(line)[0])
+
+
 def one_line(text: str) -> str:
     """Return an output text with nothing in it that would start another line."""
     return " ".join(text.splitlines())

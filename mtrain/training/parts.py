@@ -1,7 +1,7 @@
 """Builds what training consists of from a configuration and its data: the one place that does."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -42,7 +42,7 @@ class Parts:
     def updates(self, epoch: int, batch: int) -> Iterator[PlannedUpdate]:
         """Yield this process's share of each update from a place in the plan on."""
         training = self.config.training
-        return planned_updates(
+        planned = planned_updates(
             self.store,
             self.maker,
             self.config.seed,
@@ -50,6 +50,10 @@ class Parts:
             (epoch, batch),
             (self.group.rank, self.group.size),
         )
+        if self.precision.device.type == "cuda":
+            planned = (replace(update, batches=[batch.pinned() for batch in update.batches])
+                       for update in planned)  # fmt: skip
+        return planned
 
 
 def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:

@@ -104,7 +104,7 @@ class Trainer:
         note = f"loss {result.loss:.3f}, {self._meter.tokens_per_second:,.0f} target tokens/s"
         if config.max_minutes is not None:
             note += f", {position.minutes:.1f} of {config.max_minutes:g} minutes"
-        shown.advance(1, note)
+        shown.advance(1, note, total=last)
         self._check_finite(result)
         if position.update % config.log_every == 0:
             self._write(

@@ -1,0 +1,30 @@
+"""The data report: what a manifest says, as text for a person."""
+
+from typing import Any
+
+from mtrain.text.filters import KEPT, REASONS
+
+
+def describe_manifest(manifest: dict[str, Any]) -> str:
+    """Return the data report as text."""
+    train, valid = manifest["splits"]["train"], manifest["splits"]["valid"]
+    tokens = train["tokens"]
+    lines = [
+        f"train    {train['pairs']:,} pairs kept of {manifest['read_pairs']:,} read, "
+        f"{tokens['source']:,} source and {tokens['target']:,} target tokens",
+        f"valid    {manifest['valid_pairs']:,} pairs"
+        + (f", {valid['left_out_of_loss']} of them left out of the dev loss"
+           if valid["left_out_of_loss"] else ""),
+        *(f"test     {count:,} pairs in {name}" for name, count in manifest["tests"].items()),
+        f"tokens   vocabulary of {train['vocab_size']:,}",
+        f"overlap  {manifest['train_sources_also_in_valid_or_test']:,} training sources also stand "
+        "in valid or test",
+    ]  # fmt: skip
+    for entry in manifest["filtered"]:
+        dropped = {reason: count for reason, count in entry["counts"].items()
+                   if count and reason != REASONS[KEPT]}  # fmt: skip
+        lines.append(f"corpus   {entry['corpus']}: {entry['counts'][REASONS[KEPT]]:,} kept")
+        for reason, count in dropped.items():
+            lines.append(f"         {count:,} dropped: {reason}, for example")
+            lines += [f"           {s!r} | {t!r}" for s, t in entry["samples"][reason]]
+    return "\n".join(lines)
