@@ -183,6 +183,6 @@ def _describe_system_error(error: OSError) -> str | None:
         return f"{where}the disk is full; nothing that was complete is lost"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}no permission ({error.strerror})"
-    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST):
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.EFBIG):
         return f"{where}{error.strerror}"
     return None

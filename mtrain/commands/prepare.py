@@ -5,11 +5,12 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from mtrain.config import Config
 from mtrain.console import say
 from mtrain.data.builder import DataBuilder, describe_inputs
-from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.data.folders import DataFolder, RunFolder, hold
 from mtrain.data.report import describe_manifest
 from mtrain.errors import UserError
 from mtrain.text.lines import make_readable, write_whole
@@ -22,7 +23,7 @@ def prepare(config: Config) -> str:
     inputs = describe_inputs(config)
     if folder.manifest_path.is_file():
         manifest = folder.manifest()
-        if all(manifest[key] == value for key, value in inputs.items()):
+        if all(manifest.get(key) == value for key, value in inputs.items()):
             say(f"{folder.path}: nothing changed, nothing to do")
             return describe_manifest(manifest)
     elif folder.path.exists() and any(folder.path.iterdir()):
@@ -30,22 +31,30 @@ def prepare(config: Config) -> str:
             f"{folder.path}: this folder exists and is not mtrain's",
             "choose another data_dir (or run_dir), or remove the folder",
         )
-    folder.path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{folder.path.name}.building-"
-    for leftover in folder.path.parent.glob(f"{prefix}*"):  # of a builder that was killed
+    destination = folder.path.resolve()  # it may be a link to a larger disk
+    lock_path = destination.with_name(f".{destination.name}.lock")
+    with hold(lock_path, f"{folder.path}: another `mtrain prepare` is at work here"):
+        manifest = _build(config, destination, inputs)
+    say(f"{folder.path}: prepared in {manifest['seconds']} s")
+    return describe_manifest(manifest)
+
+
+def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Build a data folder beside its place, put it there when complete, return its manifest."""
+    prefix = f".{destination.name}.building-"
+    for leftover in destination.parent.glob(f"{prefix}*"):  # of a builder that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    building = Path(tempfile.mkdtemp(dir=folder.path.parent, prefix=prefix))
+    building = Path(tempfile.mkdtemp(dir=destination.parent, prefix=prefix))
     try:
         manifest = DataBuilder(config, building).build(inputs)
         with write_whole(building / "manifest.json") as file:
             file.write(json.dumps(manifest, ensure_ascii=False, indent=1).encode())
         make_readable(building)
-        _put_in_place(building, folder.path)
+        _put_in_place(building, destination)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    say(f"{folder.path}: prepared in {manifest['seconds']} s")
-    return describe_manifest(manifest)
+    return manifest
 
 
 def _put_in_place(building: Path, destination: Path) -> None:

@@ -4,7 +4,6 @@ Each error names the line of the file, the key, and the nearest key that exists.
 """
 
 import difflib
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,21 +15,30 @@ from pydantic import BaseModel, ValidationError
 from mtrain.config.schema import UNION_MEMBERS, Config
 from mtrain.errors import UserError
 
-KeyPath = tuple[str | int, ...]
+KeyPath = tuple[str, ...]  # an item of a list goes by its index, as text
+
+# besides YAMLError: !!int x, and an anchor that holds itself
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's plain scalars: `no` is a language, 1e-3 is a number, 1:30 is text."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what any YAML would take for something else than text."""
+
+
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
-    ("int", r"^[-+]?[0-9][0-9_]*$", "-+0123456789"),
-    ("float", r"^[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("int", r"^[-+]?[0-9]+$", list("-+0123456789")),
+    ("float", r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))  # 010 is ten
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -47,7 +55,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     tree, lines = _parse(text, str(path))
     for place, value in parse_overrides(overrides):
         _put(tree, place, value)
-        lines[place] = f"--set {'.'.join(map(str, place))}"
+        lines = {key: line for key, line in lines.items() if key[: len(place)] != place}
+        for length in range(1, len(place) + 1):
+            lines.setdefault(place[:length], f"--set {_spell(place)}")
     return _validate(tree, lines, str(path))
 
 
@@ -63,19 +73,20 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[KeyPath, Any]]:
             )
         try:
             parsed.append((tuple(key.strip().split(".")), yaml.load(value, _Loader)))
-        except yaml.YAMLError:
+        except NOT_YAML:
             raise UserError(f"--set {override}: {value!r} is not a YAML value") from None
     return parsed
 
 
 def dump_config(config: Config) -> str:
     """Return the whole configuration as YAML, every default spelled out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    tree = config.model_dump(mode="json")
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _parse(text: str, path: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
-    loader = _Loader(io.StringIO(text))
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         lines: dict[KeyPath, str] = {}
         duplicates: list[str] = []
@@ -84,12 +95,13 @@ def _parse(text: str, path: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
         if duplicates:
             raise UserError("\n".join(duplicates), "keep one of each")
         tree = loader.construct_document(node) if node is not None else {}
-    except yaml.YAMLError as error:
+    except yaml.reader.ReaderError as error:
+        where = f"{path}:{text.count(chr(10), 0, error.position) + 1}"
+        raise UserError(f"{where}: not YAML: character U+{error.character:04X}") from None
+    except NOT_YAML as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path
         raise UserError(f"{where}: not YAML: {getattr(error, 'problem', error)}") from None
-    finally:
-        loader.dispose()
     if not isinstance(tree, dict):
         raise UserError(f"{path}: a configuration is `key: value` lines, this is not")
     return tree, lines
@@ -101,7 +113,7 @@ def _note_lines(
     lines.setdefault(place, f"{path}:{node.start_mark.line + 1}")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            inner = (*place, key.value)
+            inner = (*place, str(key.value))
             where = f"{path}:{key.start_mark.line + 1}"
             if inner in lines:
                 duplicates.append(f"{where}: {_spell(inner)} stands here a second time")
@@ -109,7 +121,7 @@ def _note_lines(
             _note_lines(value, inner, path, lines, duplicates)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _note_lines(item, (*place, index), path, lines, duplicates)
+            _note_lines(item, (*place, str(index)), path, lines, duplicates)
 
 
 def _put(tree: dict[str, Any], place: KeyPath, value: Any) -> None:
@@ -117,7 +129,7 @@ def _put(tree: dict[str, Any], place: KeyPath, value: Any) -> None:
     here: Any = tree
     for key in place[:-1]:
         if isinstance(here, list):
-            here = here[_index(here, str(key), place)]
+            here = here[_index(here, key, place)]
         else:
             if here.get(key) is None:
                 here[key] = {}
@@ -125,7 +137,7 @@ def _put(tree: dict[str, Any], place: KeyPath, value: Any) -> None:
         if not isinstance(here, dict | list):
             raise UserError(f"--set {_spell(place)}: {key} is a value, not a section")
     if isinstance(here, list):
-        here[_index(here, str(place[-1]), place)] = value
+        here[_index(here, place[-1], place)] = value
     else:
         here[place[-1]] = value
 
@@ -148,7 +160,7 @@ def _validate(tree: dict[str, Any], lines: dict[KeyPath, str], path: str) -> Con
 
 def _explain(problem: Any, lines: dict[KeyPath, str], path: str) -> str:
     # pydantic names the member of a union that it tried, as <pair>: no key of ours
-    place: KeyPath = tuple(key for key in problem["loc"] if not str(key).startswith("<"))
+    place = tuple(str(key) for key in problem["loc"] if not re.fullmatch("<.+>", str(key)))
     where = path
     for length in range(len(place), -1, -1):  # the nearest enclosing key that the file holds
         if place[:length] in lines:
@@ -170,7 +182,7 @@ def _explain(problem: Any, lines: dict[KeyPath, str], path: str) -> str:
     return f"{where}: {key}: {message}, not {got!r}"
 
 
-def _nearest(loc: KeyPath) -> str:
+def _nearest(loc: tuple[str | int, ...]) -> str:
     section = _section(loc[:-1])
     names = list(section.model_fields) if section else []
     close = difflib.get_close_matches(str(loc[-1]), names, n=1, cutoff=0.5)
@@ -179,7 +191,7 @@ def _nearest(loc: KeyPath) -> str:
     return f"; known here: {', '.join(names)}" if names else ""
 
 
-def _section(loc: KeyPath) -> type[BaseModel] | None:
+def _section(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
     """Return the section type that pydantic was in at `loc`."""
     section: type[BaseModel] | None = Config
     for key in loc:
@@ -194,7 +206,7 @@ def _section(loc: KeyPath) -> type[BaseModel] | None:
 
 
 def _spell(place: KeyPath) -> str:
-    return ".".join(map(str, place))
+    return ".".join(place)
 
 
 def changed_keys(old: Config, new: Config, allowed: Sequence[str]) -> list[str]:

@@ -18,7 +18,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class PairFiles(Section):
@@ -71,7 +73,8 @@ Corpus = Annotated[
 
 
 class FilterConfig(Section):
-    """Which training pairs are left out. valid and test are never filtered."""
+    """Which training pairs are left out. valid and test are not filtered; only the dev loss does
+    without pairs over max_tokens."""
 
     max_tokens: PositiveInt = 250
     """longest side in tokens, end of sentence included"""
@@ -104,6 +107,8 @@ class DataConfig(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two test sets are called {name}: give each its own `name`")
+        if "valid" in names:
+            raise ValueError("a test set cannot be called valid: that is what data.valid is called")
         return self
 
 
@@ -285,6 +290,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Config":
+        if self.run_dir.is_relative_to(self.data_path):
+            raise ValueError(
+                f"data_dir {self.data_path} holds run_dir {self.run_dir}: `prepare` replaces "
+                "data_dir as a whole, give it a folder of its own"
+            )
         if self.model.tie_embeddings == "all" and not self.shares_vocabulary:
             raise ValueError(
                 "model.tie_embeddings: all needs one vocabulary; use decoder, or a shared tokenizer"

@@ -25,7 +25,7 @@ from mtrain.data.store import StoreWriter
 from mtrain.errors import UserError
 from mtrain.text.corpora import check_readable, corpus_name, input_digests, read_pairs
 from mtrain.text.filters import CODES, KEPT, Ledger, judge_lengths, judge_text, pair_hash
-from mtrain.text.lines import clean_bytes, read_lines
+from mtrain.text.lines import clean_bytes, file_digest, read_lines
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores, train_tokenizer
 
 BLOCK_PAIRS = 10_000
@@ -52,6 +52,7 @@ def describe_inputs(config: Config) -> dict[str, Any]:
     return {
         "settings": data_settings(config),
         "inputs": [digest for corpus in corpora for digest in input_digests(corpus)],
+        "given_tokenizers": [file_digest(path) for path in given if path is not None],
     }
 
 
@@ -239,8 +240,8 @@ class DataBuilder:
         return ledgers, _figures(writer, tokenizers)
 
     def _write_valid(self, tokenizers: TokenizerPair) -> dict[str, Any]:
-        """Tokenise valid for the dev loss; pairs that the model cannot read are left out of it."""
-        longest = self._config.model.max_positions - 1
+        """Tokenise valid for the dev loss; pairs longer than training's may be are left out."""
+        longest = self._config.data.filters.max_tokens - 1
         texts = [
             [clean_bytes(line) for line in read_lines(self._text / f"valid.{side}")]
             for side in ("source", "target")
@@ -250,7 +251,7 @@ class DataBuilder:
         with StoreWriter(self._folder / "valid", tokenizers.vocab_size) as writer:
             writer.append([pair[0] for pair in fitting], [pair[1] for pair in fitting])
         if not fitting:
-            raise UserError("data.valid: every pair is empty or too long for the model")
+            raise UserError("data.valid: every pair is empty or over data.filters.max_tokens")
         return _figures(writer, tokenizers) | {"left_out_of_loss": len(pairs) - len(fitting)}
 
 

@@ -56,7 +56,9 @@ class DataFolder:
                 f"{self.path}: no prepared data here", "run first: mtrain prepare CONFIG.yaml"
             ) from None
         except ValueError:
-            raise UserError(f"{self.manifest_path}: damaged; run `mtrain prepare` again") from None
+            raise UserError(
+                f"{self.manifest_path}: damaged", "remove the folder and run `mtrain prepare` again"
+            ) from None
         if manifest.get("format") != DATA_FORMAT:
             raise UserError(
                 f"{self.path}: prepared by another version of mtrain",
@@ -140,13 +142,8 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for one `train` at a time; a killed process lets go of it by itself."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.path}: another `mtrain train` is at work here") from None
+        """Hold the run for one `train` at a time."""
+        with hold(self.path / ".lock", f"{self.path}: another `mtrain train` is at work here"):
             yield
 
     def begin(self, config: Config, data: DataFolder) -> None:
@@ -167,6 +164,18 @@ class RunFolder:
         """Read the test sets."""
         names = sorted(path.stem for path in self.tests.glob("*.source"))
         return [read_test_set(self.tests, name) for name in names]
+
+
+@contextmanager
+def hold(lock_path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock that a killed process lets go of by itself; refuse if another holds it."""
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    with lock_path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(refusal) from None
+        yield
 
 
 def _copy_folder(source: Path, destination: Path, names: set[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from mtrain.config.schema import TransformerConfig
 from mtrain.data.batches import Batch
 from mtrain.models.base import Model, State
 from mtrain.nn.attention import CrossAttention, SelfAttention, padding_mask
+from mtrain.nn.dropout import dropout
 from mtrain.nn.layers import FeedForward, Residual
 from mtrain.nn.positions import POSITIONS
 
@@ -229,7 +230,7 @@ class Transformer(Model):
         """Return scaled embeddings plus positions, (B,L,D), for tokens (B,L) from `start` on."""
         length = tokens.shape[1] if num_positions is None else num_positions
         x = embedding(tokens) * self.scale + positions(start, length)
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
 
 def _embedding(vocab_size: int, d_model: int) -> nn.Embedding:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtrain.nn.dropout import dropout
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
 
@@ -23,7 +25,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the sum, of the shape of x."""
-        out = F.dropout(sublayer(self.norm(x) if self.pre_norm else x), self.dropout, self.training)
+        out = dropout(sublayer(self.norm(x) if self.pre_norm else x), self.dropout, self.training)
         total: Tensor = x + out if self.pre_norm else self.norm(x + out)
         return total
 

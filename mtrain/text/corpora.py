@@ -98,7 +98,7 @@ def _read_pair_files(corpus: PairFiles) -> Iterator[RawPair]:
 
 def _read_tsv(corpus: TableFile) -> Iterator[RawPair]:
     columns = corpus.fields or (0, 1)
-    if not all(isinstance(column, int) for column in columns):
+    if not all(isinstance(column, int) and column >= 0 for column in columns):
         raise UserError(f"{corpus.path}: a TSV's fields are column numbers from 0, not {columns}")
     first, second = int(columns[0]), int(columns[1])
     for number, line in enumerate(read_lines(corpus.path), start=1):
@@ -116,7 +116,7 @@ def _read_jsonl(corpus: TableFile, languages: tuple[str, str]) -> Iterator[RawPa
         where = f"{corpus.path}:{number}"
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: not JSON ({error})") from None
         yield _pair_of_record(record, corpus.fields, languages, where)
 
@@ -135,7 +135,9 @@ def _read_parquet(corpus: TableFile, languages: tuple[str, str]) -> Iterator[Raw
                     number += 1
                     where = f"{corpus.path}, row {number}"
                     yield _pair_of_record(record, corpus.fields, languages, where)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        if getattr(error, "errno", None) is not None:  # the system's, not the file's
+            raise
         raise UserError(f"{corpus.path}: not a readable Parquet file ({error})") from None
 
 

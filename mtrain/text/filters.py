@@ -35,6 +35,8 @@ def judge_text(raw_source: bytes, raw_target: bytes, filters: FilterConfig) -> t
 def judge_lengths(num_source: int, num_target: int, filters: FilterConfig) -> int:
     """Return `KEPT` or the reason's code for a pair of token counts, without end of sentence."""
     shorter, longer = sorted((num_source, num_target))
+    if not shorter:  # nothing but characters that the tokenizer leaves out
+        return CODES["empty"]
     if longer + 1 > filters.max_tokens:
         return CODES["length"]
     if longer > MIN_TOKENS_FOR_RATIO and longer > filters.max_ratio * shorter:

@@ -20,6 +20,7 @@ from mtrain.errors import UserError
 
 BYTE_ORDER_MARK = "\ufeff"
 REPLACEMENT = "\ufffd"
+ZSTANDARD_STARTS = (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18")  # the latter is pzstd's
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
             elif magic.startswith(b"\xfd7zXZ\x00"):
                 with lzma.open(file) as plain:
                     yield cast(BinaryIO, plain)
-            elif magic.startswith(b"\x28\xb5\x2f\xfd"):
+            elif magic.startswith(ZSTANDARD_STARTS):
                 yield _open_zstandard(file)
             else:
                 yield file

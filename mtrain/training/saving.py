@@ -85,7 +85,8 @@ class Saver:
         put_weights(model, own or checkpoint.weights)
         updater.average.restore(checkpoint.weights)
         restore_optimizer(model, updater.optimizer, checkpoint.training)
-        updater.scaler.load_state_dict(checkpoint.state["scaler"])
+        if checkpoint.state["scaler"]:  # empty where the loss was not scaled
+            updater.scaler.load_state_dict(checkpoint.state["scaler"])
         position = Position(**checkpoint.state["position"])
         self._saved = (position.update, position.validated_update)
         validation = checkpoint.state["validation"]

@@ -1,0 +1,105 @@
+"""The README's configuration and every `mtrain` and `torchrun` line of it, run for real.
+
+The text is the small task under the README's file names, and the model is made small; nothing
+else of what the README tells a newcomer to type is changed.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_task
+
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+SMALLER = {
+    "vocab_size: 8000": "vocab_size: 320",
+    "encoder_layers: 3, decoder_layers: 3, d_model: 256": "d_model: 32",
+    "ffn_dim: 1024": "ffn_dim: 64",
+    "max_minutes: 60, learning_rate: 1.0e-3": "max_updates: 6, warmup_updates: 2, valid_every: 3",
+}
+
+
+def commands(heading: str) -> list[str]:
+    """Return the lines of the `sh` blocks under a heading that start one of our programs."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL)).split("\n")
+    return [line.split(" #")[0] for line in lines if line.startswith(("mtrain ", "torchrun "))]
+
+
+def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a README line in a folder, with this interpreter's programs."""
+    program, *arguments = shlex.split(command)
+    module = {"mtrain": "mtrain", "torchrun": "torch.distributed.run"}[program]
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def must_run(command: str, folder: Path) -> None:
+    """Run a README line that must succeed."""
+    finished = run(command, folder)
+    assert finished.returncode == 0, f"{command}\n{finished.stderr}"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that the section on one's own files does, in its order."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_task(folder, {"train": 500, "valid": 20, "test": 20, "new": 20, "old": 20})
+    for path in folder.glob("*.digits"):
+        path.rename(path.with_suffix(".en"))
+    for path in folder.glob("*.words"):
+        path.rename(path.with_suffix(".de"))
+    shutil.copy(folder / "new.de", folder / "ref.de")
+    found = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert found
+    config = found[1]
+    for ours, smaller in SMALLER.items():
+        assert ours in config
+        config = config.replace(ours, smaller)
+    (folder / "my.yaml").write_text(config)
+    lines = commands("With two text files of your own")
+    assert [line.split()[1] for line in lines] == [
+        "prepare",
+        "train",
+        "train",
+        "translate",
+        "score",
+    ]
+    for line in lines:
+        must_run(line, folder)
+    return folder
+
+
+def test_the_users_own_files_end_in_a_translation(trained: Path) -> None:
+    source, translation = (trained / "new.en").read_text(), (trained / "new.de").read_text()
+    assert translation.count("\n") == source.count("\n")
+
+
+@pytest.mark.parametrize("command", commands("On a GPU box"))
+def test_the_gpu_box_commands_train(command: str, trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "box"
+    shutil.copytree(trained, folder)
+    shutil.rmtree(folder / "runs/my-model/checkpoints")
+    (folder / "runs/my-model/config.yaml").unlink()
+    must_run(command, folder)
+    assert list((folder / "runs/my-model/checkpoints").glob("update-*"))
+
+
+@pytest.mark.parametrize("command", commands("In a CI"))
+def test_the_ci_commands_answer(command: str, trained: Path) -> None:
+    finished = run(command.split(" > ")[0], trained)
+    is_gate = "--fail-under" in command
+    assert finished.returncode == (1 if is_gate else 0), finished.stderr
+    assert "BLEU" in finished.stdout
