@@ -8,15 +8,32 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mtrain import __version__
 from mtrain.config import load_config
 from mtrain.errors import EXIT_USER_ERROR, Interrupted, UserError
 
+
+class _ReaderGone(Exception):
+    """Whoever read our output has closed it."""
+
+
+class _Verbs(TyperGroup):
+    """Typer would end such a command with 1, which is how we say no."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGone from None
+
+
 app = typer.Typer(
+    cls=_Verbs,
     help="Train translation models, translate with them, score them.",
     add_completion=False,
     no_args_is_help=True,
@@ -87,7 +104,7 @@ def train(
 def translate(
     run: RunArgument,
     input: Annotated[
-        Path | None, typer.Argument(metavar="[INPUT]", help="Text file; stdin by default.")
+        Path | None, typer.Argument(metavar="INPUT", help="Text file; stdin by default.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Appears when complete; stdout by default.")
@@ -110,7 +127,7 @@ def translate(
 @app.command()
 def score(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Score the test sets of this run.")
+        Path | None, typer.Argument(metavar="RUN", help="Score the test sets of this run.")
     ] = None,
     hypotheses: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Score this file.")
@@ -138,6 +155,11 @@ def score(
             "score takes either a run, or --hypotheses and --references",
             "mtrain score RUN, or: mtrain score --hypotheses OUT.txt --references REF.txt",
         )
+    if run is not None and (sources or baseline):
+        raise UserError(
+            "--sources and --baseline belong to --hypotheses and --references",
+            "write the translations to a file first: mtrain translate RUN INPUT --output FILE",
+        )
     from mtrain.commands import score as command
 
     if run is not None:
@@ -153,6 +175,9 @@ def score(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # before torch comes: threads that wait by spinning, as they do by default, make a machine
+    # with anything else to do up to eight times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(prog_name="mtrain")
     except UserError as error:
@@ -161,7 +186,7 @@ def main() -> None:
     except Interrupted as interrupted:
         typer.echo(interrupted.message, err=True)
         sys.exit(interrupted.exit_code)
-    except BrokenPipeError:  # whoever read our output has gone
+    except _ReaderGone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:

@@ -107,6 +107,14 @@ def task(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def small_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small task, prepared; runs on it belong into folders of their own."""
+    from tests.in_process import prepare_small_task  # torch, which most tests never import
+
+    return prepare_small_task(tmp_path_factory.mktemp("small-task"))
+
+
 def succeed(command: Callable[..., Finished], *arguments: object, **options: object) -> Finished:
     """Run a command that must succeed, and return what it said."""
     finished = command(*arguments, **options)

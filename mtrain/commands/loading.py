@@ -28,7 +28,7 @@ def load_translator(run: RunFolder, config: Config, checkpoint_name: str | None)
         )
     precision = choose_precision(config.training.precision, config.device)
     model = build_model(config, tokenizers)
-    put_weights(model, checkpoint.weights)
+    put_weights(model, checkpoint.weights, str(checkpoint.path))
     model.to(precision.device)
     say(f"translating with {checkpoint.path} on {precision.device} in {precision.name}")
     return Translator(

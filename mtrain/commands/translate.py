@@ -9,7 +9,7 @@ from typing import BinaryIO
 from mtrain.commands.loading import load_translator
 from mtrain.console import progress, say, warn
 from mtrain.data.folders import RunFolder
-from mtrain.decoding.stream import LineTally, arriving_blocks
+from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
 from mtrain.decoding.translator import Translation
 from mtrain.text.lines import open_bytes, read_lines, write_whole
 
@@ -27,7 +27,8 @@ def translate(
     """
     run = RunFolder.open(run_dir)
     config = run.config(overrides)
-    num_lines = sum(1 for _ in read_lines(input_path)) if input_path else None
+    is_file = input_path is not None and input_path.is_file()  # no pipe, which is read only once
+    num_lines = sum(1 for _ in read_lines(input_path)) if input_path and is_file else None
     translator = load_translator(run, config, checkpoint_name)
     tally = LineTally()
     with (
@@ -35,7 +36,8 @@ def translate(
         write_whole(output_path) if output_path else nullcontext(sys.stdout.buffer) as sink,
         progress("translating", num_lines, "lines") as shown,
     ):
-        for block in arriving_blocks(source, config.decoding.buffer_lines):
+        blocks = full_blocks if is_file else arriving_blocks
+        for block in blocks(source, config.decoding.buffer_lines):
             for translation in translator.translate(block, shown.advance):
                 tally.note(translation)
                 sink.write(_format(translation, tally.lines, config.decoding.n_best))

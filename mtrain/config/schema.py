@@ -18,6 +18,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Section(BaseModel):
+    """Keys that belong together; an unknown one is an error."""
+
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
@@ -89,6 +91,8 @@ class FilterConfig(Section):
 
 
 class DataConfig(Section):
+    """What to learn from, and what to measure on."""
+
     source_lang: str
     """language code of the source"""
     target_lang: str
@@ -113,6 +117,8 @@ class DataConfig(Section):
 
 
 class SidePaths(Section):
+    """A SentencePiece model for each side."""
+
     source: Path
     """SentencePiece model of the source side"""
     target: Path
@@ -124,6 +130,8 @@ def _is_one_path(value: Any) -> str:
 
 
 class TokenizerConfig(Section):
+    """How text becomes tokens."""
+
     type: Literal["bpe", "unigram"] = "bpe"
     """what SentencePiece trains"""
     vocab_size: Annotated[int, Field(ge=300)] = 8000
@@ -147,6 +155,8 @@ class TokenizerConfig(Section):
 
 
 class TransformerConfig(Section):
+    """The Transformer's form and size."""
+
     type: Literal["transformer"] = "transformer"
     """architecture"""
     encoder_layers: PositiveInt = 3
@@ -185,6 +195,8 @@ class TransformerConfig(Section):
 
 
 class TrainingConfig(Section):
+    """How a model learns, and what is kept of it."""
+
     batch_tokens: PositiveInt = 4096
     """most tokens of a batch on either side, its little padding included"""
     accumulate: PositiveInt = 1
@@ -243,6 +255,8 @@ class TrainingConfig(Section):
 
 
 class DecodingConfig(Section):
+    """How a model translates."""
+
     method: Literal["beam", "sample"] = "beam"
     """beam search (greedy with beam_size 1), or sampling"""
     beam_size: PositiveInt = 5
@@ -274,6 +288,8 @@ class DecodingConfig(Section):
 
 
 class Config(Section):
+    """A run, whole."""
+
     run_dir: Path
     """everything that training leaves and translating needs; can be moved"""
     data_dir: Path | None = None
@@ -308,10 +324,12 @@ class Config(Section):
 
     @property
     def shares_vocabulary(self) -> bool:
+        """Whether source and target ids mean the same."""
         return self.tokenizer.shared and not isinstance(self.tokenizer.path, SidePaths)
 
     @property
     def data_path(self) -> Path:
+        """Where the data folder is."""
         return self.data_dir or self.run_dir / "data"
 
 
@@ -322,24 +340,3 @@ UNION_MEMBERS: dict[str, type[BaseModel]] = {
     "<hub>": HubDataset,
     "<sides>": SidePaths,
 }
-
-# What may change when a run goes on: how long, how it is watched and kept, where it computes.
-# Everything else decides what is learnt, and belongs to another run.
-CHANGEABLE_ON_RESUME = (
-    "run_dir",
-    "data_dir",
-    "device",
-    "decoding",
-    "training.max_updates",
-    "training.max_minutes",
-    "training.valid_every",
-    "training.save_every",
-    "training.valid_metric",
-    "training.patience",
-    "training.keep_best",
-    "training.keep_last",
-    "training.average_checkpoints",
-    "training.log_every",
-    "training.tensorboard",
-    "data.test",
-)

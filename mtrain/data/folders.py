@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrain.config.load import changed_keys, dump_config, load_config
-from mtrain.config.schema import CHANGEABLE_ON_RESUME, Config
+from mtrain.config.schema import Config
 from mtrain.data.store import TokenStore
 from mtrain.errors import UserError
 from mtrain.text.lines import read_lines, write_whole
@@ -21,20 +21,41 @@ from mtrain.text.tokenizer import TokenizerPair
 
 DATA_FORMAT = 1
 
+# What may change when a run goes on: how long, how it is watched and kept, where it computes.
+# Everything else decides what is learnt, and belongs to another run.
+CHANGEABLE_ON_RESUME = (
+    "run_dir",
+    "data_dir",
+    "device",
+    "decoding",
+    "training.max_updates",
+    "training.max_minutes",
+    "training.valid_every",
+    "training.save_every",
+    "training.valid_metric",
+    "training.patience",
+    "training.keep_best",
+    "training.keep_last",
+    "training.average_checkpoints",
+    "training.log_every",
+    "training.tensorboard",
+    "data.test",
+)
+
 
 @dataclass(frozen=True)
-class TestSet:
-    """Held-out text as it was given, line by line."""
+class HeldOutText:
+    """A valid or test set as it was given, line by line."""
 
     name: str
     sources: list[bytes]
     references: list[bytes]
 
 
-def read_test_set(folder: Path, name: str) -> TestSet:
+def read_held_out(folder: Path, name: str) -> HeldOutText:
     """Read NAME.source and NAME.target from a folder."""
     sources = list(read_lines(folder / f"{name}.source"))
-    return TestSet(name, sources, list(read_lines(folder / f"{name}.target")))
+    return HeldOutText(name, sources, list(read_lines(folder / f"{name}.target")))
 
 
 @dataclass(frozen=True)
@@ -45,6 +66,7 @@ class DataFolder:
 
     @property
     def manifest_path(self) -> Path:
+        """Where `prepare` says last what is in the folder."""
         return self.path / "manifest.json"
 
     def manifest(self) -> dict[str, Any]:
@@ -97,18 +119,22 @@ class RunFolder:
 
     @property
     def config_path(self) -> Path:
+        """The configuration, every default spelled out; what makes a folder a run."""
         return self.path / "config.yaml"
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of checkpoint folders."""
         return self.path / "checkpoints"
 
     @property
     def metrics_path(self) -> Path:
+        """The events of training, a JSON object a line."""
         return self.path / "metrics.jsonl"
 
     @property
     def tests(self) -> Path:
+        """The folder of test sets, as they were given."""
         return self.path / "test"
 
     @staticmethod
@@ -160,10 +186,10 @@ class RunFolder:
         """Read the tokenizers."""
         return TokenizerPair.load(self.path / "tokenizer")
 
-    def test_sets(self) -> list[TestSet]:
+    def test_sets(self) -> list[HeldOutText]:
         """Read the test sets."""
         names = sorted(path.stem for path in self.tests.glob("*.source"))
-        return [read_test_set(self.tests, name) for name in names]
+        return [read_held_out(self.tests, name) for name in names]
 
 
 @contextmanager

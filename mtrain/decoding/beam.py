@@ -37,8 +37,8 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """Return up to K hypotheses of each source (B,S), best first.
 
-    `limits[b]` is the most tokens of sentence b before its end mark; a hypothesis that reaches it
-    is cut off there, and comes after all that ended. `marks` are the ids of <s> and </s>.
+    `limits[b]` is the length of sentence b, without end mark, at which a hypothesis is cut off; it
+    then comes after all that ended. `marks` are the ids of <s> and </s>.
     A sentence is done once it has K hypotheses that no open one is ahead of, length considered.
     """
     start_id, end_id = marks
@@ -95,7 +95,8 @@ def _collect(
 ) -> None:
     """Note the hypotheses that end here: those whose end mark is among the K best candidates."""
     num_tokens = tokens.shape[2]  # of the ended hypothesis: <s> left out, </s> counted
-    ended = (candidates.ids[:, :beam_size] == end_id).nonzero()
+    is_ended = (candidates.ids == end_id) & (candidates.scores > float("-inf"))
+    ended = is_ended[:, :beam_size].nonzero()
     if not len(ended):
         return
     rows, ranks = ended.unbind(1)
@@ -142,5 +143,7 @@ def _still_open(
                     sentence.add(Hypothesis(history, score, cut_off=True), beam_size)
         is_full = len(sentence.found) == beam_size
         reachable = normalised_score(best[row], length + 1, length_penalty)
-        is_open.append(not at_limit and not (is_full and sentence.found[-1].score >= reachable))
+        # greedy search takes the first end there is
+        is_done = is_full and (beam_size == 1 or sentence.found[-1].score >= reachable)
+        is_open.append(not at_limit and not is_done)
     return is_open

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from mtrain.text.tokenizer import WORD_START
 
-SENTENCE_ENDS = tuple(".!?;:\u3002\uff01\uff1f\uff1b\u0964")
+SENTENCE_ENDS = tuple(".!?;:\u0964")
+WIDE_SENTENCE_ENDS = tuple("\u3002\uff01\uff1f\uff1b")
 
 
 def split_pieces(pieces: Sequence[str], max_pieces: int) -> list[int]:
@@ -19,10 +20,16 @@ def split_pieces(pieces: Sequence[str], max_pieces: int) -> list[int]:
         middle = start + max_pieces // 2
         # a cut at i parts pieces[i - 1] from pieces[i]
         words = [i for i in range(limit, start, -1) if pieces[i].startswith(WORD_START)]
-        sentences = [i for i in words if i > middle and pieces[i - 1].endswith(SENTENCE_ENDS)]
+        sentences = [i for i in range(limit, middle, -1) if _ends_sentence(*pieces[i - 1 : i + 1])]
         start = (sentences or words or [limit])[0]
         ends.append(start)
     return [*ends, len(pieces)]
+
+
+def _ends_sentence(piece: str, following: str) -> bool:
+    """Tell whether a sentence ends between two pieces; only behind wide marks without a space."""
+    is_before_word = following.startswith(WORD_START)
+    return piece.endswith(WIDE_SENTENCE_ENDS) or (is_before_word and piece.endswith(SENTENCE_ENDS))
 
 
 def join_segments(texts: Sequence[str], starts_word: Sequence[bool]) -> str:

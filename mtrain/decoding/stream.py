@@ -1,5 +1,6 @@
 """The stream of lines into and out of a translator: as it arrives, in order, accounted for."""
 
+import itertools
 import queue
 import threading
 from collections.abc import Iterator
@@ -39,6 +40,13 @@ class LineTally:
             f"{self.split} split, {self.cut_off} cut off at the length limit, "
             f"{self.invalid} with invalid UTF-8 replaced"
         )
+
+
+def full_blocks(file: BinaryIO, max_lines: int) -> Iterator[list[bytes]]:
+    """Yield lists of `max_lines` lines without their \\n, the last one shorter."""
+    lines = (line.removesuffix(b"\n") for line in file)
+    while block := list(itertools.islice(lines, max_lines)):
+        yield block
 
 
 def arriving_blocks(file: BinaryIO, max_lines: int) -> Iterator[list[bytes]]:

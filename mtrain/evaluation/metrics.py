@@ -94,7 +94,7 @@ def compare(
         assert isinstance(first, Result)
         assert isinstance(second, Result)
         assert second.p_value is not None
-        paired.append(
-            PairedScore(name, second.score, first.score, second.p_value, str(signatures[name]))
-        )
+        # where nothing differs in any sample, sacrebleu counts that as no sample against it
+        p_value = second.p_value if second.score != first.score else 1.0
+        paired.append(PairedScore(name, second.score, first.score, p_value, str(signatures[name])))
     return paired

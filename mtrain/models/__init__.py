@@ -1,13 +1,12 @@
 """The architectures, by the name that `model.type` gives. A new one is a file and a line here."""
 
-from importlib import import_module
-
 from mtrain.config.schema import Config
 from mtrain.models.base import Model, State
+from mtrain.models.transformer import Transformer
 from mtrain.text.tokenizer import TokenizerPair
 
 MODELS = {
-    "transformer": "mtrain.models.transformer.Transformer",
+    "transformer": Transformer,
 }
 
 __all__ = ["MODELS", "Model", "State", "build_model"]
@@ -18,10 +17,8 @@ def build_model(config: Config, tokenizers: TokenizerPair) -> Model:
     tie_embeddings = config.model.tie_embeddings
     if tie_embeddings == "auto":
         tie_embeddings = "all" if config.shares_vocabulary else "decoder"
-    module, name = MODELS[config.model.type].rsplit(".", 1)
-    model: Model = getattr(import_module(module), name)(
+    return MODELS[config.model.type](
         config.model.model_copy(update={"tie_embeddings": tie_embeddings}),
         tokenizers.source.vocab_size,
         tokenizers.target.vocab_size,
     )
-    return model

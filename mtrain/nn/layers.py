@@ -1,4 +1,7 @@
-"""What surrounds attention in a Transformer layer: residual, normalisation, feed-forward."""
+"""What surrounds attention in a Transformer layer: residual, normalisation, feed-forward.
+
+Everything here keeps the shape of its input (...,D), D the width.
+"""
 
 from collections.abc import Callable
 

@@ -7,6 +7,7 @@ strings; nothing is dropped, cleaned or reordered here.
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,15 @@ def read_pairs(corpus: Corpus, languages: tuple[str, str]) -> Iterator[RawPair]:
 
 def input_digests(corpus: Corpus) -> list[dict[str, Any]]:
     """Return what identifies a corpus's present content: path, bytes and SHA-256 of each file."""
-    if isinstance(corpus, HubDataset):
-        return [{"hub": corpus_name(corpus), "fingerprint": _load_hub(corpus)._fingerprint}]
-    paths = [corpus.source, corpus.target] if isinstance(corpus, PairFiles) else [corpus.path]
+    if isinstance(corpus, PairFiles):
+        paths = [corpus.source, corpus.target]
+    elif isinstance(corpus, TableFile):
+        paths = [corpus.path]
+    elif _is_local(corpus):
+        paths = sorted(path for path in Path(corpus.hub).rglob("*") if path.is_file())
+    else:
+        with _load_hub(corpus) as data_set:
+            return [{"hub": corpus_name(corpus), "fingerprint": data_set._fingerprint}]
     return [
         {"path": str(path), "bytes": path.stat().st_size, "sha256": file_digest(path)}
         for path in paths
@@ -142,16 +149,29 @@ def _read_parquet(corpus: TableFile, languages: tuple[str, str]) -> Iterator[Raw
 
 
 def _read_hub(corpus: HubDataset, languages: tuple[str, str]) -> Iterator[RawPair]:
-    for number, record in enumerate(_load_hub(corpus), start=1):
-        yield _pair_of_record(record, None, languages, f"{corpus_name(corpus)}, row {number}")
+    with _load_hub(corpus) as data_set:
+        for number, record in enumerate(data_set, start=1):
+            yield _pair_of_record(record, None, languages, f"{corpus_name(corpus)}, row {number}")
 
 
-def _load_hub(corpus: HubDataset) -> Any:
+def _is_local(corpus: HubDataset) -> bool:
+    return Path(corpus.hub).is_dir()
+
+
+@contextmanager
+def _load_hub(corpus: HubDataset) -> Iterator[Any]:
+    """Load a data set; what goes wrong in loading or reading it is a `UserError`.
+
+    A local folder is read without the cache of `datasets`, which takes two folders of one name
+    for the same, and misses changes.
+    """
     import datasets
 
     datasets.disable_progress_bars()
     try:
-        return datasets.load_dataset(corpus.hub, corpus.config, split=corpus.split)
+        yield datasets.load_dataset(
+            corpus.hub, corpus.config, split=corpus.split, streaming=_is_local(corpus)
+        )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(

@@ -33,8 +33,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
     except IsADirectoryError:
         raise UserError(f"{path}: this is a folder, a text file was expected") from None
     with file:
-        magic = file.read(6)
-        file.seek(0)
+        magic = file.peek(6)[:6]  # which a pipe allows as well
         try:
             if magic.startswith(b"\x1f\x8b"):
                 with gzip.open(file) as plain:
@@ -123,8 +122,10 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         make_readable(Path(temporary))
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # writing does not say where
+            error.filename = str(path)
         raise
 
 

@@ -120,7 +120,7 @@ def read_state(path: Path) -> dict[str, Any]:
         if file_digest(path / STATE) != digests[STATE]:
             raise DamagedCheckpoint(path, f"{STATE} is not what was written (its digest differs)")
         state: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RecursionError) as error:
         raise DamagedCheckpoint(path, f"{STATE}: {error}") from None
     return state
 
@@ -160,17 +160,25 @@ def load_last_whole(paths: list[Path]) -> Checkpoint | None:
     return None
 
 
+def set_aside(path: Path) -> None:
+    """Give a damaged checkpoint a name by which it is no longer counted, and never removed."""
+    aside = _free_name(path.with_name(f"damaged-{path.name}"))
+    os.rename(path, aside)
+    warn(f"{path} is kept as {aside.name}")
+
+
 def order_by_quality(paths: list[Path], metric: str) -> list[Path]:
     """Return checkpoints worst first by a dev metric (bleu, chrf or loss).
 
     Of equals, and of those that were not validated, the newer is the better. One whose state
-    cannot be read comes first of all.
+    cannot be read comes first of all, with a warning.
     """
 
     def quality(path: Path) -> tuple[float, str]:
         try:
             value = (read_state(path).get("validation") or {}).get(metric)
-        except DamagedCheckpoint:
+        except DamagedCheckpoint as error:
+            warn(error.message)
             return float("-inf"), ""
         if value is None:
             return float("-inf"), path.name
@@ -180,11 +188,15 @@ def order_by_quality(paths: list[Path], metric: str) -> list[Path]:
 
 
 def prune(folder: Path, metric: str, keep_best: int, keep_last: int) -> None:
-    """Remove all but the best and the newest checkpoints; a damaged one is left to the user."""
-    paths = list_checkpoints(folder)
-    kept = {*order_by_quality(paths, metric)[-keep_best:], *paths[-keep_last:]}
+    """Remove all but the best checkpoints and those of the newest updates.
+
+    A folder without a manifest is no work of ours: not counted, and left to the user.
+    """
+    paths = [path for path in list_checkpoints(folder) if (path / MANIFEST).is_file()]
+    best = order_by_quality(paths, metric)[-keep_best:]
+    newest = sorted({path.stem for path in paths})[-keep_last:]  # without .1 and .average
     for path in paths:
-        if path not in kept and (path / MANIFEST).is_file():
+        if path not in best and path.stem not in newest:
             removing = path.with_name(f".{path.name}{REMOVING}")
             os.rename(path, removing)  # from here on it is no checkpoint, even if killed now
             shutil.rmtree(removing)
@@ -197,7 +209,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         is_complete = {MODEL, STATE} <= digests.keys()
     except FileNotFoundError:
         raise DamagedCheckpoint(path, f"it has no {MANIFEST}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamagedCheckpoint(path, f"its {MANIFEST} cannot be read") from None
     if manifest.get("format") != FORMAT or not is_complete:
         raise DamagedCheckpoint(path, f"its {MANIFEST} is not of format {FORMAT}")

@@ -80,7 +80,7 @@ def forecast(parts: Parts, run_dir: Path) -> Forecast:
     existing = next(path for path in (run_dir, *run_dir.resolve().parents) if path.exists())
     return Forecast(
         largest_batch=_describe(largest),
-        peak_memory=_peak_memory(parts.precision.device) / 1e9,
+        peak_memory=peak_memory(parts.precision.device) / 1e9,
         seconds_per_update=seconds,
         tokens_per_second=num_tokens / seconds,
         seconds_per_validation=validation,
@@ -122,7 +122,8 @@ def _checkpoint_bytes(parts: Parts) -> int:
     return state + weights * (2 if parts.config.training.ema_decay else 1)
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes used so far: of the GPU, or on a CPU by this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024

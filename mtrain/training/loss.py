@@ -12,6 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtrain.data.batches import Batch
+from mtrain.models.base import Model
+from mtrain.training.precision import Precision
+
 # 512 rows of 8,000 logits are 16 MB: small enough for a cache, large enough for a matrix product
 CHUNK_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}
 
@@ -29,6 +33,24 @@ def smoothed_cross_entropy(
         features, output_matrix, targets, label_smoothing
     )
     return sums
+
+
+def batch_loss(
+    model: Model, batch: Batch, precision: Precision, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Return the two sums of `smoothed_cross_entropy` over a batch's real target tokens.
+
+    The model computes in the precision's format; the loss is summed in fp32.
+    """
+    with precision.autocast():
+        features = model.features(batch)
+    if precision.name == "bf16":  # a last LayerNorm gives fp32; fp16 would lose small gradients
+        features = features.bfloat16()
+    places = torch.arange(features.shape[1], device=features.device)
+    is_real = places < batch.target_lengths[:, None]
+    return smoothed_cross_entropy(
+        features[is_real], model.output_matrix, batch.target_out[is_real], label_smoothing
+    )
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):

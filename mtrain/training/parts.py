@@ -7,7 +7,7 @@ import torch
 
 from mtrain.config.schema import Config
 from mtrain.data.batches import BatchMaker, PlannedUpdate, planned_updates
-from mtrain.data.folders import DataFolder, read_test_set
+from mtrain.data.folders import DataFolder, read_held_out
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import TokenStore
 from mtrain.decoding.translator import Translator
@@ -77,7 +77,7 @@ def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
     validator = Validator(
         valid_store,
         BatchMaker(valid_store, tokenizers, config.model.max_positions),
-        read_test_set(data.path / "text", "valid"),
+        read_held_out(data.path / "text", "valid"),
         translator,
         precision,
         config.data.target_lang,

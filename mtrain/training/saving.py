@@ -1,16 +1,17 @@
 """What a sitting leaves for the next one, and takes over from the last: checkpoints of a run."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mtrain import __version__
-from mtrain.console import say
+from mtrain.console import say, warn
 from mtrain.data.folders import RunFolder
 from mtrain.errors import UserError
 from mtrain.training.checkpoint import (
+    DamagedCheckpoint,
     checkpoint_name,
     is_resumable,
     list_checkpoints,
@@ -18,6 +19,7 @@ from mtrain.training.checkpoint import (
     load_last_whole,
     prune,
     save_checkpoint,
+    set_aside,
 )
 from mtrain.training.optimizer import optimizer_tensors, restore_optimizer
 from mtrain.training.parts import Parts
@@ -70,7 +72,8 @@ class Saver:
 
     def resume(self) -> tuple[Position, Validation | None]:
         """Put model and optimiser where the newest whole checkpoint has them, if there is one."""
-        checkpoint = load_last_whole(self._resumable())
+        resumable = self._resumable()
+        checkpoint = load_last_whole(resumable)
         if checkpoint is None:
             return Position(), None
         if checkpoint.state["identity"] != self._parts.identity:
@@ -82,7 +85,7 @@ class Saver:
         updater, model = self._parts.updater, self._parts.model
         own = {key.removeprefix(OWN): tensor for key, tensor in checkpoint.training.items()
                if key.startswith(OWN)}  # fmt: skip
-        put_weights(model, own or checkpoint.weights)
+        put_weights(model, own or checkpoint.weights, str(checkpoint.path))
         updater.average.restore(checkpoint.weights)
         restore_optimizer(model, updater.optimizer, checkpoint.training)
         if checkpoint.state["scaler"]:  # empty where the loss was not scaled
@@ -92,11 +95,19 @@ class Saver:
         validation = checkpoint.state["validation"]
         if self._parts.group.is_first:
             say(f"going on from {checkpoint.path}")
+            for damaged in resumable[resumable.index(checkpoint.path) + 1 :]:
+                set_aside(damaged)  # else it would be kept for its figures in place of a whole one
         return position, Validation(**validation) if validation else None
 
     def mean_of_newest(self, count: int) -> tuple[dict[str, Tensor], int]:
-        """Return the mean of the newest checkpoints' weights, and of how many it is."""
-        chosen = [load_checkpoint(path).weights for path in self._resumable()[-count:]]
+        """Return the mean of the weights after the newest updates, and of how many it is."""
+        updates = {path.stem: path for path in self._resumable()}  # of one update the last
+        chosen = []
+        for path in list(updates.values())[-count:]:
+            try:
+                chosen.append(load_checkpoint(path).weights)
+            except DamagedCheckpoint as error:
+                warn(f"{error.message}; left out of the average")
         names = chosen[0]
         mean = {name: torch.stack([weights[name] for weights in chosen]).mean(0) for name in names}
         return mean, len(chosen)
@@ -112,7 +123,7 @@ class Saver:
         """Tell whether `save_average` has been done."""
         return (self._folder / f"{checkpoint_name(position.update)}.average").exists()
 
-    def _resumable(self) -> list[Any]:
+    def _resumable(self) -> list[Path]:
         return [path for path in list_checkpoints(self._folder) if is_resumable(path)]
 
     def _write(
@@ -136,14 +147,16 @@ class Saver:
 
 
 @torch.no_grad()
-def put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+def put_weights(
+    model: nn.Module, weights: dict[str, Tensor], origin: str = "the checkpoint"
+) -> None:
     """Copy weights into a model's parameters, which must be the same ones."""
     parameters = dict(model.named_parameters())
     if parameters.keys() != weights.keys() or any(
         parameter.shape != weights[name].shape for name, parameter in parameters.items()
     ):
         raise UserError(
-            "the checkpoint's weights are not those of the configured model",
+            f"{origin}: these weights are not those of the configured model",
             "the run folder's config.yaml and its checkpoints must come from the same run",
         )
     for name, parameter in parameters.items():

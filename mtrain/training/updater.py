@@ -16,7 +16,7 @@ from mtrain.data.plan import derive_seed
 from mtrain.errors import UserError
 from mtrain.models.base import Model
 from mtrain.training.distributed import ProcessGroup
-from mtrain.training.loss import smoothed_cross_entropy
+from mtrain.training.loss import batch_loss
 from mtrain.training.optimizer import WeightAverage, build_optimizer
 from mtrain.training.precision import Precision
 
@@ -132,23 +132,10 @@ class Updater:
             position = self._group.rank + index * self._group.size
             torch.manual_seed(derive_seed(self._seed, "dropout", number, position))
             for batch in whole.split(self._parts) if self._parts > 1 else [whole]:
-                loss = self._batch_loss(batch.to(self._precision.device)) / num_tokens
+                on_device = batch.to(self._precision.device)
+                smoothing = self._config.label_smoothing
+                summed, _ = batch_loss(self.model, on_device, self._precision, smoothing)
+                loss = summed / num_tokens
                 self.scaler.scale(loss).backward()
                 total += loss.detach()
         return total
-
-    def _batch_loss(self, batch: Batch) -> Tensor:
-        """Return the summed smoothed loss over a batch's real target tokens."""
-        with self._precision.autocast():
-            features = self.model.features(batch)
-        is_real = (
-            torch.arange(features.shape[1], device=features.device)
-            < (batch.target_lengths[:, None])
-        )
-        loss, _ = smoothed_cross_entropy(
-            features[is_real],
-            self.model.output_matrix,
-            batch.target_out[is_real],
-            self._config.label_smoothing,
-        )
-        return loss

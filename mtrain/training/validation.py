@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from mtrain.data.batches import BatchMaker
-from mtrain.data.folders import TestSet
+from mtrain.data.folders import HeldOutText
 from mtrain.data.plan import plan_in_order
 from mtrain.data.store import TokenStore
 from mtrain.decoding.translator import Translator
 from mtrain.evaluation.metrics import bleu_and_chrf
 from mtrain.models.base import Model
 from mtrain.text.lines import decode_line
-from mtrain.training.loss import smoothed_cross_entropy
+from mtrain.training.loss import batch_loss
 from mtrain.training.precision import Precision
 
 
@@ -46,7 +46,7 @@ class Validator:
         self,
         store: TokenStore,
         maker: BatchMaker,
-        text: TestSet,
+        text: HeldOutText,
         translator: Translator,
         precision: Precision,
         target_lang: str,
@@ -84,13 +84,7 @@ class Validator:
         total, num_tokens = 0.0, 0
         for rows in self._plan:
             batch = self._maker.make(rows).to(self._precision.device)
-            with self._precision.autocast():
-                features = model.features(batch)
-            places = torch.arange(features.shape[1], device=features.device)
-            is_real = places < batch.target_lengths[:, None]
-            _, nll = smoothed_cross_entropy(
-                features[is_real], model.output_matrix, batch.target_out[is_real], 0.0
-            )
+            _, nll = batch_loss(model, batch, self._precision, label_smoothing=0.0)
             total += float(nll)
             num_tokens += batch.num_target_tokens
         return total / num_tokens

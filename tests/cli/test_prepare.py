@@ -1,0 +1,634 @@
+"""`mtrain prepare` for real: its report, doing nothing twice, kills, limits and bad input."""
+
+import ctypes
+import gzip
+import json
+import lzma
+import os
+import random
+import resource
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from mtrain.config.schema import TokenizerConfig
+from mtrain.data.folders import DataFolder
+from mtrain.text.tokenizer import train_tokenizer
+from tests.cli.conftest import contents
+from tests.conftest import CommandLine, Finished, succeed
+
+Pairs = list[tuple[str, str]]
+
+CONFIG = """\
+run_dir: run
+data:
+  source_lang: en
+  target_lang: de
+  train: [{source: train.en, target: train.de}]
+  valid: [{source: valid.en, target: valid.de}]
+  test: [{name: news, source: test.en, target: test.de}]
+tokenizer: {vocab_size: 320, train_sentences: 2000}
+"""
+
+
+def numbered(numbers: range) -> Pairs:
+    """Return pairs that all differ."""
+    return [(f"this is the text with number {n}", f"das ist Text Nummer {n}") for n in numbers]
+
+
+def write_pairs(folder: Path, name: str, pairs: Pairs) -> None:
+    for side, language in enumerate(("en", "de")):
+        text = "".join(f"{pair[side]}\n" for pair in pairs)
+        (folder / f"{name}.{language}").write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small corpus and its configuration; what `mtrain` is started in."""
+    write_pairs(tmp_path, "train", numbered(range(300)))
+    write_pairs(tmp_path, "valid", numbered(range(1000, 1020)))
+    write_pairs(tmp_path, "test", numbered(range(2000, 2010)))
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def configure(folder: Path, old: str, new: str) -> None:
+    assert CONFIG.count(old) == 1
+    (folder / "config.yaml").write_text(CONFIG.replace(old, new))
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    return DataFolder(folder / "run" / "data").manifest()
+
+
+def prepared(folder: Path) -> dict[str, Any]:
+    """Return all that is in the data folder, without the time that it took."""
+    files: dict[str, Any] = dict(contents(folder / "run" / "data"))
+    told = json.loads(files.pop("manifest.json"))
+    del told["seconds"]
+    return {"manifest": told, **files}
+
+
+def refused(finished: Finished) -> str:
+    """Return the error of a command that ended as a user's error has to."""
+    assert finished.code == 2, finished.err
+    assert "Traceback" not in finished.err
+    assert finished.err.startswith("error: ")
+    assert finished.out == ""
+    return finished.err
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Return what is in the run folder besides the data and the lock."""
+    names = {path.name for path in (folder / "run").glob("*")}
+    return sorted(names - {"data", ".data.lock"})
+
+
+# --- what it says and when it works
+
+
+def test_the_report_tells_how_many_pairs_went_and_why(mtrain: CommandLine, folder: Path) -> None:
+    crafted: Pairs = [
+        *numbered(range(100)),  # kept
+        *numbered(range(30)),  # duplicate
+        *numbered(range(1000, 1007)),  # also in valid
+        *numbered(range(2000, 2002)),  # also in test
+        ("this is the text with number 1019", "eine andere Übersetzung"),  # a source of valid
+        *[(f"Berlin {n}", f"Berlin {n}") for n in range(11)],  # identical
+        *[("", f"leer {n}") for n in range(5)],
+        (" \u2028 \ufeff", "auch leer"),
+        *[(f"kaputt \udcff {n}", f"defekt {n}") for n in range(4)],  # invalid UTF-8
+        *[(f"long {n}", "lang und länger " * 300) for n in range(3)],
+        *[(f"short {n}", "ein Text mit allzu vielen Wörtern und Zeichen darin") for n in range(2)],
+    ]
+    write_pairs(folder, "train", crafted)
+    report = succeed(mtrain, "prepare", "config.yaml").out
+    expected = {
+        "kept": 101,
+        "duplicate": 30,
+        "overlap": 9,
+        "identical": 11,
+        "empty": 6,
+        "invalid_utf8": 4,
+        "length": 3,
+        "ratio": 2,
+    }
+    [entry] = manifest(folder)["filtered"]
+    assert entry["counts"] == expected
+    assert sum(expected.values()) == len(crafted)
+    for reason, count in expected.items():
+        assert reason == "kept" or f"{count:,} dropped: {reason}, for example" in report
+    for told in (
+        f"train    101 pairs kept of {len(crafted)} read",
+        "valid    20 pairs",
+        "test     10 pairs in news",
+        "vocabulary of 320",
+        "overlap  10 training sources also stand in valid or test",
+        "corpus   train.en + train.de: 101 kept",
+        "'Berlin 2' | 'Berlin 2'",  # three samples each, of the first
+        "'' | 'leer 0'",
+        "'kaputt \ufffd 0' | 'defekt 0'",
+        "'this is the text with number 1000' | 'das ist Text Nummer 1000'",
+    ):
+        assert told in report
+    assert "Berlin 3" not in report
+
+
+def test_filters_can_be_turned_off(mtrain: CommandLine, folder: Path) -> None:
+    write_pairs(
+        folder, "train", [*numbered(range(50)), *numbered(range(9)), *numbered(range(1000, 1003)),
+                          *[("Berlin", "Berlin")] * 4]
+    )  # fmt: skip
+    for key, dropped in {
+        "drop_duplicates": {"overlap": 3, "identical": 4},
+        "drop_overlap": {"duplicate": 9, "identical": 4},
+        "drop_identical": {"duplicate": 9 + 3, "overlap": 3},
+    }.items():
+        succeed(mtrain, "prepare", "config.yaml", "--set", f"data.filters.{key}=false")
+        counts = manifest(folder)["filtered"][0]["counts"]
+        assert {why: n for why, n in counts.items() if n and why != "kept"} == dropped
+
+
+def test_a_second_run_does_nothing(mtrain: CommandLine, folder: Path) -> None:
+    first = succeed(mtrain, "prepare", "config.yaml")
+    times = {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*")}
+    second = succeed(mtrain, "prepare", "config.yaml")
+    assert "run/data: prepared in " in first.err
+    assert "run/data: nothing changed, nothing to do" in second.err
+    assert second.out == first.out
+    assert {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*")} == times
+
+
+def test_what_does_not_change_the_data_does_not_rebuild_them(
+    mtrain: CommandLine, folder: Path
+) -> None:
+    succeed(mtrain, "prepare", "config.yaml")
+    others = ["seed=2", "training.batch_tokens=99", "model.max_positions=300", "device=cpu"]
+    settings = [word for other in others for word in ("--set", other)]
+    assert "nothing to do" in succeed(mtrain, "prepare", "config.yaml", *settings).err
+    (folder / "train.en").touch()
+    assert "nothing to do" in succeed(mtrain, "prepare", "config.yaml").err
+
+
+def swap_two_lines(folder: Path) -> list[str]:
+    lines = (folder / "valid.de").read_text().split("\n")
+    (folder / "valid.de").write_text("\n".join([lines[1], lines[0], *lines[2:]]))
+    return []
+
+
+def change_a_filter(folder: Path) -> list[str]:
+    return ["--set", "data.filters.max_tokens=100"]
+
+
+def change_the_tokenizer(folder: Path) -> list[str]:
+    return ["--set", "tokenizer.type=unigram"]
+
+
+def grow_the_test_set(folder: Path) -> list[str]:
+    write_pairs(folder, "test", numbered(range(2000, 2011)))
+    return []
+
+
+@pytest.mark.parametrize(
+    "change", [swap_two_lines, change_a_filter, change_the_tokenizer, grow_the_test_set]
+)
+def test_a_changed_input_or_setting_rebuilds(
+    change: Callable[[Path], list[str]], mtrain: CommandLine, folder: Path
+) -> None:
+    succeed(mtrain, "prepare", "config.yaml")
+    before = prepared(folder)
+    settings = change(folder)
+    assert "prepared in" in succeed(mtrain, "prepare", "config.yaml", *settings).err
+    after = prepared(folder)
+    assert after != before
+    shutil.rmtree(folder / "run")
+    succeed(mtrain, "prepare", "config.yaml", *settings)
+    assert prepared(folder) == after  # as if it had been the first
+    assert left_behind(folder) == []
+
+
+# --- what it reads
+
+
+def test_corpora_of_every_kind_are_read_by_one_configuration(
+    mtrain: CommandLine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(folder / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    kinds = {
+        name: numbered(range(100 * n, 100 * n + 40 + n))
+        for n, name in enumerate(["plain", "gz", "xz", "tsv", "json", "pq", "hub"])
+    }
+    write_pairs(folder, "plain", kinds["plain"])
+    for name, compress in (("gz", gzip.compress), ("xz", lzma.compress)):
+        write_pairs(folder, name, kinds[name])
+        for language in ("en", "de"):
+            path = folder / f"{name}.{language}"
+            path.write_bytes(compress(path.read_bytes()))
+    tsv = "".join(f"{number}\t{de}\t{en}\n" for number, (en, de) in enumerate(kinds["tsv"]))
+    with pyarrow.OSFile(str(folder / "a.tsv.zst"), "wb") as file:
+        file.write(pyarrow.compress(tsv.encode(), "zstd"))
+    (folder / "a.jsonl").write_text(
+        "".join(json.dumps({"t": {"en": en}, "out": de}) + "\n" for en, de in kinds["json"])
+    )
+    for name, path in (("pq", folder / "a.parquet"), ("hub", folder / "hub" / "train.parquet")):
+        path.parent.mkdir(exist_ok=True)
+        records = [{"translation": {"en": en, "de": de}} for en, de in kinds[name]]
+        parquet.write_table(pyarrow.Table.from_pylist(records), path)
+    train = """
+  - {source: plain.en, target: plain.de}
+  - {name: mine, source: gz.en, target: gz.de}
+  - {source: xz.en, target: xz.de}
+  - {path: a.tsv.zst, fields: [2, 1]}
+  - {path: a.jsonl, fields: [t.en, out]}
+  - {path: a.parquet}
+  - {hub: hub, split: train}"""
+    configure(folder, " [{source: train.en, target: train.de}]", train)
+    report = succeed(mtrain, "prepare", "config.yaml").out
+    names = ["plain.en + plain.de", "mine", "xz.en + xz.de", "a.tsv.zst", "a.jsonl", "a.parquet",
+             "hub:train"]  # fmt: skip
+    for number, name in enumerate(names):
+        assert f"corpus   {name}: {40 + number} kept" in report
+    store, tokenizers = (
+        DataFolder(folder / "run" / "data").store("train"),
+        DataFolder(folder / "run" / "data").tokenizers(),
+    )
+    ids = [(store.source.sentence(row), store.target.sentence(row)) for row in range(len(store))]
+    sources = tokenizers.source.decode([source for source, _ in ids])
+    targets = tokenizers.target.decode([target for _, target in ids])
+    read = list(zip(sources, targets, strict=True))
+    assert read == [pair for pairs in kinds.values() for pair in pairs]  # in order
+
+
+def test_one_vocabulary_a_side(mtrain: CommandLine, folder: Path) -> None:
+    succeed(mtrain, "prepare", "config.yaml", "--set", "tokenizer.shared=false")
+    data = DataFolder(folder / "run" / "data")
+    assert sorted(path.name for path in (data.path / "tokenizer").iterdir()) == [
+        "source.model",
+        "target.model",
+    ]
+    tokenizers = data.tokenizers()
+    for side, ours, other in (("source", "text", "Nummer"), ("target", "Nummer", "number")):
+        tokenizer = getattr(tokenizers, side)
+        short, long = (len(tokenizer.encode([word])[0]) for word in (ours, other))
+        assert short < long  # each has learnt its own language
+        first = getattr(data.store("train"), side).sentence(0)
+        text = {"source": "this is the text with number 0", "target": "das ist Text Nummer 0"}
+        assert tokenizer.decode([first]) == [text[side]]
+
+
+def test_a_given_tokenizer_is_used_and_a_change_of_it_noticed(
+    mtrain: CommandLine, folder: Path
+) -> None:
+    def make(name: str, vocab_size: int) -> bytes:
+        texts = [text for pair in numbered(range(500)) for text in pair]
+        train_tokenizer(texts, TokenizerConfig(vocab_size=vocab_size), folder / name)
+        return (folder / name).read_bytes()
+
+    mine = make("my.model", 310)
+    command = ["prepare", "config.yaml", "--set", "tokenizer.path=my.model"]
+    assert "vocabulary of 310" in succeed(mtrain, *command).out
+    tokenizer = folder / "run" / "data" / "tokenizer"
+    assert (tokenizer / "shared.model").read_bytes() == mine
+    assert "nothing to do" in succeed(mtrain, *command).err
+    other = make("my.model", 305)
+    assert "vocabulary of 305" in succeed(mtrain, *command).out
+    make("source.model", 312)
+    command[-1] = "tokenizer.path={source: source.model, target: my.model}"
+    assert "vocabulary of 312" in succeed(mtrain, *command).out  # the larger
+    assert (tokenizer / "target.model").read_bytes() == other
+    assert not (tokenizer / "shared.model").exists()
+
+
+# --- kills, limits, two at once
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus that takes about a second to prepare, prepared undisturbed."""
+    folder = tmp_path_factory.mktemp("large")
+    write_pairs(folder, "train", numbered(range(3000, 33_000)))
+    write_pairs(folder, "valid", numbered(range(1000, 1020)))
+    write_pairs(folder, "test", numbered(range(2000, 2010)))
+    (folder / "config.yaml").write_text(CONFIG)
+    succeed(CommandLine(folder), "prepare", "config.yaml")
+    return folder
+
+
+def kill_at_random(mtrain: CommandLine, random_moment: random.Random, *settings: str) -> bool:
+    """Kill a `prepare` at some moment of its building; return whether it was still building."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    run = mtrain.folder / "run"
+    before = set(run.glob(".data.building-*"))  # of one that was killed
+    with mtrain.start("prepare", "config.yaml", *settings, **quiet) as process:
+        while process.poll() is None and not set(run.glob(".data.building-*")) - before:
+            time.sleep(0.001)
+        time.sleep(random_moment.uniform(0, float((mtrain.folder / "seconds").read_text())))
+        process.kill()
+        process.wait()
+    return process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def unprepared(tmp_path: Path, large: Path) -> Path:
+    """The large corpus in the test's own folder."""
+    for path in large.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).hardlink_to(path)
+    (tmp_path / "seconds").write_text(str(manifest(large)["seconds"]))
+    return tmp_path
+
+
+def test_a_killed_prepare_is_never_taken_for_finished(
+    mtrain: CommandLine, unprepared: Path, large: Path
+) -> None:
+    whole, random_moment, num_killed = prepared(large), random.Random(1), 0
+    data = unprepared / "run" / "data"
+    for _ in range(10):
+        num_killed += kill_at_random(mtrain, random_moment)
+        if data.exists():  # it had come to its end
+            assert prepared(unprepared) == whole
+            shutil.rmtree(data)
+    assert num_killed >= 5
+    assert left_behind(unprepared)  # what the last one could not clear away
+    succeed(mtrain, "prepare", "config.yaml")
+    assert prepared(unprepared) == whole
+    assert left_behind(unprepared) == []
+
+
+def without_manifest(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: content for name, content in found.items() if name != "manifest"}
+
+
+def test_a_rebuild_that_is_killed_leaves_the_old_data_whole_or_none(
+    mtrain: CommandLine, unprepared: Path, large: Path
+) -> None:
+    shutil.copytree(large / "run", unprepared / "run")
+    old, random_moment, num_killed = prepared(large), random.Random(2), 0
+    stands = old
+    for max_tokens in range(100, 106):  # no line is that long: only the manifest will differ
+        setting = ("--set", f"data.filters.max_tokens={max_tokens}")
+        num_killed += kill_at_random(mtrain, random_moment, *setting)
+        if (unprepared / "run" / "data").exists():  # else killed between the two renames
+            found = prepared(unprepared)
+            filters = found["manifest"]["settings"]["data"]["filters"]
+            assert found == stands or filters["max_tokens"] == max_tokens
+            assert without_manifest(found) == without_manifest(old)
+            stands = found
+    assert num_killed >= 3
+    succeed(mtrain, "prepare", "config.yaml", "--set", "data.filters.max_tokens=106")
+    assert without_manifest(prepared(unprepared)) == without_manifest(old)
+    assert left_behind(unprepared) == []
+
+
+def test_a_second_prepare_at_the_same_time_is_refused_and_harms_nothing(
+    mtrain: CommandLine, unprepared: Path, large: Path
+) -> None:
+    process = mtrain.start("prepare", "config.yaml")
+    while not list((unprepared / "run").glob(".data.building-*")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGSTOP)
+    second = mtrain("prepare", "config.yaml")
+    process.send_signal(signal.SIGCONT)
+    assert "run/data: another `mtrain prepare` is at work here" in refused(second)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert prepared(unprepared) == prepared(large)
+
+
+def test_a_file_too_large_for_the_system_ends_it_cleanly(
+    mtrain: CommandLine, unprepared: Path, large: Path
+) -> None:
+    limit = (100_000, 100_000)
+    process = mtrain.start(
+        "prepare",
+        "config.yaml",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )
+    _, said = process.communicate()
+    assert (process.returncode, said.decode()) == (2, "error: File too large\n")
+    assert left_behind(unprepared) == []
+    succeed(mtrain, "prepare", "config.yaml")
+    assert prepared(unprepared) == prepared(large)
+
+
+def test_a_full_disk_ends_it_cleanly(unprepared: Path, large: Path) -> None:
+    def on_small_disk(kilobytes: int, *command: str) -> "subprocess.CompletedProcess[str]":
+        mount = f"mount -t tmpfs -o size={kilobytes}k none run || exit 99"
+        script = f'{mount}; "$@"; code=$?; ls -A run > left; exit $code'
+        return subprocess.run(
+            ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", *command],
+            cwd=unprepared,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    (unprepared / "run").mkdir()
+    if shutil.which("unshare") is None or on_small_disk(100, "true").returncode:
+        pytest.skip("this system lets nobody mount a small disk")
+    size = sum(path.stat().st_size for path in (large / "run").rglob("*")) // 1024
+    prepare = (sys.executable, "-m", "mtrain", "prepare", "config.yaml")
+    for kilobytes in (8, size // 8, size // 2, size - 100):
+        full = on_small_disk(kilobytes, *prepare)
+        assert full.returncode == 2
+        assert full.stderr.startswith("error: ")
+        assert full.stderr.endswith("the disk is full; nothing that was complete is lost\n")
+        assert (unprepared / "left").read_text() == ".data.lock\n"
+    assert on_small_disk(4 * size, *prepare).returncode == 0
+
+
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+unit = 1024 if sys.platform == "darwin" else 1
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // unit)
+sys.exit(code)
+"""
+
+
+def peak_kilobytes(folder: Path) -> int:
+    """Return the peak memory of `prepare`, measured from a small process: a child inherits it."""
+    command = [sys.executable, "-c", MEASURE, sys.executable, "-m", "mtrain", "prepare"]
+    return int(subprocess.check_output([*command, "config.yaml"], cwd=folder))
+
+
+def test_memory_does_not_grow_with_the_corpus(folder: Path) -> None:
+    def prepare(count: int) -> int:
+        filling = "and so on " * 8
+        write_pairs(folder, "train", [(f"{n} {filling}", f"{n} {filling}.") for n in range(count)])
+        return peak_kilobytes(folder)
+
+    small, large = prepare(20_000), prepare(160_000)
+    text = sum((folder / f"train.{language}").stat().st_size for language in ("en", "de"))
+    assert text > 25_000_000
+    assert large - small < 10_000  # kilobytes, of 25,000 that the text takes
+
+
+# --- what a user gets wrong
+
+
+def test_all_missing_files_are_named_at_once(mtrain: CommandLine, folder: Path) -> None:
+    for name in ("train.en", "valid.de", "test.en"):
+        (folder / name).unlink()
+    message = refused(mtrain("prepare", "config.yaml", "--set", "tokenizer.path=my.model"))
+    for name in ("train.en", "valid.de", "test.en"):
+        assert f"{name}: there is no such file (looked in {folder})" in message
+    assert "my.model: there is no such SentencePiece model" in message
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("train.de", b"one line\n", "train.en has 300 lines but train.de has 1"),
+        ("valid.en", b"a\n" * 21, "valid.en has 21 lines but valid.de has 20"),
+        ("train.en", b"", "train.en has 0 lines but train.de has 300"),
+        ("train.en", gzip.compress(b"text\n" * 300)[:-9], "train.en: damaged compressed file"),
+        ("my.model", b"no model", "this is not a SentencePiece model"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(
+    name: str, content: bytes, error: str, mtrain: CommandLine, folder: Path
+) -> None:
+    (folder / name).write_bytes(content)
+    settings = ["--set", "tokenizer.path=my.model"] if name == "my.model" else []
+    assert error in refused(mtrain("prepare", "config.yaml", *settings))
+    assert not (folder / "run" / "data").exists()
+    assert left_behind(folder) == []
+
+
+def test_bad_input_leaves_older_data_as_they_are(mtrain: CommandLine, folder: Path) -> None:
+    succeed(mtrain, "prepare", "config.yaml")
+    before = contents(folder / "run")
+    (folder / "train.de").write_text("one line\n")
+    refused(mtrain("prepare", "config.yaml"))
+    assert contents(folder / "run") == before
+
+
+def test_a_bad_configuration_is_told_with_all_its_errors(mtrain: CommandLine, folder: Path) -> None:
+    configure(folder, "vocab_size: 320", "vocab_sise: 320, type: words")
+    message = refused(mtrain("prepare", "config.yaml", "--set", "modle.d_model=5"))
+    assert "config.yaml:8: unknown key tokenizer.vocab_sise; did you mean vocab_size?" in message
+    assert "config.yaml:8: tokenizer.type: input should be 'bpe' or 'unigram'" in message
+    assert "--set modle.d_model: unknown key modle; did you mean model?" in message
+    assert "nowhere.yaml: there is no such configuration" in refused(
+        mtrain("prepare", "nowhere.yaml")
+    )
+    assert "Is a directory" in refused(mtrain("prepare", "."))
+
+
+def test_a_folder_that_is_not_mtrains_is_refused_and_left_alone(
+    mtrain: CommandLine, folder: Path
+) -> None:
+    data = folder / "run" / "data"
+    data.mkdir(parents=True)
+    succeed(mtrain, "prepare", "config.yaml")  # an empty one is no matter
+    shutil.rmtree(data)
+    data.mkdir()
+    (data / "thesis.txt").write_text("years of work")
+    assert "run/data: this folder exists and is not mtrain's" in refused(
+        mtrain("prepare", "config.yaml")
+    )
+    assert contents(data) == {"thesis.txt": b"years of work"}
+    shutil.rmtree(data)
+    data.write_text("a file")
+    assert "run/data" in refused(mtrain("prepare", "config.yaml"))
+    assert data.read_text() == "a file"
+
+
+def test_data_of_another_version_or_with_a_damaged_manifest_are_refused(
+    mtrain: CommandLine, folder: Path
+) -> None:
+    succeed(mtrain, "prepare", "config.yaml")
+    path = folder / "run" / "data" / "manifest.json"
+    path.write_text(path.read_text()[:100])
+    assert "manifest.json: damaged\nremove the folder" in refused(mtrain("prepare", "config.yaml"))
+    path.write_text('{"format": 0}')
+    assert "prepared by another version" in refused(mtrain("prepare", "config.yaml"))
+
+
+def test_a_data_folder_may_be_a_link(mtrain: CommandLine, folder: Path) -> None:
+    (folder / "disk").mkdir()
+    (folder / "link").symlink_to(folder / "disk" / "mine")
+    command = ["prepare", "config.yaml", "--set", "data_dir=link"]
+    for settings in ([], ["--set", "tokenizer.vocab_size=310"]):
+        assert "link: prepared in" in succeed(mtrain, *command, *settings).err
+        assert (folder / "link").is_symlink()
+        assert DataFolder(folder / "disk" / "mine").manifest()
+    assert sorted(path.name for path in (folder / "disk").iterdir()) == [".mine.lock", "mine"]
+
+
+def give_up_root() -> None:
+    """In a child that is root: give up the right to do what the permissions do not allow."""
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+def prepare_bound_by_permissions(mtrain: CommandLine) -> Finished:
+    if os.geteuid() == 0 and sys.platform != "linux":
+        pytest.skip("root cannot be bound by permissions here")
+    options = {"preexec_fn": give_up_root} if os.geteuid() == 0 else {}
+    process = mtrain.start("prepare", "config.yaml", **options)
+    out, err = process.communicate()
+    return Finished(process.returncode, out.decode(), err.decode())
+
+
+def test_a_folder_without_write_permission_is_named(mtrain: CommandLine, folder: Path) -> None:
+    (folder / "run").mkdir(mode=0o500)
+    message = refused(prepare_bound_by_permissions(mtrain))
+    assert "run/.data.lock: no permission (Permission denied)" in message
+
+
+def test_a_file_without_read_permission_is_named(mtrain: CommandLine, folder: Path) -> None:
+    (folder / "train.de").chmod(0)
+    message = refused(prepare_bound_by_permissions(mtrain))
+    assert "train.de: no permission (Permission denied)" in message
+    assert not (folder / "run" / "data").exists()
+
+
+# --- how fast it answers
+
+
+ANSWERS = {"help": ["--help"], "version": ["--version"], "bad config": ["train", "config.yaml"],
+           "help of a verb": ["translate", "--help"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", ANSWERS.values(), ids=ANSWERS)
+def test_help_and_a_config_error_answer_in_under_half_a_second(
+    arguments: list[str], mtrain: CommandLine, folder: Path
+) -> None:
+    configure(folder, "vocab_size", "vocab_sise")
+
+    def seconds() -> float:
+        """Return the processor's time: what the clock shows too where nothing else is at work."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert mtrain(*arguments).code == (2 if "config.yaml" in arguments else 0)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert 0 < statistics.median(seconds() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments", [*ANSWERS.values(), ["prepare", "good.yaml"]], ids=[*ANSWERS, "prepare"]
+)
+def test_what_needs_no_torch_does_not_import_it(arguments: list[str], folder: Path) -> None:
+    (folder / "good.yaml").write_text(CONFIG)
+    configure(folder, "vocab_size", "vocab_sise")
+    command = [sys.executable, "-X", "importtime", "-m", "mtrain", *arguments]
+    imports = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    names = {line.split("|")[-1].strip() for line in imports.stderr.splitlines()}
+    assert "mtrain.cli" in names
+    assert not {"torch", "datasets", "transformers", "sacrebleu"} & names

@@ -1,0 +1,220 @@
+"""A run that was stopped and gone on with ends in the same bits as one that never was.
+
+Whatever stopped it: a signal that lets it save, or a kill that does not.
+"""
+
+import hashlib
+import json
+import shutil
+import signal
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtrain.training.checkpoint import list_checkpoints, load_checkpoint
+from tests.cli.warm import WarmCommandLine, WarmProcess
+from tests.conftest import TINY_CONFIG, CommandLine, succeed, write_task
+
+UPDATES = 60
+SMALL = (
+    *("model.d_model=32", "model.ffn_dim=64", "model.dropout=0.3", "model.attention_dropout=0.1"),
+    *("training.batch_tokens=128", f"training.max_updates={UPDATES}", "training.log_every=1"),
+    *("training.valid_every=20", "training.save_every=3", "training.precision=fp32", "device=cpu"),
+    "decoding.max_length_ratio=1",
+)
+VARIANTS = {
+    "plain": (),
+    "accumulated, resegmented, averaged": (
+        *("training.accumulate=3", "training.subword_sampling=0.2", "training.ema_decay=0.9"),
+        "training.schedule=inverse_sqrt",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
+    """The small task, prepared."""
+    folder = tmp_path_factory.mktemp("resume")
+    write_task(folder, {"train": 2000, "valid": 20, "test": 2})
+    (folder / "config.yaml").write_text(TINY_CONFIG)
+    with closing(WarmCommandLine(folder)) as warm:
+        succeed(warm, "prepare", "config.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def undisturbed(
+    request: pytest.FixtureRequest, prepared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[tuple[str, ...], Path]:
+    """Settings, and the run folder that training with them without a stop leaves."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    shutil.copytree(prepared, folder, dirs_exist_ok=True)
+    settings = as_options(*SMALL, *VARIANTS[request.param])
+    with closing(WarmCommandLine(folder)) as warm:
+        succeed(warm, "train", "config.yaml", *settings)
+    return settings, folder / "run"
+
+
+@pytest.fixture
+def copy(prepared: Path, tmp_path: Path) -> Path:
+    """The prepared task, in the test's own folder."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def as_options(*settings: str) -> tuple[str, ...]:
+    """Return `--set` for each setting."""
+    return tuple(word for setting in settings for word in ("--set", setting))
+
+
+def events(run: Path, kind: str) -> list[dict[str, Any]]:
+    """Return what metrics.jsonl says, without what depends on the clock."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    clocks = {"minutes", "tokens_per_second", "share_waiting_for_data"}
+    return [
+        {key: value for key, value in event.items() if key not in clocks}
+        for event in map(json.loads, lines)
+        if event["kind"] == kind
+    ]
+
+
+def last_update(run: Path) -> int:
+    """Return the last update in the log."""
+    trained = events(run, "train")
+    return int(trained[-1]["update"]) if trained else 0
+
+
+def digests(checkpoint: Path) -> dict[str, str]:
+    """Return the SHA-256 of the tensors in a checkpoint."""
+    names = ("model.safetensors", "training.safetensors")
+    return {name: hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() for name in names}
+
+
+def stop(running: WarmProcess, run: Path, at: int, number: int) -> int:
+    """Send a signal once so many updates are done; return the exit code."""
+    running.wait_until(lambda: last_update(run) >= at)
+    running.send(number)
+    return running.finish().code
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_ends_in_the_same_bits(
+    number: signal.Signals,
+    undisturbed: tuple[tuple[str, ...], Path],
+    warm: WarmCommandLine,
+    copy: Path,
+) -> None:
+    settings, wanted = undisturbed
+    run = copy / "run"
+    command = ("train", "config.yaml", *settings)
+    for at in (7, 20, 27):  # the second one while it validates, or about
+        code = stop(warm.start(*command), run, at, number)
+        (*_, newest) = list_checkpoints(run / "checkpoints")
+        position = load_checkpoint(newest).state["position"]
+        assert position["batch"] > 0, "this was to stop in the middle of an epoch"
+        if number == signal.SIGKILL:
+            assert code == -number
+            assert position["update"] % 3 == 0 or position["update"] % 20 == 0
+        else:
+            assert code == 128 + number
+            assert position["update"] == last_update(run)  # not one update is lost
+    finished = succeed(warm, *command)
+    assert "going on from" in finished.err
+    name = f"update-{UPDATES:08}"
+    assert digests(run / "checkpoints" / name) == digests(wanted / "checkpoints" / name)
+    assert events(run, "train") == events(wanted, "train")
+    assert events(run, "valid") == events(wanted, "valid")
+    assert [event["update"] for event in events(run, "train")] == list(range(1, UPDATES + 1))
+    assert [event["update"] for event in events(run, "valid")] == [20, 40, 60]
+
+
+def test_the_bits_depend_on_the_seed(
+    undisturbed: tuple[tuple[str, ...], Path], warm: WarmCommandLine, copy: Path
+) -> None:
+    """What is compared above is not the same for every run."""
+    settings, other = undisturbed
+    succeed(warm, "train", "config.yaml", *settings, "--set", "seed=2")
+    name = f"update-{UPDATES:08}"
+    mine, theirs = digests(copy / "run/checkpoints" / name), digests(other / "checkpoints" / name)
+    assert all(mine[file] != theirs[file] for file in mine)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+)
+def test_a_signal_saves_and_ends_the_command_line(
+    number: signal.Signals, code: int, mtrain: CommandLine, copy: Path
+) -> None:
+    """The same, in a process that was started as a user starts it."""
+    settings = as_options(*SMALL, "training.max_updates=100000", "training.save_every=100000")
+    process = mtrain.start("train", "config.yaml", *settings)
+    while last_update(copy / "run") < 5:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    saved = f"saved after update {last_update(copy / 'run')}"
+    assert saved in said.decode()
+    assert b"Traceback" not in said
+    (checkpoint,) = list_checkpoints(copy / "run" / "checkpoints")
+    assert load_checkpoint(checkpoint).state["position"]["update"] == last_update(copy / "run")
+
+
+def test_a_second_signal_exits_at_once(warm: WarmCommandLine, copy: Path) -> None:
+    """An update that takes many seconds is neither finished nor saved."""
+    slow = as_options(
+        *("model.d_model=512", "model.ffn_dim=2048", "model.encoder_layers=6"),
+        *("training.batch_tokens=100000", "training.accumulate=100"),
+    )
+    running = warm.start("train", "config.yaml", *slow)
+    running.wait_until(lambda: "training transformer" in running.said)
+    time.sleep(0.5)
+    running.send(signal.SIGTERM)
+    time.sleep(0.5)  # two signals: two that are the same may arrive as one
+    running.send(signal.SIGINT)
+    finished = running.finish()
+    assert finished.code in (143, 130)
+    assert "saved" not in finished.err
+    assert list_checkpoints(copy / "run" / "checkpoints") == []
+
+
+def test_a_signal_during_validation_saves_and_validates_later(
+    warm: WarmCommandLine, copy: Path
+) -> None:
+    # an untrained model writes to the length limit: this validation takes long
+    small = as_options(*SMALL, "training.valid_every=5", "training.save_every=100")
+    long = as_options("decoding.max_length_ratio=6", "decoding.batch_tokens=60")
+    run = copy / "run"
+    running = warm.start("train", "config.yaml", *small, *long)
+    running.wait_until(lambda: last_update(run) == 5)
+    time.sleep(0.02)
+    running.send(signal.SIGTERM)
+    assert running.finish().code == 143
+    (checkpoint,) = list_checkpoints(run / "checkpoints")
+    state = load_checkpoint(checkpoint).state
+    assert state["position"]["update"] == 5
+    assert state["validation"] is None
+    assert events(run, "valid") == []
+    short = as_options("training.max_updates=6", "training.schedule=linear")
+    succeed(warm, "train", "config.yaml", *small, *short)
+    assert [event["update"] for event in events(run, "valid")] == [5, 6]
+
+
+def test_one_training_at_a_time(warm: WarmCommandLine, copy: Path) -> None:
+    endless = as_options(*SMALL, "training.max_updates=100000")
+    first = warm.start("train", "config.yaml", *endless)
+    first.wait_until(lambda: last_update(copy / "run") >= 3)
+    second = warm("train", "config.yaml", *endless)
+    assert second.code == 2
+    assert "run: another `mtrain train` is at work here" in second.err
+    first.send(signal.SIGKILL)  # and a lock does not outlive the one who held it
+    assert first.finish().code == -signal.SIGKILL
+    third = warm.start("train", "config.yaml", *endless)
+    third.wait_until(lambda: "going on from" in third.said)
+    third.send(signal.SIGTERM)
+    third.finish()

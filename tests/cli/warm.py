@@ -1,0 +1,122 @@
+"""The command line in a forked child of a process that has imported torch already.
+
+Every child is a process of its own that runs the real entry point, to be killed, signalled and
+waited for like any other; only the second or two of imports are spared.
+"""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing import forkserver
+from pathlib import Path
+
+from tests.conftest import Finished
+
+# Imported before the fork and not used there: threads would not survive it.
+PRELOADED = [
+    "pytest",  # which a child imports where it was started as a script
+    "torch",
+    "torch._dynamo",  # which the first optimiser imports
+    "mtrain.cli",
+    "mtrain.commands.prepare",
+    "mtrain.commands.score",
+    "mtrain.commands.train",
+    "mtrain.commands.translate",
+    "mtrain.models.transformer",
+    "tests.cli.warm",
+]
+
+
+class WarmProcess:
+    """A command under way."""
+
+    def __init__(self, folder: Path, arguments: tuple[str, ...], stdin: bytes) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="mtrain-test-")
+        self._streams = Path(self._folder.name)
+        for name, content in (("stdin", stdin), ("stdout", b""), ("stderr", b"")):
+            (self._streams / name).write_bytes(content)
+        self._process = multiprocessing.get_context("forkserver").Process(
+            target=_become, args=(folder, arguments, self._streams), daemon=True
+        )
+        self._process.start()
+
+    @property
+    def said(self) -> str:
+        """What it has written to stderr so far."""
+        return (self._streams / "stderr").read_text()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is still at work."""
+        return self._process.is_alive()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something to happen while the command is at work."""
+        while not condition():
+            assert self.is_alive, f"it ended too early:\n{self.said}"
+            time.sleep(0.0005)
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process.pid is not None
+        assert self.is_alive, f"it ended before signal {number}:\n{self.said}"
+        os.kill(self._process.pid, number)
+
+    def finish(self, timeout: float = 120) -> Finished:
+        """Wait for its end; a negative code is the signal that killed it."""
+        self._process.join(timeout)
+        code = self._process.exitcode
+        assert code is not None, f"no end after {timeout} s; it said:\n{self.said}"
+        out = (self._streams / "stdout").read_bytes().decode("utf-8", "replace")
+        return Finished(code, out, self.said)
+
+    def close(self) -> None:
+        """Kill what is still at work, and remove what it wrote."""
+        self._process.kill()
+        self._process.join()
+        self._folder.cleanup()
+
+
+class WarmCommandLine:
+    """Runs `mtrain` as `CommandLine` does, without the wait for imports."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._started: list[WarmProcess] = []
+
+    def start(self, *arguments: object, stdin: bytes = b"") -> WarmProcess:
+        """Start a command."""
+        self._started.append(WarmProcess(self.folder, tuple(map(str, arguments)), stdin))
+        return self._started[-1]
+
+    def __call__(self, *arguments: object, stdin: bytes = b"", timeout: float = 120) -> Finished:
+        """Run a command to its end."""
+        return self.start(*arguments, stdin=stdin).finish(timeout)
+
+    def close(self) -> None:
+        """End whatever was started, as after a test that failed."""
+        for process in self._started:
+            process.close()
+
+
+def start_server() -> None:
+    """Start the process that the commands are forked from; it takes on the present environment."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
+
+
+def _become(folder: Path, arguments: tuple[str, ...], streams: Path) -> None:
+    """Be the command `mtrain` in a folder, with streams of its own."""
+    from mtrain.cli import main
+
+    modes = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}
+    for number, (name, mode) in enumerate(modes.items()):
+        os.dup2(os.open(streams / name, mode | os.O_APPEND), number)
+    sys.stdin = open(0)  # noqa: SIM115  (multiprocessing has closed the one that was there)
+    multiprocessing.set_start_method("fork", force=True)  # as in a process not forked like this
+    os.chdir(folder)
+    sys.argv = ["mtrain", *arguments]
+    main()

@@ -1,0 +1,79 @@
+"""The models that must pass the contract. A later architecture is one more entry."""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from mtrain.config import Config
+from mtrain.models import Model, build_model
+
+SOURCE_VOCAB, TARGET_VOCAB = 23, 29  # sizes that no other dimension has
+
+_TRANSFORMER = {
+    "type": "transformer",
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "d_model": 32,
+    "num_heads": 4,
+    "ffn_dim": 48,
+    "max_positions": 40,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "norm": "pre",
+    "positions": "sinusoidal",
+    "tie_embeddings": "all",
+}
+
+MODELS: dict[str, dict[str, Any]] = {
+    **{
+        f"transformer-{norm}-{positions}-{tied}": {
+            **_TRANSFORMER,
+            "norm": norm,
+            "positions": positions,
+            "tie_embeddings": tied,
+        }
+        for norm, positions, tied in product(
+            ("pre", "post"), ("sinusoidal", "learned"), ("all", "decoder", "none")
+        )
+    },
+    "transformer-gelu": {**_TRANSFORMER, "activation": "gelu"},
+    "transformer-deep-encoder": {**_TRANSFORMER, "encoder_layers": 6, "decoder_layers": 1},
+}
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    vocab_size: int
+
+
+@dataclass(frozen=True)
+class _Vocabularies:
+    """Of a pair of tokenizers, the sizes, which are all that building a model asks for."""
+
+    source: _Vocabulary
+    target: _Vocabulary
+
+
+def new_model(name: str, **settings: Any) -> Model:
+    """Build a model of `MODELS` with newly drawn weights, some settings changed."""
+    model = {**MODELS[name], **settings}
+    shares = model["tie_embeddings"] == "all"
+    nowhere = [{"source": "nowhere", "target": "nowhere"}]
+    config = Config.model_validate(
+        {
+            "run_dir": "nowhere",
+            "data": {
+                "source_lang": "xx",
+                "target_lang": "yy",
+                "train": nowhere,
+                "valid": nowhere,
+                "filters": {"max_tokens": model["max_positions"]},
+            },
+            "tokenizer": {"shared": shares},
+            "model": model,
+        }
+    )
+    sizes = _Vocabularies(
+        _Vocabulary(TARGET_VOCAB if shares else SOURCE_VOCAB), _Vocabulary(TARGET_VOCAB)
+    )
+    return build_model(config, sizes)  # type: ignore[arg-type]

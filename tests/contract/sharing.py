@@ -1,0 +1,52 @@
+"""Learn a little with every model, alone or as one of several processes, and note what comes out.
+
+As a program, for torchrun's environment: python -m tests.contract.sharing TASK OUTPUT
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mtrain.training.distributed import ProcessGroup
+from mtrain.training.saving import Position
+from tests.contract.models import MODELS
+from tests.in_process import learn, open_parts, small_config
+
+NUM_UPDATES = 4
+
+
+def learn_with_every_model(task: Path, group: ProcessGroup) -> dict[str, Tensor]:
+    """Return, for each model, losses, the first update's gradients, and logits after the last."""
+    noted = {}
+    for name, model in MODELS.items():
+        training = {"accumulate": 4, "batch_tokens": 64}
+        parts = open_parts(small_config(task, task / "no-run", training, model), group)
+        position = Position()
+        results = learn(parts, position, 1)
+        for key, parameter in parts.model.named_parameters():
+            assert parameter.grad is not None
+            noted[f"{name}/gradient of {key}"] = parameter.grad.clone()
+        results += learn(parts, position, NUM_UPDATES)
+        noted[f"{name}/losses"] = torch.tensor([result.loss for result in results])
+        noted[f"{name}/tokens"] = torch.tensor([result.num_tokens for result in results])
+        first_batch = next(parts.updates(0, 0)).batches[0]
+        parts.model.eval()
+        with torch.no_grad():
+            noted[f"{name}/logits"] = parts.model(first_batch)
+    return noted
+
+
+def main(task: Path, output: Path) -> None:
+    """Learn as this process's environment says; the first of the processes writes it down."""
+    group = ProcessGroup()
+    noted = learn_with_every_model(task, group)
+    if group.is_first:
+        save_file(noted, output)
+    group.close()
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

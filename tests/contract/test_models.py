@@ -1,0 +1,377 @@
+"""What training and search take for granted of every model, checked for each.
+
+Shapes as in mtrain/models/base.py: B sentences, K hypotheses a sentence, T target length,
+V target vocabulary.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mtrain.config.schema import TrainingConfig
+from mtrain.data.batches import Batch
+from mtrain.decoding.beam import beam_search
+from mtrain.decoding.hypothesis import Hypothesis
+from mtrain.models import Model
+from mtrain.training.checkpoint import load_checkpoint, save_checkpoint
+from mtrain.training.distributed import ProcessGroup
+from mtrain.training.optimizer import WeightAverage, optimizer_tensors
+from mtrain.training.precision import choose_precision
+from mtrain.training.saving import Position, put_weights
+from mtrain.training.updater import Updater
+from tests.contract.models import MODELS, SOURCE_VOCAB, TARGET_VOCAB, new_model
+from tests.contract.sharing import learn_with_every_model
+from tests.in_process import (
+    END_ID,
+    START_ID,
+    learn,
+    make_batch,
+    open_run,
+    real_places,
+    run_in_two_sittings,
+    small_config,
+)
+
+PROJECT = Path(__file__).parents[2]
+LENGTHS = [(5, 7), (9, 2), (1, 6), (7, 9), (3, 1)]  # source and target, end marks included
+
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def ready_model(name: str, seed: int = 1) -> Model:
+    """Return a model in which every parameter matters: none is left at 0 or 1."""
+    torch.manual_seed(seed)
+    model = new_model(name).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def a_batch(lengths: Sequence[tuple[int, int]] = LENGTHS, seed: int = 1) -> Batch:
+    return make_batch(lengths, SOURCE_VOCAB, TARGET_VOCAB, seed)
+
+
+def logits_of(model: Model, batch: Batch) -> Tensor:
+    with torch.inference_mode():
+        logits: Tensor = model(batch)
+    return logits
+
+
+def search(
+    model: Model, batch: Batch, limit: int, beam_size: int = 4, length_penalty: float = 1.0
+) -> list[list[Hypothesis]]:
+    with torch.inference_mode():
+        return beam_search(
+            model,
+            batch.source,
+            batch.source_lengths,
+            [limit] * len(batch.source),
+            (START_ID, END_ID),
+            beam_size,
+            length_penalty,
+        )
+
+
+@every_model
+def test_step_unrolled_equals_forward(name: str) -> None:
+    model, batch = ready_model(name), a_batch()
+    expected = logits_of(model, batch)
+    steps = []
+    with torch.inference_mode():
+        state = model.encode(batch.source, batch.source_lengths)
+        for place in range(batch.target_in.shape[1]):
+            logits, state = model.step(batch.target_in[:, place : place + 1], state)
+            assert logits.shape == (len(LENGTHS), 1, TARGET_VOCAB)
+            steps.append(logits)
+    torch.testing.assert_close(torch.cat(steps, dim=1), expected, atol=2e-5, rtol=1e-4)
+
+
+@every_model
+def test_step_equals_forward_through_reorder_and_keep(name: str) -> None:
+    """As many hypotheses as a search likes, forked, dropped, and sentences leaving."""
+    model, batch = ready_model(name), a_batch()
+    generator = torch.Generator().manual_seed(3)
+    sentences = torch.arange(len(LENGTHS))
+    histories = torch.full((len(LENGTHS), 1, 1), START_ID)
+    with torch.inference_mode():
+        state = model.encode(batch.source, batch.source_lengths)
+        for num_hypotheses in (3, 3, 4, 2, 2, 5, 1, 3, 3, 3):
+            logits, state = model.step(histories[:, :, -1], state)
+            expected = last_logits(model, batch, sentences, histories)
+            torch.testing.assert_close(logits, expected, atol=2e-5, rtol=1e-4)
+            shape = (len(sentences), num_hypotheses)
+            parents = torch.randint(histories.shape[1], shape, generator=generator)
+            state = state.reorder(parents)
+            histories = histories.gather(1, parents[:, :, None].expand(-1, -1, histories.shape[2]))
+            new = torch.randint(TARGET_VOCAB, (*shape, 1), generator=generator)
+            histories = torch.cat([histories, new], dim=2)
+            if num_hypotheses == 2 and len(sentences) > 2:
+                kept = torch.tensor([4, 1, 3] if len(sentences) == 5 else [2, 0])
+                state, histories, sentences = state.keep(kept), histories[kept], sentences[kept]
+    assert sentences.tolist() == [3, 4]
+
+
+def last_logits(model: Model, batch: Batch, sentences: Tensor, histories: Tensor) -> Tensor:
+    """Return by `forward` the logits (B,K,V) that follow histories (B,K,t)."""
+    num_sentences, num_hypotheses, length = histories.shape
+    rows = sentences.repeat_interleave(num_hypotheses)
+    unrolled = replace(
+        batch,
+        source=batch.source[rows],
+        source_lengths=batch.source_lengths[rows],
+        target_in=histories.flatten(0, 1),
+        target_lengths=torch.full((len(rows),), length),
+    )
+    logits: Tensor = model(unrolled)[:, -1]
+    return logits.view(num_sentences, num_hypotheses, -1)
+
+
+@every_model
+def test_states_of_several_searches_do_not_mix(name: str) -> None:
+    """Nothing is kept on the model between calls."""
+    model, first, second = ready_model(name), a_batch(), a_batch(LENGTHS[::-1], seed=2)
+    alone = [logits_of(model, batch) for batch in (first, second)]
+    with torch.inference_mode():
+        states = [model.encode(batch.source, batch.source_lengths) for batch in (first, second)]
+        for place in range(4):
+            for index, batch in enumerate((first, second)):
+                tokens = batch.target_in[:, place : place + 1]
+                logits, states[index] = model.step(tokens, states[index])
+                expected = alone[index][:, place : place + 1]
+                torch.testing.assert_close(logits, expected, atol=2e-5, rtol=1e-4)
+
+
+@every_model
+def test_padding_changes_nothing(name: str) -> None:
+    model, batch = ready_model(name), a_batch()
+    real = real_places(batch)
+    expected = logits_of(model, batch)[real]
+    for extra in (0, 3):
+        padded = with_random_padding(batch, extra)
+        padded_logits = logits_of(model, padded)[:, : real.shape[1]][real]
+        torch.testing.assert_close(padded_logits, expected, atol=2e-5, rtol=1e-4)
+        with torch.inference_mode():
+            state = model.encode(padded.source, padded.source_lengths)
+            first, _ = model.step(padded.target_in[:, :1], state)
+        torch.testing.assert_close(first, first_of_each(expected, batch), atol=2e-5, rtol=1e-4)
+
+
+def with_random_padding(batch: Batch, extra: int) -> Batch:
+    """Return the same pairs, `extra` columns wider, with other ids where there is no text."""
+    generator = torch.Generator().manual_seed(7)
+
+    def pad(tokens: Tensor, lengths: Tensor, vocab_size: int) -> Tensor:
+        shape = (tokens.shape[0], tokens.shape[1] + extra)
+        noise = torch.randint(vocab_size, shape, generator=generator)
+        is_real = torch.arange(shape[1]) < lengths[:, None]
+        wide = torch.nn.functional.pad(tokens, (0, extra))
+        return torch.where(is_real, wide, noise)
+
+    return replace(
+        batch,
+        source=pad(batch.source, batch.source_lengths, SOURCE_VOCAB),
+        target_in=pad(batch.target_in, batch.target_lengths, TARGET_VOCAB),
+        target_out=pad(batch.target_out, batch.target_lengths, TARGET_VOCAB),
+    )
+
+
+def first_of_each(real_logits: Tensor, batch: Batch) -> Tensor:
+    """Return the logits (B,1,V) of each first token, out of those of all real tokens."""
+    firsts = batch.target_lengths.cumsum(0) - batch.target_lengths
+    return real_logits[firsts][:, None]
+
+
+@every_model
+def test_a_sentence_alone_equals_the_same_sentence_in_a_batch(name: str) -> None:
+    model, batch = ready_model(name), a_batch()
+    together = logits_of(model, batch)
+    for row, alone in enumerate(batch.split(len(LENGTHS))):
+        length = LENGTHS[row][1]
+        assert alone.source.shape == (1, LENGTHS[row][0])
+        torch.testing.assert_close(
+            logits_of(model, alone)[0], together[row, :length], atol=2e-5, rtol=1e-4
+        )
+
+
+@every_model
+def test_a_later_target_token_never_changes_an_earlier_logit(name: str) -> None:
+    model = ready_model(name)
+    batch = a_batch([(5, 9), (8, 9)])
+    before = logits_of(model, batch)
+    for place in range(1, 9):
+        changed = batch.target_in.clone()
+        changed[:, place] = START_ID + 10 + changed[:, place] % 7
+        changed[:, place] += changed[:, place] == batch.target_in[:, place]
+        after = logits_of(model, replace(batch, target_in=changed))
+        torch.testing.assert_close(after[:, :place], before[:, :place], atol=1e-6, rtol=0)
+        assert not torch.allclose(after[:, place], before[:, place], atol=1e-3)
+
+
+@every_model
+def test_forced_score_of_a_beams_output_equals_the_beams_own(name: str) -> None:
+    model, batch = ready_model(name), a_batch()
+    for length_penalty in (0.0, 1.0):
+        found = search(model, batch, 6, length_penalty=length_penalty)
+        assert [len(hypotheses) for hypotheses in found] == [4] * len(LENGTHS)
+        for row, hypotheses in enumerate(found):
+            for hypothesis in hypotheses:
+                score = forced_score(model, batch, row, hypothesis, length_penalty)
+                assert hypothesis.score == pytest.approx(score, abs=1e-4)
+
+
+def forced_score(
+    model: Model, batch: Batch, row: int, hypothesis: Hypothesis, length_penalty: float
+) -> float:
+    """Return what `forward` makes of a hypothesis: its log probability over its length."""
+    said = hypothesis.tokens if hypothesis.cut_off else [*hypothesis.tokens, END_ID]
+    target = torch.tensor([said])
+    forced = replace(
+        batch,
+        source=batch.source[row : row + 1],
+        source_lengths=batch.source_lengths[row : row + 1],
+        target_in=torch.cat([torch.tensor([[START_ID]]), target[:, :-1]], dim=1),
+        target_out=target,
+        target_lengths=torch.tensor([len(said)]),
+    )
+    log_probabilities = logits_of(model, forced).log_softmax(dim=-1)
+    total = log_probabilities.gather(2, target[:, :, None]).sum()
+    return float(total) / len(said) ** length_penalty
+
+
+@every_model
+def test_save_and_load_give_the_same_logits(name: str, tmp_path: Path) -> None:
+    model, other, batch = ready_model(name), ready_model(name, seed=2), a_batch()
+    weights = WeightAverage(model, decay=0.0).weights()
+    path = save_checkpoint(tmp_path, "update-00000001", weights, {}, {})
+    assert not torch.equal(logits_of(other, batch), logits_of(model, batch))
+    put_weights(other, load_checkpoint(path).weights)
+    assert torch.equal(logits_of(other, batch), logits_of(model, batch))
+
+
+@every_model
+def test_tied_parameters_share_storage_and_stay_one(name: str, tmp_path: Path) -> None:
+    """Source embedding, target embedding and output matrix are 1, 2 or 3 tensors."""
+    wanted = {"all": 1, "decoder": 2, "none": 3}[MODELS[name]["tie_embeddings"]]
+
+    def vocabulary_matrices(model: Model) -> list[Tensor]:
+        return [
+            parameter
+            for _, parameter in model.named_parameters(remove_duplicate=False)
+            if parameter.shape[0] in (SOURCE_VOCAB, TARGET_VOCAB)
+        ]
+
+    model = ready_model(name)
+    matrices = vocabulary_matrices(model)
+    assert len(matrices) == 3
+    assert len({matrix.data_ptr() for matrix in matrices}) == wanted
+    assert model.output_matrix.data_ptr() in {matrix.data_ptr() for matrix in matrices}
+
+    learn_pairs(model, a_batch(), 2, 1e-2)
+    weights = WeightAverage(model, decay=0.0).weights()
+    path = save_checkpoint(tmp_path, "update-00000001", weights, {}, {})
+    stored = load_checkpoint(path).weights
+    assert sum(tensor.shape[0] in (SOURCE_VOCAB, TARGET_VOCAB) for tensor in stored.values()) == (
+        wanted
+    )
+    put_weights(model, stored)
+    assert len({matrix.data_ptr() for matrix in vocabulary_matrices(model)}) == wanted
+
+
+def learn_pairs(model: Model, batch: Batch, num_updates: int, learning_rate: float) -> float:
+    """Update on one batch again and again; return the last loss."""
+    config = TrainingConfig(label_smoothing=0.0)
+    updater = Updater(model, config, choose_precision("fp32", "cpu"), ProcessGroup(), seed=1)
+    warmup = 10
+    for number in range(num_updates):
+        rate = learning_rate * min(1.0, (number + 1) / warmup)
+        result = updater.update(number, [batch], rate)
+    model.eval()
+    return result.loss
+
+
+@every_model
+def test_it_overfits_8_pairs(name: str) -> None:
+    torch.manual_seed(1)
+    model = new_model(name, dropout=0.0, attention_dropout=0.0)
+    lengths = [(4, 5), (6, 6), (2, 7), (7, 3), (5, 4), (3, 6), (6, 2), (4, 7)]
+    batch = a_batch(lengths, seed=5)
+    learn_pairs(model, batch, 60, 1e-2)
+    found = search(model, batch, limit=12, beam_size=1)
+    said = [hypotheses[0].tokens for hypotheses in found]
+    wanted = [
+        tokens[: length - 1].tolist()
+        for tokens, (_, length) in zip(batch.target_out, lengths, strict=True)
+    ]
+    assert said == wanted
+
+
+@every_model
+def test_20_updates_equal_10_and_10_more_after_a_stop_bit_for_bit(
+    name: str, small_task: Path, tmp_path: Path
+) -> None:
+    config = small_config(small_task, tmp_path / "one", {"accumulate": 2}, MODELS[name])
+    whole, _ = open_run(config)
+    learn(whole, Position(), 20)
+    resumed = run_in_two_sittings(config, 10, 20)
+    for one, other in (
+        (whole.updater.average.weights(), resumed.updater.average.weights()),
+        (
+            optimizer_tensors(whole.model, whole.updater.optimizer),
+            optimizer_tensors(resumed.model, resumed.updater.optimizer),
+        ),
+    ):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def learnt_alone(small_task: Path) -> dict[str, Tensor]:
+    return learn_with_every_model(small_task, ProcessGroup())
+
+
+@pytest.fixture(scope="module")
+def learnt_by_two(small_task: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """What two real processes learn together; one pair of them serves all models."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    output = tmp_path_factory.mktemp("two-processes") / "learnt.safetensors"
+    command = [sys.executable, "-m", "tests.contract.sharing", str(small_task), str(output)]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env={**os.environ, **group, "RANK": rank, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+        )
+        for rank in "01"
+    ]
+    errors = [process.communicate(timeout=120)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    return load_file(output)
+
+
+@every_model
+def test_one_process_with_4_batches_an_update_equals_two_with_2(
+    name: str, learnt_alone: dict[str, Tensor], learnt_by_two: dict[str, Tensor]
+) -> None:
+    """Dropout on. Weights are not compared: AdamW makes as large a step of a gradient that is
+    only rounding, such as that of a bias on attention's keys, as of any other."""
+    assert learnt_alone.keys() == learnt_by_two.keys()
+    for key in learnt_alone:
+        if key.startswith(f"{name}/"):
+            tolerance = {"atol": 1e-3, "rtol": 1e-3} if key.endswith("logits") else {
+                "atol": 1e-6, "rtol": 1e-4}  # fmt: skip
+            torch.testing.assert_close(learnt_by_two[key], learnt_alone[key], **tolerance)
+    assert len({key for key in learnt_alone if key.startswith(f"{name}/")}) > 3

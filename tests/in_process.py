@@ -1,0 +1,145 @@
+"""Training on the small task inside the test's own process, for what the command line hides."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtrain.commands.prepare import prepare
+from mtrain.config import Config
+from mtrain.data.batches import Batch
+from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.training.distributed import ProcessGroup
+from mtrain.training.parts import Parts, build_parts
+from mtrain.training.saving import Position, Saver
+from mtrain.training.updater import UpdateResult
+from tests.conftest import write_task
+
+START_ID, END_ID = 2, 3  # as in the tokenizers that mtrain trains
+
+SMALL_MODEL = {
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "d_model": 16,
+    "num_heads": 2,
+    "ffn_dim": 32,
+    "max_positions": 40,
+}
+SMALL_TRAINING = {
+    "batch_tokens": 128,
+    "max_updates": 12,
+    "learning_rate": 3e-3,
+    "warmup_updates": 4,
+    "valid_every": 4,
+    "log_every": 1,
+}
+
+
+def prepare_small_task(folder: Path) -> Path:
+    """Prepare the small task in a folder that any number of runs can train on."""
+    write_task(folder, {"train": 300, "valid": 12, "test": 12})
+    prepare(small_config(folder, folder / "run"))
+    return folder
+
+
+def small_config(
+    folder: Path,
+    run_dir: Path,
+    training: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
+    **keys: Any,
+) -> Config:
+    """Return a configuration for the task in `folder`, prepared or about to be."""
+
+    def pair(split: str) -> dict[str, Path]:
+        return {"source": folder / f"{split}.digits", "target": folder / f"{split}.words"}
+
+    tree = {
+        "run_dir": run_dir,
+        "data_dir": folder / "data",
+        "data": {
+            "source_lang": "digits",
+            "target_lang": "words",
+            "train": [pair("train")],
+            "valid": [pair("valid")],
+            "test": [pair("test")],
+            "filters": {"max_tokens": 40},
+        },
+        "device": "cpu",
+        "tokenizer": {"vocab_size": 320},
+        "model": model or SMALL_MODEL,
+        "training": {**SMALL_TRAINING, **(training or {})},
+        "decoding": {"beam_size": 2},
+    }
+    return Config.model_validate({**tree, **keys})
+
+
+def open_parts(config: Config, group: ProcessGroup | None = None) -> Parts:
+    """Build what training consists of, for this process alone or as one of a group."""
+    return build_parts(config, DataFolder(config.data_path), group or ProcessGroup())
+
+
+def open_run(config: Config) -> tuple[Parts, RunFolder]:
+    """Build what training consists of, and the folder that it writes into."""
+    run = RunFolder(config.run_dir)
+    run.begin(config, DataFolder(config.data_path))
+    return open_parts(config), run
+
+
+def learn(
+    parts: Parts, position: Position, until: int, learning_rate: float = 3e-3
+) -> list[UpdateResult]:
+    """Update from a position of a run to another, without validating."""
+    results = []
+    feed = parts.updates(position.epoch, position.batch)
+    while position.update < until:
+        planned = next(feed)
+        results.append(parts.updater.update(position.update, planned.batches, learning_rate))
+        position.update += 1
+        position.epoch, position.batch = planned.next_epoch, planned.next_batch
+    return results
+
+
+def run_in_two_sittings(config: Config, first: int, last: int) -> Parts:
+    """Update `first` times, save, load into new parts, and go on to `last` updates."""
+    parts, run = open_run(config)
+    saver = Saver(parts, run)
+    position, _ = saver.resume()
+    learn(parts, position, first)
+    saver.save(position, None)
+    parts, run = open_run(config)
+    position, _ = Saver(parts, run).resume()
+    assert position.update == first
+    learn(parts, position, last)
+    return parts
+
+
+def make_batch(
+    lengths: Sequence[tuple[int, int]], source_vocab: int, target_vocab: int, seed: int = 1
+) -> Batch:
+    """Return random pairs of the lengths (source, target), end marks included."""
+    generator = torch.Generator().manual_seed(seed)
+    source_lengths, target_lengths = torch.tensor(lengths).T.contiguous()
+
+    def ids(vocab_size: int, side_lengths: torch.Tensor) -> torch.Tensor:
+        shape = (len(lengths), int(side_lengths.max()))
+        tokens = torch.randint(END_ID + 1, vocab_size, shape, generator=generator)
+        is_text = torch.arange(shape[1]) < side_lengths[:, None] - 1
+        return torch.where(is_text, tokens, END_ID)
+
+    target_out = ids(target_vocab, target_lengths)
+    starts = torch.full((len(lengths), 1), START_ID)
+    return Batch(
+        ids(source_vocab, source_lengths),
+        source_lengths,
+        torch.cat([starts, target_out[:, :-1]], dim=1),
+        target_out,
+        target_lengths,
+        int(target_lengths.sum()),
+    )
+
+
+def real_places(batch: Batch) -> torch.Tensor:
+    """Return where (B,T) a batch's target is no padding."""
+    return torch.arange(batch.target_in.shape[1]) < batch.target_lengths[:, None]

@@ -1,0 +1,238 @@
+"""The builder: duplicates found in parts, and a folder that does not depend on how it is cut."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtrain.config import Config
+from mtrain.config.schema import TokenizerConfig
+from mtrain.data import builder
+from mtrain.data.builder import DataBuilder, blocks, describe_inputs, mark_duplicates
+from mtrain.errors import UserError
+from mtrain.text.filters import CODES, KEPT
+from mtrain.text.tokenizer import train_tokenizer
+
+
+def mark_naively(hashes: list[int], verdicts: list[int]) -> list[int]:
+    """Do what `mark_duplicates` does, with a set."""
+    seen: set[int] = set()
+    marked = list(verdicts)
+    for position, (value, verdict) in enumerate(zip(hashes, verdicts, strict=True)):
+        if verdict == KEPT:
+            if value in seen:
+                marked[position] = CODES["duplicate"]
+            seen.add(value)
+    return marked
+
+
+@pytest.mark.parametrize("at_once", [30, 333, 1000, 10_000])
+@pytest.mark.parametrize("num_values", [1, 50, 100_000])
+def test_of_equal_pairs_the_first_that_is_kept_stays(
+    num_values: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "HASHES_AT_ONCE", at_once)
+    random = np.random.default_rng(num_values)
+    values = random.integers(0, 2**64, num_values, dtype=np.uint64)
+    hashes = values[random.integers(0, num_values, 1000)]
+    verdicts = random.choice([KEPT, KEPT, CODES["empty"]], 1000).astype(np.uint8)
+    expected = mark_naively(hashes.tolist(), verdicts.tolist())
+    mark_duplicates(hashes, verdicts)
+    assert verdicts.tolist() == expected
+
+
+def test_neighbouring_and_extreme_hashes_are_told_apart() -> None:
+    hashes = np.array([0, 1, 2**64 - 1, 2**63, 2**64 - 2, 0, 2**63, 2**63 + 1], np.uint64)
+    verdicts = np.zeros(len(hashes), np.uint8)
+    mark_duplicates(hashes, verdicts)
+    assert np.flatnonzero(verdicts).tolist() == [5, 6]
+
+
+def test_blocks_hold_all_items_in_order() -> None:
+    assert list(blocks(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(blocks(range(6), 3)) == [[0, 1, 2], [3, 4, 5]]
+    assert list(blocks([], 3)) == []
+
+
+def corpus(folder: Path, name: str, pairs: list[tuple[str, str]]) -> dict[str, Path]:
+    """Write the two files of a corpus."""
+    paths = {side: folder / f"{name}.{side}" for side in ("source", "target")}
+    for path, lines in zip(paths.values(), zip(*pairs, strict=True), strict=True):
+        path.write_text("".join(f"{line}\n" for line in lines))
+    return paths
+
+
+def numbered(numbers: Iterable[int]) -> list[tuple[str, str]]:
+    return [(f"this is number {n}", f"das ist Nummer {n}") for n in numbers]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Two training corpora with some of everything that is filtered."""
+    first = [*numbered(range(200)), ("same", "same"), ("", "leer"), *numbered(range(50))]
+    second = [*numbered(range(150, 260)), ("short", "lang " * 40), ("x", "y\u2028z")]
+    return Config.model_validate(
+        {
+            "run_dir": tmp_path / "run",
+            "data": {
+                "source_lang": "en",
+                "target_lang": "de",
+                "train": [corpus(tmp_path, "first", first), corpus(tmp_path, "second", second)],
+                "valid": [corpus(tmp_path, "valid", numbered(range(100, 120)))],
+                "test": [corpus(tmp_path, "test", numbered([7, 1000]))],
+            },
+            "tokenizer": {"vocab_size": 320},
+        }
+    )
+
+
+def build(config: Config, folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    return DataBuilder(config, folder).build(describe_inputs(config))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(folder.rglob("*")) if path.is_file()}  # fmt: skip
+
+
+def test_a_folder_does_not_depend_on_how_the_work_was_cut(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build(config, tmp_path / "whole")
+    monkeypatch.setattr(builder, "BLOCK_PAIRS", 7)
+    monkeypatch.setattr(builder, "HASHES_AT_ONCE", 11)
+    in_pieces = build(config, tmp_path / "pieces")
+    assert files(tmp_path / "pieces") == files(tmp_path / "whole")
+    assert [in_pieces[key] for key in ("filtered", "tests", "read_pairs", "tokenizers")] == [
+        whole[key] for key in ("filtered", "tests", "read_pairs", "tokenizers")
+    ]
+    assert not list((tmp_path / "whole").glob("scan-*"))
+
+
+def test_every_pair_read_is_in_the_ledger_of_its_corpus_once(
+    config: Config, tmp_path: Path
+) -> None:
+    manifest = build(config, tmp_path / "data")
+    first, second = (ledger["counts"] for ledger in manifest["filtered"])
+    assert {reason: count for reason, count in first.items() if count} == {
+        "kept": 179,  # of 200 without 20 of valid and one of test
+        "identical": 1,
+        "empty": 1,
+        "overlap": 21 + 1,  # its copies below among them: number 7
+        "duplicate": 49,
+    }
+    assert {reason: count for reason, count in second.items() if count} == {
+        "kept": 60 + 1,
+        "duplicate": 50,
+        "ratio": 1,
+    }
+    assert sum(first.values()) + sum(second.values()) == manifest["read_pairs"] == 252 + 112
+    assert manifest["splits"]["train"]["pairs"] == first["kept"] + second["kept"]
+    assert manifest["train_sources_also_in_valid_or_test"] == 22
+
+
+def test_the_data_do_not_depend_on_the_model_or_the_training(
+    config: Config, tmp_path: Path
+) -> None:
+    build(config, tmp_path / "one")
+    model = config.model.model_copy(update={"max_positions": 250, "d_model": 64})
+    training = config.training.model_copy(update={"batch_tokens": 7})
+    other = config.model_copy(update={"model": model, "training": training, "seed": 9})
+    assert describe_inputs(other) == describe_inputs(config)
+    build(other, tmp_path / "other")
+    assert files(tmp_path / "other") == files(tmp_path / "one")
+
+
+def test_the_tokenizer_sees_no_more_than_it_may_and_some_of_every_corpus(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def remember(sentences: Iterable[str], config: TokenizerConfig, path: Path) -> int:
+        seen.extend(sentences)
+        return train_tokenizer(seen, config, path)
+
+    monkeypatch.setattr(builder, "train_tokenizer", remember)
+    sampling = config.tokenizer.model_copy(update={"train_sentences": 200})
+    build(config.model_copy(update={"tokenizer": sampling}), tmp_path / "data")
+    assert 140 < len(seen) < 260
+    numbers = [int(sentence.split()[-1]) for sentence in seen if sentence.startswith("this is")]
+    assert min(numbers) < 50
+    assert max(numbers) >= 200  # only in the second corpus
+    assert not {7, *range(100, 120)} & set(numbers)  # valid and test are not to be learnt from
+
+
+@pytest.mark.parametrize(("change", "told"), [("grow", "grew"), ("shrink", "shrank")])
+def test_a_corpus_that_changes_while_it_is_read_is_refused(
+    change: str, told: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_meanwhile(sentences: Iterable[str], config: TokenizerConfig, path: Path) -> int:
+        for side in ("source", "target"):
+            text = tmp_path / f"second.{side}"
+            lines = text.read_text().split("\n")[:-1]
+            lines = [*lines, "one more"] if change == "grow" else lines[:-1]
+            text.write_text("".join(f"{line}\n" for line in lines))
+        return train_tokenizer(sentences, config, path)
+
+    monkeypatch.setattr(builder, "train_tokenizer", train_meanwhile)
+    with pytest.raises(UserError, match=f"a file {told} while it was read"):
+        build(config, tmp_path / "data")
+
+
+def replaced(config: Config, **data: Any) -> Config:
+    tree = config.model_dump()
+    return Config.model_validate(tree | {"data": tree["data"] | data})
+
+
+@pytest.mark.parametrize(
+    ("split", "pairs", "error"),
+    [
+        ("train", [], "data.train: there is not one pair in the corpora"),
+        ("train", [("a", "a"), ("", "b")], "data.train: the filters leave not one pair"),
+        ("train", [("a b", "c " * 300)], "the filters on length and ratio leave not one pair"),
+        ("valid", [], "valid: there is not one pair in "),
+        ("test", [], "test: there is not one pair in "),
+        ("valid", [("", ""), ("a " * 300, "b")], "data.valid: every pair is empty or over"),
+    ],
+)
+def test_data_with_nothing_to_learn_from_or_to_measure_on_are_refused(
+    split: str, pairs: list[tuple[str, str]], error: str, config: Config, tmp_path: Path
+) -> None:
+    paths = {side: tmp_path / f"poor.{side}" for side in ("source", "target")}
+    for index, path in enumerate(paths.values()):
+        path.write_text("".join(f"{pair[index]}\n" for pair in pairs))
+    with pytest.raises(UserError) as caught:
+        build(replaced(config, **{split: [paths]}), tmp_path / "data")
+    assert error in str(caught.value)
+
+
+def test_valid_is_kept_as_it_was_given_and_only_the_loss_does_without_the_long(
+    config: Config, tmp_path: Path
+) -> None:
+    pairs = [("a", "b"), ("", ""), ("long " * 300, "lang"), (" x\r", "\ufeffy"), ("a", "b")]
+    poor = corpus(tmp_path, "poor", pairs)
+    for path in poor.values():
+        path.write_bytes(path.read_bytes() + b"\xff\x1c\x00 odd\n")
+    manifest = build(replaced(config, valid=[poor]), tmp_path / "data")
+    assert manifest["valid_pairs"] == 6
+    assert manifest["splits"]["valid"]["pairs"] == 4
+    assert manifest["splits"]["valid"]["left_out_of_loss"] == 2
+    for side, path in poor.items():
+        kept = tmp_path / "data" / "text" / f"valid.{side}"
+        assert kept.read_bytes() == path.read_bytes()
+
+
+def test_a_line_end_inside_a_record_does_not_shift_the_lines_of_valid(
+    config: Config, tmp_path: Path
+) -> None:
+    records = [{"en": "two\nlines", "de": "zwei\n\nZeilen"}, {"en": "a", "de": "b"}]
+    table = tmp_path / "valid.jsonl"
+    table.write_text("\n".join(map(json.dumps, records)))
+    build(replaced(config, valid=[{"path": table}]), tmp_path / "data")
+    text = tmp_path / "data" / "text"
+    assert (text / "valid.source").read_text() == "two lines\na\n"
+    assert (text / "valid.target").read_text() == "zwei  Zeilen\nb\n"

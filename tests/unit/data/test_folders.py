@@ -1,0 +1,111 @@
+"""The two folders: what is refused as no data folder, and what a run may change when it goes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mtrain.config import Config, load_config
+from mtrain.config.load import changed_keys
+from mtrain.data.folders import CHANGEABLE_ON_RESUME, DATA_FORMAT, DataFolder, hold
+from mtrain.errors import UserError
+
+SMALLEST = """\
+run_dir: run
+data:
+  source_lang: en
+  target_lang: de
+  train: [{source: a.en, target: a.de}]
+  valid: [{source: b.en, target: b.de}]
+"""
+# another value for each: of a section, for one of its keys
+MAY_CHANGE = {
+    "run_dir": "elsewhere",
+    "data_dir": "data",
+    "device": "cpu",
+    "decoding": "{beam_size: 2}",
+    "training.max_updates": "7",
+    "training.max_minutes": "7",
+    "training.valid_every": "7",
+    "training.save_every": "7",
+    "training.valid_metric": "loss",
+    "training.patience": "7",
+    "training.keep_best": "7",
+    "training.keep_last": "7",
+    "training.average_checkpoints": "2",
+    "training.log_every": "7",
+    "training.tensorboard": "true",
+    "data.test": "[{path: x.tsv}]",
+}
+MAY_NOT_CHANGE = {
+    "seed": "7",
+    "data.source_lang": "fr",
+    "data.train.0.source": "c.en",
+    "data.valid": "[{path: x.tsv}]",
+    "data.filters.max_tokens": "7",
+    "tokenizer.vocab_size": "700",
+    "tokenizer.path": "x.model",
+    "model.dropout": "0.7",
+    "model.d_model": "512",
+    "training.batch_tokens": "7",
+    "training.accumulate": "7",
+    "training.learning_rate": "7",
+    "training.warmup_updates": "7",
+    "training.schedule": "cosine",
+    "training.label_smoothing": "0.7",
+    "training.subword_sampling": "0.1",
+    "training.precision": "bf16",
+    "training.ema_decay": "0.7",
+}
+
+
+def load(folder: Path, *overrides: str) -> Config:
+    (folder / "config.yaml").write_text(SMALLEST)
+    return load_config(folder / "config.yaml", overrides)
+
+
+def test_each_changeable_key_is_tried_below() -> None:
+    assert set(MAY_CHANGE) == set(CHANGEABLE_ON_RESUME)
+
+
+@pytest.mark.parametrize(("key", "value"), (MAY_CHANGE | MAY_NOT_CHANGE).items())
+def test_a_run_goes_on_with_other_limits_but_learns_as_it_began(
+    key: str, value: str, tmp_path: Path
+) -> None:
+    old, new = load(tmp_path), load(tmp_path, f"{key}={value}")
+    assert changed_keys(old, new, ())  # the value is another one
+    changed = changed_keys(old, new, CHANGEABLE_ON_RESUME)
+    assert bool(changed) is (key in MAY_NOT_CHANGE)
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (None, "no prepared data here"),
+        ("", "manifest.json: damaged\nremove the folder"),
+        ('{"format": 1', "manifest.json: damaged\nremove the folder"),
+        ("{}", "prepared by another version of mtrain"),
+        (json.dumps({"format": DATA_FORMAT + 1}), "prepared by another version of mtrain"),
+    ],
+    ids=["missing", "empty", "cut short", "without a format", "of another format"],
+)
+def test_a_folder_without_a_whole_manifest_is_refused(
+    content: str | None, error: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(UserError) as caught:
+        DataFolder(tmp_path).manifest()
+    assert str(tmp_path) in str(caught.value)
+    assert error in str(caught.value)
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / ".lock"
+    with hold(path, "taken"):
+        with pytest.raises(UserError, match="taken"), hold(path, "taken"):
+            pass
+        with hold(tmp_path / "other", "taken"):
+            pass
+    with hold(path, "taken"):
+        pass

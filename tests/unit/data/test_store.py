@@ -1,0 +1,127 @@
+"""The token store: what was written is read, and a damaged one is refused."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtrain.data.store import SIDES, StoreWriter, TokenStore
+from mtrain.errors import UserError
+
+Ids = list[list[int]]
+SMALL, LARGE = 1 << 16, (1 << 16) + 1  # two bytes a token, four bytes a token
+
+
+def random_side(count: int, vocab_size: int, seed: int) -> Ids:
+    """Return sentences of 0 to 12 ids, among them the largest id there is."""
+    generator = random.Random(seed)
+    sentences = [
+        [generator.randrange(vocab_size) for _ in range(generator.randint(0, 12))]
+        for _ in range(count)
+    ]
+    sentences[-1] = [0, vocab_size - 1]
+    return sentences
+
+
+def write(folder: Path, sources: Ids, targets: Ids, vocab_size: int = SMALL, block: int = 7) -> str:
+    with StoreWriter(folder, vocab_size) as writer:
+        for start in range(0, len(sources), block):
+            writer.append(sources[start : start + block], targets[start : start + block])
+        assert writer.num_pairs == len(sources)
+        assert writer.num_tokens() == dict(
+            zip(SIDES, (sum(map(len, sources)), sum(map(len, targets))), strict=True)
+        )
+    return writer.fingerprint()
+
+
+@pytest.mark.parametrize("vocab_size", [SMALL, LARGE])
+@pytest.mark.parametrize("count", [1, 7, 50])
+def test_what_was_written_is_read(count: int, vocab_size: int, tmp_path: Path) -> None:
+    sources, targets = (random_side(count, vocab_size, seed) for seed in (1, 2))
+    fingerprint = write(tmp_path / "train", sources, targets, vocab_size)
+    store = TokenStore(tmp_path / "train", vocab_size, fingerprint)
+    assert len(store) == count
+    assert [store.source.sentence(row) for row in range(count)] == sources
+    assert [store.target.sentence(row) for row in range(count)] == targets
+    assert store.source.lengths.tolist() == [len(ids) for ids in sources]
+    assert isinstance(store.source.tokens, np.memmap)
+    assert isinstance(store.source.offsets, np.memmap)
+    assert store.source.tokens.itemsize == (2 if vocab_size == SMALL else 4)
+
+
+def test_a_batch_read_at_once_is_the_batch_read_sentence_by_sentence(tmp_path: Path) -> None:
+    sources, targets = (random_side(60, SMALL, seed) for seed in (3, 4))
+    store = TokenStore(tmp_path / "a", SMALL, write(tmp_path / "a", sources, targets))
+    generator = np.random.default_rng(5)
+    for _ in range(20):
+        rows = generator.permutation(60)[: generator.integers(1, 60)]
+        for side, sentences in ((store.source, sources), (store.target, targets)):
+            width = max(len(sentences[row]) for row in rows) + int(generator.integers(0, 3))
+            expected = [
+                (sentences[row] + [9] * width)[:width] for row in rows
+            ]  # 9 also is an id: places are told by length, not by value
+            assert side.padded(rows, 9, width).tolist() == expected
+
+
+def test_empty_sentences_are_stored_even_if_there_are_no_others(tmp_path: Path) -> None:
+    store = TokenStore(tmp_path / "a", SMALL, write(tmp_path / "a", [[], []], [[], [5]]))
+    assert store.source.padded(np.array([0, 1]), 3, 2).tolist() == [[3, 3], [3, 3]]
+    assert store.target.padded(np.array([0, 1]), 3, 2).tolist() == [[3, 3], [5, 3]]
+
+
+def test_the_fingerprint_follows_every_token_and_every_border(tmp_path: Path) -> None:
+    pairs = [
+        ([[1, 2], [3]], [[4], [5]]),
+        ([[1, 2], [4]], [[4], [5]]),
+        ([[1], [2, 3]], [[4], [5]]),
+        ([[1, 2], [3]], [[4, 5], []]),
+        ([[4], [5]], [[1, 2], [3]]),
+        ([[1, 2], [3], []], [[4], [5], []]),
+    ]
+    fingerprints = {write(tmp_path / f"{n}", *sides) for n, sides in enumerate(pairs)}
+    assert len(fingerprints) == len(pairs)
+    assert write(tmp_path / "again", *pairs[0]) in fingerprints
+
+
+DAMAGES = {
+    "removed": None,
+    "emptied": lambda size: 0,
+    "cut to half": lambda size: size // 2,
+    "cut by an entry": lambda size: size - 8,
+    "cut by a token": lambda size: size - 2,
+    "cut by a byte": lambda size: size - 1,
+    "longer by a byte": lambda size: size + 1,
+    "longer by an entry": lambda size: size + 8,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "name", [f"{side}.{kind}" for side in SIDES for kind in ("tokens", "offsets")]
+)
+def test_a_damaged_file_is_refused_with_the_folder_named(
+    name: str, damage: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data" / "train"
+    sentences = [[1, 2, 3]] * 9
+    fingerprint = write(folder, sentences, sentences)
+    resize = DAMAGES[damage]
+    if resize is None:
+        (folder / name).unlink()
+    else:
+        with (folder / name).open("r+b") as file:
+            file.truncate(resize((folder / name).stat().st_size))
+    with pytest.raises(UserError) as caught:
+        TokenStore(folder, SMALL, fingerprint)
+    assert f"{folder}: the token store is damaged or incomplete" in str(caught.value)
+    assert f"remove {tmp_path / 'data'} and run `mtrain prepare` again" in str(caught.value)
+
+
+def test_sides_of_unequal_length_are_refused(tmp_path: Path) -> None:
+    for name, count in (("a", 3), ("b", 4)):
+        write(tmp_path / name, [[1]] * count, [[1]] * count)
+    for kind in ("tokens", "offsets"):
+        (tmp_path / "b" / f"source.{kind}").replace(tmp_path / "a" / f"source.{kind}")
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        TokenStore(tmp_path / "a", SMALL, "")

@@ -1,0 +1,181 @@
+"""Beam search against searches simple enough to be seen to be right."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtrain.data.batches import Batch
+from mtrain.decoding.beam import beam_search
+from mtrain.decoding.hypothesis import Hypothesis
+from mtrain.models.base import State
+from mtrain.models.transformer import Transformer
+from tests.in_process import END_ID
+from tests.unit.decoding.tiny import MARKS, Oracle, make_rows, oracles, sources, tiny_model
+
+
+def search(
+    model: Transformer,
+    batch: Batch,
+    limits: list[int],
+    beam_size: int,
+    length_penalty: float = 1.0,
+) -> list[list[Hypothesis]]:
+    with torch.inference_mode():
+        return beam_search(
+            model, batch.source, batch.source_lengths, limits, MARKS, beam_size, length_penalty
+        )
+
+
+def assert_same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
+    assert [(h.tokens, h.cut_off) for h in found] == [(h.tokens, h.cut_off) for h in expected]
+    assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-4)
+
+
+def ranked(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    return sorted(hypotheses, key=lambda hypothesis: (hypothesis.cut_off, -hypothesis.score))
+
+
+def all_there_are(
+    oracle: Oracle, vocab_size: int, limit: int, length_penalty: float
+) -> list[Hypothesis]:
+    """Return every output: those that end within the limit, and those cut off at it."""
+    others = [token for token in range(vocab_size) if token != END_ID]
+    outputs = []
+    for length in range(limit + 1):
+        is_cut_off = length == limit
+        for tokens in product(others, repeat=length):
+            said = tokens if is_cut_off else (*tokens, END_ID)
+            total = sum(oracle.next(said[:place])[token] for place, token in enumerate(said))
+            score = total / len(said) ** length_penalty
+            outputs.append(Hypothesis(list(tokens), score, is_cut_off))
+    return ranked(outputs)
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0])
+def test_a_wide_beam_finds_exactly_all_there_is(length_penalty: float) -> None:
+    """4 tokens, at most 4 of them: 40 outputs that end and 81 that are cut off."""
+    model, batch = tiny_model(4), sources([3, 6])
+    found = search(model, batch, [4, 4], 150, length_penalty)
+    for oracle, hypotheses in zip(oracles(model, batch), found, strict=True):
+        expected = all_there_are(oracle, 4, 4, length_penalty)
+        assert len(expected) == 121
+        assert_same(hypotheses, expected)
+
+
+def greedy(oracle: Oracle, limit: int) -> tuple[list[int], bool]:
+    """Take the likeliest token until it is the end mark, or the limit is reached."""
+    tokens: list[int] = []
+    while len(tokens) < limit:
+        scores = oracle.next(tuple(tokens))
+        best = scores.index(max(scores))
+        if best == END_ID:
+            return tokens, False
+        tokens.append(best)
+    return tokens, True
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
+def test_a_beam_of_one_is_greedy_search(length_penalty: float) -> None:
+    ends = set()
+    for seed in range(12):
+        model, batch = tiny_model(11, seed, sharpness=2.0), sources([2, 5, 9, 4], seed)
+        found = search(model, batch, [12] * 4, 1, length_penalty)
+        for oracle, hypotheses in zip(oracles(model, batch), found, strict=True):
+            expected = greedy(oracle, 12)
+            assert [(h.tokens, h.cut_off) for h in hypotheses] == [expected]
+            ends.add(expected[1])
+    assert ends == {True, False}  # both kinds have been met
+
+
+def plain_beam(
+    oracle: Oracle, limit: int, beam_size: int, length_penalty: float
+) -> list[Hypothesis]:
+    """Beam search as one would explain it: one sentence, lists, no cache."""
+    open_ones: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    found: list[Hypothesis] = []
+    for length in range(1, limit + 1):
+        candidates = [
+            ((*tokens, token), total + gain)
+            for tokens, total in open_ones
+            for token, gain in enumerate(oracle.next(tokens))
+        ]
+        candidates.sort(key=lambda candidate: -candidate[1])
+        for tokens, total in candidates[:beam_size]:
+            if tokens[-1] == END_ID:
+                found.append(Hypothesis(list(tokens[:-1]), total / length**length_penalty))
+        found = ranked(found)[:beam_size]
+        going_on = [candidate for candidate in candidates if candidate[0][-1] != END_ID]
+        open_ones = going_on[:beam_size]
+        hopes = open_ones[0][1] / (length + 1) ** length_penalty
+        if len(found) == beam_size and found[-1].score >= hopes and length < limit:
+            return found
+    cut_off = [
+        Hypothesis(list(tokens), total / limit**length_penalty, cut_off=True)
+        for tokens, total in open_ones
+    ]
+    return ranked(found + cut_off)[:beam_size]
+
+
+@pytest.mark.parametrize("beam_size", [2, 3, 5])
+def test_it_equals_a_plain_beam_search(beam_size: int) -> None:
+    cut_off = set()
+    for seed in range(12):
+        vocab_size = 13 if seed % 2 else 5  # of 5 tokens the end mark is often among the best
+        model, batch = tiny_model(vocab_size, seed, sharpness=2.0), sources([2, 7, 4], seed)
+        limits = [9, 4, 12]
+        found = search(model, batch, limits, beam_size)
+        for row, oracle in enumerate(oracles(model, batch)):
+            assert_same(found[row], plain_beam(oracle, limits[row], beam_size, 1.0))
+            cut_off |= {hypothesis.cut_off for hypothesis in found[row]}
+    assert cut_off == {True, False}
+
+
+def test_results_do_not_depend_on_the_rest_of_the_batch() -> None:
+    model, batch = tiny_model(30, sharpness=2.0), sources([2, 12, 5, 7, 3, 9])
+    limits = [8, 12, 7, 11, 9, 10]
+    together = search(model, batch, limits, 4)
+    for row, alone in enumerate(batch.split(6)):
+        assert_same(search(model, alone, [limits[row]], 4)[0], together[row])
+    order = [3, 0, 5, 1]
+    some = make_rows(batch, order)
+    for place, hypotheses in enumerate(search(model, some, [limits[row] for row in order], 4)):
+        assert_same(hypotheses, together[order[place]])
+
+
+class CountingModel(Transformer):
+    """Notes how many sentences each step is asked about."""
+
+    rows_per_step: list[int]
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:  # type: ignore[override]
+        self.rows_per_step.append(len(tokens))
+        return super().step(tokens, state)
+
+
+@pytest.mark.parametrize("limits", [[60, 60, 60, 60], [9, 2, 5, 2]], ids=["ended", "cut-off"])
+def test_finished_sentences_leave_the_batch(limits: list[int]) -> None:
+    model, batch = tiny_model(30, sharpness=2.0), sources([2, 5, 9, 4])
+    model.__class__ = CountingModel
+    assert isinstance(model, CountingModel)
+    model.rows_per_step = []
+    found = [hypotheses[0] for hypotheses in search(model, batch, limits, 1)]
+    steps = [len(hypothesis.tokens) + (not hypothesis.cut_off) for hypothesis in found]
+    assert len(set(steps)) > 1
+    expected = [sum(count > step for count in steps) for step in range(max(steps))]
+    assert model.rows_per_step == expected
+
+
+def test_the_length_limit_marks_cut_off_and_they_come_last() -> None:
+    seen = set()
+    for seed in range(10):
+        model, batch = tiny_model(6, seed), sources([4], seed)
+        (found,) = search(model, batch, [5], 4)
+        for hypothesis in found:
+            assert hypothesis.cut_off == (len(hypothesis.tokens) == 5)
+            assert END_ID not in hypothesis.tokens
+        flags = [hypothesis.cut_off for hypothesis in found]
+        assert flags == sorted(flags)
+        seen |= set(flags)
+    assert seen == {True, False}

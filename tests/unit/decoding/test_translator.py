@@ -1,0 +1,99 @@
+"""The translator around the search: any order, any batch, n-best, long and empty lines."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtrain.config.schema import DecodingConfig
+from mtrain.decoding.translator import Translator
+from mtrain.models import Model, build_model
+from mtrain.text.tokenizer import TokenizerPair
+from mtrain.training.precision import choose_precision
+from tests.in_process import small_config
+
+LINES = [b"1 2 3", b"", b"9 8 7 6 5 4", b"0", b"3 3 3 3", b"5 1", b"7 7 2", b" \t", b"4 4"]
+
+
+@pytest.fixture(scope="module")
+def tokenizers(small_task: Path) -> TokenizerPair:
+    return TokenizerPair.load(small_task / "data" / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def model(small_task: Path, tokenizers: TokenizerPair) -> Model:
+    """Random weights, loud enough for the outputs to differ and to end."""
+    torch.manual_seed(1)
+    model = build_model(small_config(small_task, small_task / "no-run"), tokenizers)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def translator(model: Model, tokenizers: TokenizerPair, **decoding: object) -> Translator:
+    precision = choose_precision("fp32", "cpu")
+    config = DecodingConfig.model_validate({"beam_size": 3, "max_length_ratio": 0.5, **decoding})
+    return Translator(model, tokenizers, config, precision.device, precision.autocast, seed=1)
+
+
+def test_a_line_is_translated_the_same_in_any_company(
+    model: Model, tokenizers: TokenizerPair
+) -> None:
+    together = translator(model, tokenizers).translate(LINES)
+    assert len({translation.texts[0] for translation in together}) > 4
+    for batch_tokens in (1, 30):
+        assert [
+            translation.texts
+            for translation in translator(model, tokenizers, batch_tokens=batch_tokens).translate(
+                LINES
+            )
+        ] == [translation.texts for translation in together]
+    backwards = translator(model, tokenizers).translate(LINES[::-1])
+    assert [t.texts for t in backwards] == [t.texts for t in together[::-1]]
+
+
+@pytest.mark.parametrize("method", ["beam", "sample"])
+def test_n_best_is_n_for_every_line_best_first(
+    method: str, model: Model, tokenizers: TokenizerPair
+) -> None:
+    for translation in translator(model, tokenizers, method=method, n_best=3).translate(LINES):
+        assert len(translation.texts) == len(translation.scores) == 3
+        if not translation.is_cut_off:
+            assert translation.scores[0] == max(translation.scores)
+
+
+def test_an_empty_line_never_meets_the_model(model: Model, tokenizers: TokenizerPair) -> None:
+    blank = translator(model, tokenizers)
+    for translation in blank.translate([b"", b"   ", b"\xef\xbb\xbf", b"\x00"]):
+        assert (translation.texts, translation.is_empty, translation.num_segments) == (
+            [""],
+            True,
+            0,
+        )
+    assert blank.num_tokens == 0
+    assert blank.translate([]) == []
+
+
+def test_a_long_line_is_its_parts_translated_and_joined(
+    model: Model, tokenizers: TokenizerPair
+) -> None:
+    """The model reads 39 tokens and an end mark."""
+    encoded = tokenizers.source.encode([str(digit) for digit in range(10)])
+    single = [digit for digit, ids in enumerate(encoded) if len(ids) == 1]
+    assert len(single) > 3
+    digits = [b"%d" % single[number % len(single)] for number in range(100)]
+    long = translator(model, tokenizers).translate([b" ".join(digits)])[0]
+    parts = translator(model, tokenizers).translate(
+        [b" ".join(digits[start : start + 39]) for start in range(0, 100, 39)]
+    )
+    assert long.num_segments == len(parts) == 3
+    assert long.texts == [" ".join(text for part in parts if (text := part.texts[0]))]
+    assert long.scores[0] == pytest.approx(sum(part.scores[0] for part in parts), abs=1e-4)
+
+
+def test_progress_adds_up_to_the_number_of_lines(model: Model, tokenizers: TokenizerPair) -> None:
+    done: list[int] = []
+    lines = [*LINES, b" ".join([b"5"] * 90)]
+    translator(model, tokenizers, batch_tokens=20).translate(lines, done.append)
+    assert sum(done) == len(lines)

@@ -1,0 +1,54 @@
+"""Quality by length: every sentence in exactly one bucket, scored like any other set."""
+
+import random
+
+import pytest
+
+from mtrain.evaluation.buckets import UPPER_BOUNDS, score_by_length
+from mtrain.evaluation.metrics import bleu_and_chrf
+
+
+def lines_of(lengths: list[int]) -> list[str]:
+    generator = random.Random(1)
+    return [" ".join(generator.choices("abcdefgh", k=length)) for length in lengths]
+
+
+def test_the_buckets_part_all_sentences_among_them() -> None:
+    lengths = [0, *range(1, 80), 500]
+    random.Random(2).shuffle(lengths)
+    sources = lines_of(lengths)
+    buckets = score_by_length(sources, sources, sources, "en")
+    assert sum(bucket.sentences for bucket in buckets) == len(sources)
+    for bucket in buckets:
+        longest = bucket.longest if bucket.longest is not None else 10**9
+        within = [length for length in lengths if bucket.shortest <= length <= longest]
+        assert bucket.sentences == len(within)
+    assert [bucket.longest for bucket in buckets] == [*UPPER_BOUNDS, None]
+    assert buckets[0].shortest == 0
+
+
+@pytest.mark.parametrize(("length", "place"), [(0, 0), (5, 0), (6, 1), (60, 6), (61, 7), (9000, 7)])
+def test_a_length_is_in_its_bucket_alone(length: int, place: int) -> None:
+    sources = lines_of([length])
+    (bucket,) = score_by_length(sources, ["x y"], ["x y"], "en")
+    assert bucket.longest == [*UPPER_BOUNDS, None][place]
+    assert bucket.sentences == 1
+
+
+def test_the_length_of_the_source_decides_and_figures_are_those_of_its_sentences() -> None:
+    sources = ["a b", "a b c d e f g", "b a", "g f e d c b a"]
+    references = ["one two three four", "x", "five six seven eight", "y z"]
+    hypotheses = ["one two three four", "x x", "five six seven nine", "y"]
+    short, long = score_by_length(sources, hypotheses, references, "en")
+    for bucket, rows in ((short, (0, 2)), (long, (1, 3))):
+        said, wanted = [hypotheses[row] for row in rows], [references[row] for row in rows]
+        assert (bucket.bleu, bucket.chrf) == bleu_and_chrf(said, wanted, "en")
+    assert short.length_ratio == 1.0
+    assert long.length_ratio == 1.0  # three words for three
+    assert short.bleu > long.bleu
+
+
+def test_empty_outputs_and_references_are_no_division_by_zero() -> None:
+    (bucket,) = score_by_length(["a", "b"], ["", ""], ["", ""], "en")
+    assert (bucket.sentences, bucket.length_ratio) == (2, 0.0)
+    assert score_by_length([], [], [], "en") == []

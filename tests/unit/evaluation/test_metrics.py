@@ -1,0 +1,128 @@
+"""Metrics against sacreBLEU's own calls, and what the paired test tells apart."""
+
+import random
+
+import pytest
+import sacrebleu
+
+from mtrain.evaluation.metrics import bleu_and_chrf, bleu_tokenizer, compare, score
+
+REFERENCES = [
+    "The cat sits on the mat, doesn't it?",
+    "A man in a blue shirt is standing on a ladder.",
+    "Two dogs run through the (wet) grass.",
+    "Es kostet 3,50 € pro Stück.",
+]
+HYPOTHESES = [
+    "The cat sat on the mat, didn't it?",
+    "A man in a blue shirt stands on a ladder.",
+    "two dogs are running through wet grass .",
+    "Es kostet 3.50 € das Stück.",
+]
+CHINESE_REFERENCES = ["一个穿蓝衬衫的男人站在梯子上。", "两只狗在草地上跑。"]
+CHINESE_HYPOTHESES = ["穿蓝色衬衫的男人站在梯子上。", "两只狗跑过草地。"]
+
+
+def test_scores_and_signatures_are_sacrebleus_own() -> None:
+    bleu, chrf, ter = score(HYPOTHESES, REFERENCES, "de")
+    wanted_bleu = sacrebleu.metrics.BLEU(tokenize="13a")
+    wanted_chrf, wanted_ter = sacrebleu.metrics.CHRF(), sacrebleu.metrics.TER()
+    for got, metric in ((bleu, wanted_bleu), (chrf, wanted_chrf), (ter, wanted_ter)):
+        expected = metric.corpus_score(HYPOTHESES, [REFERENCES])
+        assert got.value == expected.score
+        assert got.signature == str(metric.get_signature())
+        assert 0 < got.value < 100
+    assert (bleu.name, chrf.name, ter.name) == ("BLEU", "chrF2", "TER")
+    # cased, detokenised, 13a: what papers report
+    assert bleu.value == sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score
+    assert {"case:mixed", "tok:13a", "nrefs:1"} <= set(bleu.signature.split("|"))
+
+
+def test_what_training_watches_is_what_score_reports() -> None:
+    bleu, chrf, _ = score(HYPOTHESES, REFERENCES, "de")
+    assert bleu_and_chrf(HYPOTHESES, REFERENCES, "de") == (bleu.value, chrf.value)
+
+
+@pytest.mark.parametrize("language", ["zh", "zh-CN", "ZH", "zh_Hans"])
+def test_chinese_is_scored_with_the_tokenizer_for_chinese(language: str) -> None:
+    bleu = score(CHINESE_HYPOTHESES, CHINESE_REFERENCES, language)[0]
+    expected = sacrebleu.corpus_bleu(CHINESE_HYPOTHESES, [CHINESE_REFERENCES], tokenize="zh")
+    assert bleu.value == expected.score > 0
+    assert "tok:zh" in bleu.signature
+    assert bleu_and_chrf(CHINESE_HYPOTHESES, CHINESE_REFERENCES, language)[0] == bleu.value
+    # 13a takes each sentence for one word
+    assert score(CHINESE_HYPOTHESES, CHINESE_REFERENCES, "de")[0].value < bleu.value
+
+
+@pytest.mark.parametrize("language", ["ja", "ko"])
+def test_languages_that_want_a_package_do_without_it(language: str) -> None:
+    assert bleu_tokenizer(language) in (f"{language}-mecab", "char")
+    assert score(["東京は晴れです。"] * 2, ["東京は雨です。"] * 2, language)[0].value > 0
+
+
+def test_the_same_lines_score_100_and_no_common_word_0() -> None:
+    bleu, chrf, ter = score(REFERENCES, REFERENCES, "de")
+    assert (round(bleu.value, 6), round(chrf.value, 6), ter.value) == (100.0, 100.0, 0.0)
+    assert score(["zzz"] * 4, REFERENCES, "de")[0].value == 0.0
+    assert score([""] * 4, REFERENCES, "de")[0].value == 0.0
+
+
+# -- the paired test -------------------------------------------------------------------------------
+
+
+def sentences(count: int) -> list[str]:
+    generator = random.Random(1)
+    words = [f"word{number}" for number in range(50)]
+    return [" ".join(generator.choices(words, k=generator.randint(8, 15))) for _ in range(count)]
+
+
+def worsened(lines: list[str], share: float, seed: int) -> list[str]:
+    """Replace a share of the words by others."""
+    generator = random.Random(seed)
+    return [
+        " ".join(word if generator.random() > share else "other" for word in line.split())
+        for line in lines
+    ]
+
+
+def test_identical_outputs_are_not_significantly_different() -> None:
+    references = sentences(100)
+    output = worsened(references, 0.2, seed=2)
+    for paired in compare(output, output, references, "xx"):
+        assert paired.value == paired.baseline
+        assert paired.p_value == 1.0
+
+
+def test_equally_good_outputs_are_not_significantly_different() -> None:
+    references = sentences(100)
+    one, other = (worsened(references, 0.2, seed) for seed in (2, 3))
+    for paired in compare(one, other, references, "xx"):
+        assert paired.value != paired.baseline
+        assert paired.p_value > 0.05
+
+
+def test_a_clearly_better_output_is_and_the_two_are_not_mixed_up() -> None:
+    references = sentences(100)
+    better, worse = worsened(references, 0.1, seed=2), worsened(references, 0.3, seed=3)
+    for system, baseline in ((better, worse), (worse, better)):
+        expected = score(system, references, "xx"), score(baseline, references, "xx")
+        compared = compare(system, baseline, references, "xx")
+        assert [paired.name for paired in compared] == ["BLEU", "chrF2"]
+        for paired, own, other in zip(compared, *expected, strict=False):  # not TER
+            assert paired.p_value < 0.01
+            assert paired.value == pytest.approx(own.value)
+            assert paired.baseline == pytest.approx(other.value)
+            assert (paired.value > paired.baseline) == (system is better)
+            assert "bs:1000" in paired.signature
+
+
+def test_the_paired_test_is_the_same_each_time() -> None:
+    references = sentences(40)
+    one, other = (worsened(references, 0.2, seed) for seed in (2, 3))
+    assert compare(one, other, references, "xx") == compare(one, other, references, "xx")
+
+
+def test_the_paired_test_uses_the_languages_tokenizer() -> None:
+    bleu, _ = compare(CHINESE_HYPOTHESES, CHINESE_REFERENCES, CHINESE_REFERENCES, "zh")
+    assert "tok:zh" in bleu.signature
+    assert bleu.value == score(CHINESE_HYPOTHESES, CHINESE_REFERENCES, "zh")[0].value

@@ -1,0 +1,55 @@
+"""Dropout: the share, the scale, the gradient, and that a seed decides it."""
+
+import pytest
+import torch
+
+from mtrain.nn.dropout import dropout
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_it_zeroes_its_share_and_scales_the_rest(rate: float) -> None:
+    torch.manual_seed(1)
+    x = torch.ones(1000, 333)
+    dropped = dropout(x, rate, is_training=True)
+    scale = torch.tensor(1 / (1 - rate))
+    assert bool(((dropped == 0) | torch.isclose(dropped, scale)).all())
+    # 333,000 draws: five standard deviations are under 0.0044
+    assert float((dropped == 0).float().mean()) == pytest.approx(rate, abs=0.0044)
+
+
+def test_elements_are_dropped_independently() -> None:
+    """Neighbours share a random draw, of which each has bits of its own."""
+    torch.manual_seed(1)
+    kept = (dropout(torch.ones(100_000, 4), 0.5, is_training=True) > 0).float()
+    correlations = torch.corrcoef(kept.T) - torch.eye(4)
+    assert float(correlations.abs().max()) < 0.016  # five standard deviations
+    assert len(kept[:10_000].unique(dim=0)) == 16  # all patterns of four
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (4, 5), (2, 3, 7), (0, 4)])
+def test_the_gradient_goes_where_the_value_went(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(2)
+    x = torch.ones(shape, requires_grad=True)
+    dropped = dropout(x, 0.3, is_training=True)
+    dropped.sum().backward()
+    assert dropped.shape == shape
+    assert torch.equal(x.grad, dropped.detach())
+
+
+def test_the_seed_decides() -> None:
+    x = torch.randn(50, 7)
+    torch.manual_seed(3)
+    first, second = dropout(x, 0.5, True), dropout(x, 0.5, True)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(x, 0.5, True), first)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("rate", "is_training"), [(0.5, False), (0.0, True)])
+def test_without_training_or_rate_nothing_happens(rate: float, is_training: bool) -> None:
+    x = torch.randn(5, 7)
+    assert torch.equal(dropout(x, rate, is_training), x)
+
+
+def test_bf16_stays_bf16() -> None:
+    assert dropout(torch.ones(8, dtype=torch.bfloat16), 0.5, True).dtype == torch.bfloat16

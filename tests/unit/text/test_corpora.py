@@ -1,0 +1,278 @@
+"""Corpora of every kind give the same pairs, and a bad one is named with file and line."""
+
+import contextlib
+import gzip
+import json
+import lzma
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from mtrain.config.schema import Corpus, HubDataset, PairFiles, TableFile
+from mtrain.errors import UserError
+from mtrain.text.corpora import (
+    RawPair,
+    check_readable,
+    corpus_name,
+    input_digests,
+    read_pairs,
+)
+from tests.unit.text.test_lines import zstandard
+
+LANGUAGES = ("en", "de")
+TEXT = [("a dog", "ein Hund"), ("", "leer"), ("two\u2028lines\rhere", "grün ß"), ("x", "y")]
+PAIRS = [(source.encode(), target.encode()) for source, target in TEXT]
+RECORDS = [{"en": source, "de": target} for source, target in TEXT]
+
+
+def lines(items: list[str]) -> bytes:
+    return "".join(f"{item}\n" for item in items).encode()
+
+
+def write_parquet(path: Path, records: list[Any]) -> Path:
+    parquet.write_table(pyarrow.Table.from_pylist(records), path)
+    return path
+
+
+def read(corpus: Corpus) -> list[RawPair]:
+    return list(read_pairs(corpus, LANGUAGES))
+
+
+def fail(corpus: Corpus) -> str:
+    """Return what a reader says that has to refuse a corpus."""
+    with pytest.raises(UserError) as caught:
+        read(corpus)
+    return str(caught.value)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A local data set in the Hub's layout, with two configurations, and a cache of its own."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "hub"
+    (folder / "de-en").mkdir(parents=True)
+    translations = [{"translation": record} for record in RECORDS]
+    write_parquet(folder / "de-en" / "train-00000-of-00001.parquet", translations)
+    write_parquet(folder / "de-en" / "validation-00000-of-00001.parquet", translations[:1])
+    (folder / "fr-en").mkdir()
+    write_parquet(
+        folder / "fr-en" / "train-00000-of-00001.parquet",
+        [{"translation": {"en": "a dog", "fr": "un chien"}}],
+    )
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n"
+        + "".join(
+            f"- config_name: {name}\n  data_files:\n"
+            + "".join(f"  - {{split: {split}, path: '{name}/{split}-*'}}\n" for split in splits)
+            for name, splits in {"de-en": ["train", "validation"], "fr-en": ["train"]}.items()
+        )
+        + "---\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress, zstandard])
+def test_pair_files_give_their_pairs(compress: Any, tmp_path: Path) -> None:
+    source, target = tmp_path / "a.en", tmp_path / "a.de"
+    source.write_bytes(compress(lines([source for source, _ in TEXT])))
+    target.write_bytes(compress(lines([target for _, target in TEXT])))
+    assert read(PairFiles(source=source, target=target)) == PAIRS
+
+
+@pytest.mark.parametrize("kind", ["tsv", "tsv.gz", "tsv.xz", "tsv.zst"])
+def test_a_tsv_gives_its_first_two_columns_or_those_asked_for(kind: str, tmp_path: Path) -> None:
+    compress: Any = {"gz": gzip.compress, "xz": lzma.compress, "zst": zstandard}.get(
+        kind.removeprefix("tsv").removeprefix("."), bytes
+    )
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(compress(lines([f"{source}\t{target}\tmore" for source, target in TEXT])))
+    assert read(TableFile(path=path)) == PAIRS
+    assert read(TableFile(path=path, fields=(2, 0))) == [(b"more", source) for source, _ in PAIRS]
+
+
+@pytest.mark.parametrize(
+    ("records", "fields"),
+    [
+        (RECORDS, None),
+        ([{"translation": record, "id": 1} for record in RECORDS], None),
+        ([{"english": record["en"], "german": record["de"]} for record in RECORDS],
+         ("english", "german")),
+        ([{"text": {"src": r["en"]}, "out": {"to": {"de": r["de"]}}} for r in RECORDS],
+         ("text.src", "out.to.de")),
+        ([{"a.b": record["en"], "de": record["de"]} for record in RECORDS], ("a.b", "de")),
+    ],
+    ids=["languages", "translation", "fields", "nested fields", "field with a dot"],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet"])
+def test_records_give_the_two_languages_or_the_fields_asked_for(
+    kind: str, records: list[Any], fields: tuple[str, str] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        write_parquet(path, records)
+    else:
+        plain = lines([json.dumps(record, ensure_ascii=False) for record in records])
+        path.write_bytes(gzip.compress(plain) if kind.endswith("gz") else plain)
+    assert read(TableFile(path=path, fields=fields)) == PAIRS
+
+
+def test_json_may_hold_any_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"en": "a\\nb", "de": "\\u0000"}\n{"en": "\\ud800", "de": "x"}')
+    # a line end is for the filters and the cleaning; half a surrogate is no valid UTF-8
+    assert read(TableFile(path=path)) == [(b"a\nb", b"\x00"), (b"\xed\xa0\x80", b"x")]
+
+
+def test_a_local_folder_in_the_layout_of_the_hub_gives_its_pairs(hub: Path) -> None:
+    german = HubDataset(hub=str(hub), config="de-en")
+    assert read(german) == PAIRS
+    assert read(german.model_copy(update={"split": "validation"})) == PAIRS[:1]
+    french = list(read_pairs(HubDataset(hub=str(hub), config="fr-en"), ("en", "fr")))
+    assert french == [(b"a dog", b"un chien")]
+    message = fail(HubDataset(hub=str(hub), config="fr-en"))
+    assert "row 1: there is no field de (here: en, fr)" in message
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"hub": "/no/such/folder"}, {"config": "xx-yy"}, {"split": "tset"}],
+    ids=["folder", "configuration", "split"],
+)
+def test_a_data_set_that_cannot_be_loaded_is_named(wrong: dict[str, str], hub: Path) -> None:
+    corpus = HubDataset(**{"hub": str(hub), "config": "de-en", **wrong})  # type: ignore[arg-type]
+    message = fail(corpus)
+    assert f"data set {corpus_name(corpus)}: cannot be loaded" in message
+    assert "check hub, config and split" in message
+
+
+def test_a_damaged_file_of_a_local_folder_is_named(hub: Path) -> None:
+    (hub / "de-en" / "train-00000-of-00001.parquet").write_bytes(b"PAR1 no more")
+    assert f"data set {hub}:de-en:train: cannot be loaded" in fail(
+        HubDataset(hub=str(hub), config="de-en")
+    )
+
+
+def test_a_changed_local_folder_is_read_anew(hub: Path) -> None:
+    # the cache of `datasets` would give the old pairs here
+    corpus = HubDataset(hub=str(hub), config="de-en")
+    assert read(corpus) == PAIRS
+    before = input_digests(corpus)
+    assert input_digests(corpus) == before
+    write_parquet(
+        hub / "de-en" / "train-00000-of-00001.parquet",
+        [{"translation": {"en": "another", "de": "anderer"}}],
+    )
+    assert input_digests(corpus) != before
+    assert read(corpus) == [(b"another", b"anderer")]
+
+
+def test_two_local_folders_of_one_name_are_two(hub: Path, tmp_path: Path) -> None:
+    # the cache of `datasets` would give the first one's pairs for both
+    other = tmp_path / "other" / hub.name
+    shutil.copytree(hub, other)
+    assert read(HubDataset(hub=str(hub), config="de-en")) == PAIRS
+    translation = {"translation": {"en": "another", "de": "anderer"}}
+    write_parquet(other / "de-en" / "train-00000-of-00001.parquet", [translation])
+    assert read(HubDataset(hub=str(other), config="de-en")) == [(b"another", b"anderer")]
+
+
+@pytest.mark.parametrize(("num_sources", "num_targets"), [(3, 5), (5, 3), (0, 1), (20_001, 20_000)])
+def test_unequal_line_counts_are_told_with_both_files(
+    num_sources: int, num_targets: int, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "a.en", tmp_path / "a.de"
+    source.write_bytes(b"x\n" * num_sources)
+    target.write_bytes(b"y\n" * num_targets)
+    message = fail(PairFiles(source=source, target=target))
+    assert f"{source} has {num_sources} lines but {target} has {num_targets}\n" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fields", "expected"),
+    [
+        ("a.tsv", b"a\tb\nonly one\n", None, "a.tsv:2: 1 columns, column 1"),
+        ("a.tsv", b"a\tb\n\n", None, "a.tsv:2: 1 columns, column 1"),
+        ("a.tsv", b"a\tb\n", (0, 2), "a.tsv:1: 2 columns, column 2"),
+        ("a.tsv", b"a\tb\n", ("en", "de"), "a TSV's fields are column numbers from 0"),
+        ("a.tsv", b"a\tb\n", (-3, 0), "a TSV's fields are column numbers from 0"),
+        ("a.jsonl", b'{"en": "a", "de": "b"}\n{"en": "a"\n', None, "a.jsonl:2: not JSON ("),
+        ("a.jsonl", b'{"en": "a", "de": "b"}\n\n', None, "a.jsonl:2: not JSON ("),
+        ("a.jsonl", b'{"en": "\xff", "de": "b"}\n', None, "a.jsonl:1: not JSON ("),
+        ("a.jsonl", b"[" * 100_000, None, "a.jsonl:1: not JSON ("),
+        ("a.jsonl", b'["a", "b"]\n', None, "a.jsonl:1: there is no field en (here: list)"),
+        ("a.jsonl", b"null\n", None, "a.jsonl:1: there is no field en (here: NoneType)"),
+        ("a.jsonl", b'{"en": "a", "fr": "b"}', None, "1: there is no field de (here: en, fr)"),
+        ("a.jsonl", b'{"a": {"c": "d"}}', ("a.b", "a"), "no field a.b (here: c)"),
+        ("a.jsonl", b'{"en": "a", "de": 5}', None, "a.jsonl:1: field de is not text but 5"),
+        ("a.jsonl", b'{"en": null, "de": "b"}', None, "1: field en is not text but None"),
+        ("a.txt", b"a\tb\n", None, "its kind cannot be told from its name"),
+        ("a.tsv.bz2", b"a\tb\n", None, "its kind cannot be told from its name"),
+        ("a.parquet", b"a\tb\n", None, "a.parquet: not a readable Parquet file"),
+        ("a.parquet", b"", None, "a.parquet: not a readable Parquet file"),
+    ],
+)
+def test_a_bad_table_is_named_with_its_line(
+    name: str,
+    content: bytes,
+    fields: tuple[str | int, str | int] | None,
+    expected: str,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    message = fail(TableFile(path=path, fields=fields))
+    assert str(path) in message
+    assert expected in message
+
+
+def test_a_parquet_file_damaged_anywhere_is_named_or_read_never_a_crash(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", RECORDS * 200)
+    whole = path.read_bytes()
+    num_refused = 0
+    for place in range(4, len(whole) - 8, max(1, len(whole) // 40)):
+        path.write_bytes(whole[:place] + b"\xff" * 8 + whole[place + 8 :])
+        with contextlib.suppress(UserError):
+            read(TableFile(path=path))
+            continue
+        num_refused += 1
+    assert num_refused > 10
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "not a readable Parquet file" in fail(TableFile(path=path))
+
+
+def test_a_parquet_row_without_the_field_is_named_by_its_number(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", [*RECORDS, {"en": None, "de": "x"}])
+    assert f"{path}, row 5: field en is not text but None" in fail(TableFile(path=path))
+    assert "there is no field en" in fail(TableFile(path=path, fields=("en.text", "de")))
+
+
+def test_what_is_missing_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.en", tmp_path / "a.de"
+    source.touch()
+    assert check_readable(PairFiles(source=source, target=source)) == []
+    [message] = check_readable(PairFiles(source=source, target=target))
+    assert message == f"{target}: there is no such file (looked in {Path.cwd()})"
+    assert len(check_readable(PairFiles(source=target, target=target))) == 2
+    assert len(check_readable(TableFile(path=tmp_path))) == 1  # a folder
+    assert "there is no such file" in fail(TableFile(path=tmp_path / "a.parquet"))
+
+
+def test_the_digest_of_an_input_follows_its_content_not_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes(b"a\tb\n")
+    before = input_digests(TableFile(path=path))
+    path.write_bytes(b"a\tb\n")
+    assert input_digests(TableFile(path=path)) == before
+    path.write_bytes(b"a\tc\n")  # as long as before
+    assert input_digests(TableFile(path=path)) != before
+
+
+def test_a_corpus_is_called_by_its_name_or_by_where_it_lies() -> None:
+    assert corpus_name(TableFile(path=Path("a.tsv"), name="mine")) == "mine"
+    assert corpus_name(TableFile(path=Path("a.tsv"))) == "a.tsv"
+    assert corpus_name(PairFiles(source=Path("a.en"), target=Path("a.de"))) == "a.en + a.de"
+    assert corpus_name(HubDataset(hub="books", config="de-en")) == "books:de-en:train"

@@ -1,0 +1,102 @@
+"""What is left out of training, for which reason, and the ledger of it."""
+
+import itertools
+
+import pytest
+
+from mtrain.config.schema import FilterConfig
+from mtrain.text.filters import (
+    CODES,
+    KEPT,
+    REASONS,
+    SAMPLE_CHARACTERS,
+    SAMPLES_PER_REASON,
+    Ledger,
+    judge_lengths,
+    judge_text,
+    pair_hash,
+)
+from tests.traps import Trap, every_trap
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "reason"),
+    [
+        (b"a", b"b", "kept"),
+        (b"a\xff", b"b", "invalid_utf8"),
+        (b"a", b"b\xc3", "invalid_utf8"),
+        (b"", b"\xff", "invalid_utf8"),  # the worst is told first
+        (b"", b"b", "empty"),
+        (b"a", b"", "empty"),
+        (b"", b"", "empty"),
+        (b" \t\r\x00", b"b", "empty"),
+        ("\ufeff".encode(), b"b", "empty"),
+        (b"a b", b"a b", "identical"),
+        (b"a  b ", b"\ta b\r", "identical"),  # for the model they are
+        (b"a b", b"A b", "kept"),
+    ],
+)
+def test_text_is_judged_by_its_first_fault(source: bytes, target: bytes, reason: str) -> None:
+    assert REASONS[judge_text(source, target, FilterConfig())[2]] == reason
+
+
+def test_identical_pairs_stay_where_they_are_wanted() -> None:
+    assert judge_text(b"a", b"a", FilterConfig(drop_identical=False))[2] == KEPT
+
+
+@every_trap
+def test_a_trap_on_either_side_is_kept_if_it_is_text_at_all(trap: Trap) -> None:
+    reason = "invalid_utf8" if not trap.is_valid else "kept" if trap.clean else "empty"
+    other = b"something else"
+    for raw, clean in (
+        ((trap.raw, other), (trap.clean, other.decode())),
+        ((other, trap.raw), (other.decode(), trap.clean)),
+    ):
+        assert judge_text(*raw, FilterConfig()) == (*clean, CODES[reason])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "reason"),
+    [
+        ((1, 1), "kept"),
+        ((19, 19), "kept"),  # and the end mark
+        ((20, 19), "length"),
+        ((1, 20), "length"),
+        ((10, 1), "kept"),  # too short for a ratio
+        ((11, 1), "ratio"),
+        ((12, 3), "kept"),
+        ((13, 3), "ratio"),
+        ((3, 13), "ratio"),
+        ((0, 5), "empty"),  # nothing that the tokenizer knows of
+        ((0, 0), "empty"),
+    ],
+)
+def test_lengths_are_judged_with_both_borders_kept(lengths: tuple[int, int], reason: str) -> None:
+    filters = FilterConfig(max_tokens=20, max_ratio=4)
+    assert REASONS[judge_lengths(*lengths, filters)] == reason
+
+
+def test_the_hash_tells_pairs_apart_by_both_sides_and_their_order() -> None:
+    texts = ["", "a", "b", "a b", "b a", "ab", "a\u2028b"]
+    hashes = {pair_hash(source, target) for source, target in itertools.product(texts, texts)}
+    assert len(hashes) == len(texts) ** 2
+    assert all(0 <= value < 2**64 for value in hashes)
+
+
+def test_the_ledger_counts_all_and_keeps_a_few_of_what_is_left_out() -> None:
+    ledger = Ledger("mine")
+    for number in range(10):
+        ledger.note(KEPT, "kept", "kept")
+        ledger.note(CODES["length"], f"{number}" * 1000, "target")
+    ledger.note(CODES["ratio"], "source", "target")
+    counts, samples = ledger.as_dict()["counts"], ledger.as_dict()["samples"]
+    assert {reason: count for reason, count in counts.items() if count} == {
+        "kept": 10,
+        "length": 10,
+        "ratio": 1,
+    }
+    assert set(counts) == set(REASONS)
+    assert set(samples) == {"length", "ratio"}
+    assert [source for source, _ in samples["length"]] == [
+        f"{number}" * SAMPLE_CHARACTERS for number in range(SAMPLES_PER_REASON)
+    ]

@@ -1,0 +1,88 @@
+"""The projected cross-entropy against torch's own, in value and in both gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtrain.training import loss as loss_module
+from mtrain.training.loss import smoothed_cross_entropy
+
+VOCAB, WIDTH, TOKENS = 37, 16, 50
+
+
+def draw(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    """Return features (N,D), output matrix (V,D), targets (N,)."""
+    torch.manual_seed(1)
+    features = torch.randn(TOKENS, WIDTH).to(dtype).requires_grad_()
+    matrix = torch.randn(VOCAB, WIDTH).requires_grad_()
+    return features, matrix, torch.randint(VOCAB, (TOKENS,))
+
+
+def by_torch(
+    features: Tensor, matrix: Tensor, targets: Tensor, smoothing: float
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the loss and its gradients, in double precision."""
+    precise = [tensor.detach().double().requires_grad_() for tensor in (features, matrix)]
+    logits = precise[0] @ precise[1].T
+    loss = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
+    return loss, torch.autograd.grad(loss, precise)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("rows", [1, 7, 25, 50, 1000])
+def test_it_equals_torchs_cross_entropy_for_any_chunk(
+    rows: int, smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(loss_module.CHUNK_LOGITS, "cpu", rows * VOCAB)
+    features, matrix, targets = draw()
+    loss, nll = smoothed_cross_entropy(features, matrix, targets, smoothing)
+    gradients = torch.autograd.grad(loss, (features, matrix))
+    expected, expected_gradients = by_torch(features, matrix, targets, smoothing)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-4)
+    plain, _ = by_torch(features, matrix, targets, 0.0)
+    torch.testing.assert_close(nll.double(), plain, rtol=1e-5, atol=1e-4)
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [7, 1000])
+def test_bf16_features_give_nearly_the_same(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loss_module.CHUNK_LOGITS, "cpu", rows * VOCAB)
+    features, matrix, targets = draw(torch.bfloat16)
+    loss, _ = smoothed_cross_entropy(features, matrix, targets, 0.1)
+    gradients = torch.autograd.grad(loss, (features, matrix))
+    assert loss.dtype == torch.float32
+    assert [gradient.dtype for gradient in gradients] == [torch.bfloat16, torch.float32]
+    expected, expected_gradients = by_torch(features, matrix, targets, 0.1)
+    torch.testing.assert_close(loss.double(), expected, rtol=0.01, atol=0)
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        difference = (gradient.double() - wanted).norm() / wanted.norm()
+        assert float(difference) < 0.02
+
+
+def test_the_gradient_follows_the_scale_of_the_loss() -> None:
+    """As loss scaling and the division by the number of tokens need it."""
+    features, matrix, targets = draw()
+    once = torch.autograd.grad(
+        smoothed_cross_entropy(features, matrix, targets, 0.1)[0], (features, matrix)
+    )
+    loss, _ = smoothed_cross_entropy(features, matrix, targets, 0.1)
+    scaled = torch.autograd.grad(loss * 64, (features, matrix))
+    for one, other in zip(once, scaled, strict=True):
+        torch.testing.assert_close(one * 64, other)
+
+
+def test_without_gradients_it_is_the_same_loss() -> None:
+    features, matrix, targets = draw()
+    loss, nll = smoothed_cross_entropy(features, matrix, targets, 0.1)
+    with torch.inference_mode():
+        measured = smoothed_cross_entropy(features, matrix, targets, 0.1)
+    assert [value.item() for value in measured] == [loss.item(), nll.item()]
+
+
+def test_extreme_logits_stay_finite() -> None:
+    features, matrix, targets = draw()
+    loss, _ = smoothed_cross_entropy(features * 1e4, matrix, targets, 0.1)
+    expected, _ = by_torch(features * 1e4, matrix, targets, 0.1)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=0)
