@@ -323,22 +323,15 @@ def on_a_small_disk(folder: Path, kilobytes: int, script: str) -> Finished:
     disk, copy = folder / "disk", folder / "copy"
     disk.mkdir()
     mount = f"mount -t tmpfs -o size={kilobytes}k tmpfs {disk}"
-    for unshare in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
-        if not shutil.which("unshare"):
-            break
-        if subprocess.run([*unshare, "sh", "-c", mount], capture_output=True).returncode:
+    try_out = f"{mount} && {sys.executable} --version"
+    run = f"{mount} && {script}; code=$?; cp -a {disk} {copy}; exit $code"
+    for privileges in ([], ["--user", "--map-root-user"]):
+        shell = ["unshare", "--mount", *privileges, "sh", "-c"]
+        if not shutil.which("unshare") or subprocess.run([*shell, try_out]).returncode:
             continue
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         finished = subprocess.run(
-            [
-                *unshare,
-                "sh",
-                "-c",
-                f"{mount} && {script}; code=$?; cp -a {disk} {copy}; exit $code",
-            ],
-            capture_output=True,
-            cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            timeout=120,
+            [*shell, run], capture_output=True, cwd=folder, env=environment, timeout=120
         )
         return Finished(finished.returncode, finished.stdout.decode(), finished.stderr.decode())
     pytest.skip("no file system can be mounted here")

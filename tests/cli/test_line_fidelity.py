@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import select
 import signal
 from pathlib import Path
 
@@ -254,6 +255,9 @@ def test_stdin_is_answered_as_it_arrives(mtrain: CommandLine, trained: WarmComma
     for line in asked:
         process.stdin.write(line)
         process.stdin.flush()
+        if not select.select([process.stdout], [], [], 60)[0]:
+            process.kill()
+            pytest.fail(f"no answer to {line!r}")
         answers.append(process.stdout.readline().decode().rstrip("\n"))
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0

@@ -152,11 +152,14 @@ def test_a_signal_saves_and_ends_the_command_line(
     """The same, in a process that was started as a user starts it."""
     settings = as_options(*SMALL, "training.max_updates=100000", "training.save_every=100000")
     process = mtrain.start("train", "config.yaml", *settings)
-    while last_update(copy / "run") < 5:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    try:
+        while last_update(copy / "run") < 5:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == code
     saved = f"saved after update {last_update(copy / 'run')}"
     assert saved in said.decode()

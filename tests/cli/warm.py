@@ -6,6 +6,7 @@ waited for like any other; only the second or two of imports are spared.
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -116,6 +117,8 @@ def _become(folder: Path, arguments: tuple[str, ...], streams: Path) -> None:
     for number, (name, mode) in enumerate(modes.items()):
         os.dup2(os.open(streams / name, mode | os.O_APPEND), number)
     sys.stdin = open(0)  # noqa: SIM115  (multiprocessing has closed the one that was there)
+    # ignored where the tests were started in the background, and inherited from there
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method("fork", force=True)  # as in a process not forked like this
     os.chdir(folder)
     sys.argv = ["mtrain", *arguments]

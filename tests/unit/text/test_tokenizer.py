@@ -109,7 +109,7 @@ def test_a_vocabulary_too_small_for_the_characters_is_named(kind: str, tmp_path:
         train_tokenizer([characters] * 20, config, tmp_path / "a.model")
 
 
-@pytest.mark.parametrize("texts", [[], ["\u200b"], ["x" * 20_000]], ids=["none", "empty", "long"])
+@pytest.mark.parametrize("texts", [[], ["x" * 20_000]], ids=["none", "long"])
 def test_text_that_nothing_can_be_learnt_from_is_refused(texts: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"cannot be trained on {len(texts)} sentences"):
         train_tokenizer(texts, TokenizerConfig(), tmp_path / "a.model")
