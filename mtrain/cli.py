@@ -175,8 +175,8 @@ def score(
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    # before torch comes: threads that spin for long while they wait, as they do by default, make
-    # training 2 to 8 times slower on a machine that has anything else to do; this costs 5 % on others
+    # before torch comes: threads that spin for long while they wait, as by default, make training
+    # 2 to 8 times slower on a machine with anything else to do; on an idle one this costs 5 %
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     try:
         app(prog_name="mtrain")
