@@ -7,7 +7,7 @@ now and then.
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
@@ -16,8 +16,9 @@ SECONDS_BETWEEN_LOG_LINES = 10.0
 
 def say(message: str) -> None:
     """Write a line to stderr without tearing a progress bar."""
-    tqdm.write(message, file=sys.stderr)
-    sys.stderr.flush()
+    with suppress(OSError):  # whoever read the log is gone; the work goes on
+        tqdm.write(message, file=sys.stderr)
+        sys.stderr.flush()
 
 
 def warn(message: str) -> None:
