@@ -113,6 +113,9 @@ def translate(
     n_best: Annotated[
         int | None, typer.Option(metavar="N", help="Write N scored hypotheses a line.")
     ] = None,
+    alignments: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write links between words there, 0-0 1-2.")
+    ] = None,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -121,7 +124,33 @@ def translate(
 
     options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best}
     given = [f"{key}={value}" for key, value in options.items() if value is not None]
-    translate(run, input, output, (*(overrides or ()), *given), checkpoint)
+    translate(run, input, output, alignments, (*(overrides or ()), *given), checkpoint)
+
+
+@app.command()
+def align(
+    run: RunArgument,
+    sources: Annotated[Path, typer.Argument(metavar="SOURCES", show_default=False)],
+    targets: Annotated[
+        Path, typer.Argument(metavar="TARGETS", help="Their translations.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Appears when complete; stdout by default.")
+    ] = None,
+    reverse: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Join with the links of this reverse run.")
+    ] = None,
+    symmetrise: Annotated[
+        str, typer.Option(metavar="METHOD", help="How the two are joined.")
+    ] = "grow-diag-final-and",
+    checkpoint: CheckpointOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Link the words of given translations, as 0-0 1-2, by what the model attends to."""
+    from mtrain.commands.align import align
+
+    options = tuple(overrides or ())
+    align(run, sources, targets, output, reverse, symmetrise, options, checkpoint)
 
 
 @app.command()
@@ -142,6 +171,15 @@ def score(
     target_lang: Annotated[
         str, typer.Option(metavar="CODE", help="Of files; chooses sacreBLEU's tokenizer.")
     ] = "en",
+    alignments: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Score these word alignments, i-j from 0.")
+    ] = None,
+    gold_alignments: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Against these, i-j sure and ipj possible.")
+    ] = None,
+    gold_first_index: Annotated[
+        int, typer.Option(min=0, max=1, help="What the gold alignments count words from.")
+    ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     fail_under: Annotated[
         float | None, typer.Option(metavar="BLEU", help="Exit 1 if a set's BLEU is lower.")
@@ -149,17 +187,16 @@ def score(
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Score a run's test sets, or a file, with BLEU, chrF and TER."""
-    if (run is None) == (hypotheses is None) or (hypotheses is None) != (references is None):
-        raise UserError(
-            "score takes either a run, or --hypotheses and --references",
-            "mtrain score RUN, or: mtrain score --hypotheses OUT.txt --references REF.txt",
-        )
-    if run is not None and (sources or baseline):
-        raise UserError(
-            "--sources and --baseline belong to --hypotheses and --references",
-            "write the translations to a file first: mtrain translate RUN INPUT --output FILE",
-        )
+    """Score a run's test sets, or a file, with BLEU, chrF and TER; or word alignments."""
+    if alignments or gold_alignments:
+        others = {"a run": run, "--hypotheses": hypotheses, "--baseline": baseline,
+                  "--fail-under": fail_under, "--checkpoint": checkpoint,
+                  "--set": overrides or None}  # fmt: skip
+        refused = [name for name, value in others.items() if value is not None]
+        files = (alignments, gold_alignments, sources, references)
+        typer.echo(_score_alignments(*files, gold_first_index, json, refused))
+        return
+    _check_what_to_score(run, hypotheses, references, sources or baseline)
     from mtrain.commands import score as command
 
     if run is not None:
@@ -171,6 +208,48 @@ def score(
     typer.echo(command.as_json(scored) if json else command.as_text(scored))
     if fail_under is not None:
         command.check_gate(scored, fail_under)
+
+
+def _check_what_to_score(
+    run: Path | None, hypotheses: Path | None, references: Path | None, beside: Path | None
+) -> None:
+    if (run is None) == (hypotheses is None) or (hypotheses is None) != (references is None):
+        raise UserError(
+            "score takes either a run, or --hypotheses and --references",
+            "mtrain score RUN, or: mtrain score --hypotheses OUT.txt --references REF.txt, "
+            "or: mtrain score --alignments OUT.align --gold-alignments GOLD.align",
+        )
+    if run is not None and beside:
+        raise UserError(
+            "--sources and --baseline belong to --hypotheses and --references",
+            "write the translations to a file first: mtrain translate RUN INPUT --output FILE",
+        )
+
+
+def _score_alignments(
+    alignments: Path | None,
+    golds: Path | None,
+    sources: Path | None,
+    references: Path | None,
+    gold_first_index: int,
+    is_json: bool,
+    refused: list[str],
+) -> str:
+    if refused:
+        raise UserError(
+            f"{', '.join(refused)} cannot be combined with --alignments and --gold-alignments",
+            "score translations in a command of their own",
+        )
+    if alignments is None or golds is None or (sources is None) != (references is None):
+        raise UserError(
+            "--alignments and --gold-alignments go together; so do --sources and --references here",
+            "mtrain score --alignments OUT.align --gold-alignments GOLD.align",
+        )
+    from mtrain.commands import score_alignments as command
+
+    texts = (sources, references) if sources and references else None
+    scored = command.score_alignments(alignments, golds, gold_first_index, texts)
+    return (command.as_json if is_json else command.as_text)(str(alignments), scored)
 
 
 def main() -> None:

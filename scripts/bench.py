@@ -10,10 +10,12 @@ figures of different machines can be read side by side.
 import argparse
 import json
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import astuple, dataclass
@@ -24,12 +26,13 @@ import torch
 from torch import Tensor
 
 from mtrain.config import Config, load_config
-from mtrain.config.schema import DecodingConfig, TransformerConfig
+from mtrain.config.schema import DecodingConfig
 from mtrain.console import say
 from mtrain.data.batches import PlannedUpdate, Prefetcher
 from mtrain.data.folders import DataFolder, RunFolder, read_held_out
 from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError
+from mtrain.models import Model
 from mtrain.text.lines import write_whole
 from mtrain.text.tokenizer import available_cores
 from mtrain.training.checkpoint import list_checkpoints, load_last_whole, order_by_quality
@@ -79,14 +82,19 @@ class Window:
         return product.flops * (uses + product.per_target_token * self.target_tokens)
 
 
-def matrix_products(model: TransformerConfig, vocab_size: int) -> list[Product]:
+def matrix_products(model: Model) -> list[Product]:
     """Return the weights that a token meets; attention's own products are about 1 % more."""
-    width, encoder, decoder = model.d_model, model.encoder_layers, model.decoder_layers
-    return [
-        # self-attention has four; cross-attention two for the source and two for the target
-        Product(width, width, 4 * encoder + 2 * decoder, 6 * decoder),
-        Product(width, model.ffn_dim, 2 * encoder, 2 * decoder),
-        Product(width, vocab_size, 0, 1),
+    counts: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2 and not re.search("embedding|positions|output|bridge", name):
+            outer, inner = parameter.shape
+            reads_source = re.match("encoder|stack", name) or "memory_projection" in name
+            reads_target = name.startswith("stack") or not reads_source
+            counts[inner, outer][0] += bool(reads_source)
+            counts[inner, outer][1] += bool(reads_target)
+    vocab_size, width = model.output_matrix.shape
+    return [Product(*shape, *uses) for shape, uses in counts.items()] + [
+        Product(width, vocab_size, 0, 1)
     ]
 
 
@@ -147,7 +155,7 @@ def measure_training(parts: Parts, seconds: float) -> Figures:
         feed.close()
     memory = peak_memory(parts.precision.device)  # before the bare products take theirs
     total = Window(*map(sum, zip(*map(astuple, windows), strict=True)))
-    products = matrix_products(parts.config.model, parts.tokenizers.target.vocab_size)
+    products = matrix_products(parts.model)
     flops = sum(map(total.flops, products))
     rows, share = parts.config.training.batch_tokens, PRODUCTS_SHARE * seconds / len(products)
     bare_seconds = sum(

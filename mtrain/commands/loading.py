@@ -1,11 +1,15 @@
-"""From a run folder to a translator: what `translate` and `score` begin with."""
+"""From a run folder to a model that is ready to be used: what all but training begin with."""
+
+from dataclasses import dataclass
 
 from mtrain.config import Config
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
+from mtrain.decoding.forced import ForcedDecoder
 from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError
-from mtrain.models import build_model
+from mtrain.models import Model, aligning_head, build_model
+from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.checkpoint import (
     Checkpoint,
     list_checkpoints,
@@ -13,12 +17,43 @@ from mtrain.training.checkpoint import (
     load_last_whole,
     order_by_quality,
 )
-from mtrain.training.precision import choose_precision
+from mtrain.training.precision import Precision, choose_precision
 from mtrain.training.saving import put_weights
 
 
-def load_translator(run: RunFolder, config: Config, checkpoint_name: str | None) -> Translator:
-    """Return a translator with the run's best checkpoint, or the one named."""
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run's model with all that belongs to it."""
+
+    config: Config
+    tokenizers: TokenizerPair
+    model: Model
+    precision: Precision
+
+    def translator(self) -> Translator:
+        """Return what translates with it."""
+        device, autocast = self.precision.device, self.precision.autocast
+        head = aligning_head(self.config)
+        return Translator(
+            self.model,
+            self.tokenizers,
+            self.config.decoding,
+            device,
+            autocast,
+            self.config.seed,
+            head,
+        )
+
+    def forced_decoder(self) -> ForcedDecoder:
+        """Return what leads it through given translations."""
+        device, autocast = self.precision.device, self.precision.autocast
+        batch_tokens = self.config.decoding.batch_tokens
+        head = aligning_head(self.config)
+        return ForcedDecoder(self.model, self.tokenizers, device, autocast, batch_tokens, head)
+
+
+def load_run(run: RunFolder, config: Config, checkpoint_name: str | None) -> LoadedRun:
+    """Return the run's model with its best checkpoint, or the one named."""
     tokenizers = run.tokenizers()
     checkpoint = _choose(run, config, checkpoint_name)
     if checkpoint.state["identity"]["tokenizers"] != tokenizers.digest():
@@ -30,10 +65,8 @@ def load_translator(run: RunFolder, config: Config, checkpoint_name: str | None)
     model = build_model(config, tokenizers)
     put_weights(model, checkpoint.weights, str(checkpoint.path))
     model.to(precision.device)
-    say(f"translating with {checkpoint.path} on {precision.device} in {precision.name}")
-    return Translator(
-        model, tokenizers, config.decoding, precision.device, precision.autocast, config.seed
-    )
+    say(f"using {checkpoint.path} on {precision.device} in {precision.name}")
+    return LoadedRun(config, tokenizers, model, precision)
 
 
 def _choose(run: RunFolder, config: Config, name: str | None) -> Checkpoint:

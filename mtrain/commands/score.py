@@ -1,7 +1,7 @@
 """`mtrain score`: how good a run, or a file of translations, is; and yes or no for a CI."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def score_run(
     run_dir: Path, overrides: tuple[str, ...], checkpoint_name: str | None
 ) -> list[ScoredSet]:
     """Translate the run's test sets with its best checkpoint and score each."""
-    from mtrain.commands.loading import load_translator  # torch, which scoring files never needs
+    from mtrain.commands.loading import load_run  # torch, which scoring files never needs
 
     run = RunFolder.open(run_dir)
     config = run.config(overrides)
@@ -44,7 +44,7 @@ def score_run(
             "name one under data.test and run `mtrain prepare` and `mtrain train` again, "
             "or score files: mtrain score --hypotheses OUT.txt --references REF.txt",
         )
-    translator = load_translator(run, config, checkpoint_name)
+    translator = load_run(run, config, checkpoint_name).translator()
     scored = []
     for test in tests:
         with progress(f"translating {test.name}", len(test.sources), "lines") as shown:
@@ -67,15 +67,7 @@ def score_files(
     """Score a file of translations, alone or against a baseline's, line by line."""
     texts = {path: _text(list(read_lines(path)))
              for path in (hypotheses, references, sources, baseline) if path}  # fmt: skip
-    wanted = len(texts[references])
-    for path, lines in texts.items():
-        if len(lines) != wanted:
-            raise UserError(
-                f"{path} has {len(lines)} lines but {references} has {wanted}",
-                "line n of one must belong to line n of the other",
-            )
-    if not wanted:
-        raise UserError(f"{references}: there is not one line to score")
+    check_in_step({path: len(lines) for path, lines in texts.items()}, references)
     source_texts = texts[sources] if sources else None
     baseline_texts = texts[baseline] if baseline else None
     name = str(hypotheses)
@@ -84,6 +76,19 @@ def score_files(
             name, texts[hypotheses], texts[references], source_texts, baseline_texts, target_lang
         )
     ]
+
+
+def check_in_step(num_lines: Mapping[Path, int], references: Path) -> None:
+    """Raise UserError if a file has not as many lines as the references, or there are none."""
+    wanted = num_lines[references]
+    for path, count in num_lines.items():
+        if count != wanted:
+            raise UserError(
+                f"{path} has {count} lines but {references} has {wanted}",
+                "line n of one must belong to line n of the other",
+            )
+    if not wanted:
+        raise UserError(f"{references}: there is not one line to score")
 
 
 def as_json(scored: Sequence[ScoredSet]) -> str:

@@ -6,42 +6,54 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from mtrain.commands.loading import load_translator
+from mtrain.commands.linking import Linker
+from mtrain.commands.loading import load_run
 from mtrain.console import progress, say, warn
 from mtrain.data.folders import RunFolder
 from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
 from mtrain.decoding.translator import Translation
-from mtrain.text.lines import open_bytes, read_lines, write_whole
+from mtrain.evaluation.alignment import format_links
+from mtrain.text.lines import clean_bytes, open_bytes, read_lines, write_whole
 
 
 def translate(
     run_dir: Path,
     input_path: Path | None,
     output_path: Path | None,
+    alignments_path: Path | None,
     overrides: tuple[str, ...],
     checkpoint_name: str | None,
 ) -> None:
     """Translate a file, or stdin, into a file that appears when it is complete, or stdout.
 
-    With n_best over 1 each hypothesis is a line `line number ||| text ||| score`.
+    With n_best over 1 each hypothesis is a line `line number ||| text ||| score`. With
+    `alignments_path` the links between the words of each line and its best translation go there.
     """
     run = RunFolder.open(run_dir)
     config = run.config(overrides)
     is_file = input_path is not None and input_path.is_file()  # no pipe, which is read only once
     num_lines = sum(1 for _ in read_lines(input_path)) if input_path and is_file else None
-    translator = load_translator(run, config, checkpoint_name)
+    loaded = load_run(run, config, checkpoint_name)
+    translator = loaded.translator()
+    linker = Linker(loaded) if alignments_path else None
     tally = LineTally()
     with (
         _open_input(input_path) as source,
         write_whole(output_path) if output_path else nullcontext(sys.stdout.buffer) as sink,
+        write_whole(alignments_path) if alignments_path else nullcontext() as link_sink,
         progress("translating", num_lines, "lines") as shown,
     ):
         blocks = full_blocks if is_file else arriving_blocks
         for block in blocks(source, config.decoding.buffer_lines):
-            for translation in translator.translate(block, shown.advance):
+            translations = translator.translate(block, shown.advance)
+            for translation in translations:
                 tally.note(translation)
                 sink.write(_format(translation, tally.lines, config.decoding.n_best))
             sink.flush()
+            if linker and link_sink:
+                link_sink.writelines(_links(linker, block, translations))
+    if linker:
+        linker.report()
     if tally.split:
         warn(f"{tally.split} lines were longer than the model reads at once: split and rejoined")
     say(f"{input_path or 'stdin'}: {tally}")
@@ -54,6 +66,17 @@ def _open_input(path: Path | None) -> Iterator[BinaryIO]:
     else:
         with open_bytes(path) as file:
             yield file
+
+
+def _links(linker: Linker, lines: list[bytes], translations: list[Translation]) -> Iterator[bytes]:
+    texts = [(clean_bytes(line), translation.texts[0])
+             for line, translation in zip(lines, translations, strict=True)]  # fmt: skip
+    segments = [translation.segments for translation in translations]
+    # an output of no words at all has nothing to link
+    said = [pairs if text[1] else () for pairs, text in zip(segments, texts, strict=True)]
+    texts = [text if pairs else ("", "") for pairs, text in zip(said, texts, strict=True)]
+    for links in linker.link(said, texts):
+        yield format_links(links).encode() + b"\n"
 
 
 def _format(translation: Translation, line: int, n_best: int) -> bytes:

@@ -172,6 +172,11 @@ def _explain(problem: Any, lines: dict[KeyPath, str], path: str) -> str:
         return f"{where}: unknown key {key}{_nearest(problem['loc'])}"
     if kind == "missing":
         return f"{where}: {key} is missing"
+    if kind == "union_tag_invalid":
+        name, known = problem["ctx"]["tag"][1:-1], problem["ctx"]["expected_tags"]
+        where = lines.get((*place, "type"), where)
+        suggestion = _suggest(name, re.findall("<(.+?)>", known))
+        return f"{where}: {key}.type: there is no {name}{suggestion}"
     if kind == "value_error":
         message = message.removeprefix("Value error, ")
         return f"{where}: {key + ': ' if key else ''}{message}"
@@ -184,8 +189,11 @@ def _explain(problem: Any, lines: dict[KeyPath, str], path: str) -> str:
 
 def _nearest(loc: tuple[str | int, ...]) -> str:
     section = _section(loc[:-1])
-    names = list(section.model_fields) if section else []
-    close = difflib.get_close_matches(str(loc[-1]), names, n=1, cutoff=0.5)
+    return _suggest(str(loc[-1]), list(section.model_fields) if section else [])
+
+
+def _suggest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]}?"
     return f"; known here: {', '.join(names)}" if names else ""

@@ -7,22 +7,19 @@ are frozen: nothing changes a configuration after it is loaded.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
+from mtrain.config.models import MODEL_SECTIONS, ModelConfig, TransformerConfig
+from mtrain.config.section import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+)
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
-class Section(BaseModel):
-    """Keys that belong together; an unknown one is an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class PairFiles(Section):
@@ -34,6 +31,13 @@ class PairFiles(Section):
     """its translation, line by line"""
     name: Name | None = None
     """what reports and scores call it"""
+
+
+class AlignedPairFiles(PairFiles):
+    """The same to learn from, with or without the links between their words."""
+
+    alignments: Path | None = None
+    """file with the links of a pair a line, as 0-0 1-2: source word - target word, from 0"""
 
 
 class TableFile(Section):
@@ -72,6 +76,12 @@ Corpus = Annotated[
     | Annotated[HubDataset, Tag("<hub>")],
     Discriminator(_corpus_kind),
 ]
+TrainCorpus = Annotated[
+    Annotated[AlignedPairFiles, Tag("<pair>")]
+    | Annotated[TableFile, Tag("<table>")]
+    | Annotated[HubDataset, Tag("<hub>")],
+    Discriminator(_corpus_kind),
+]
 
 
 class FilterConfig(Section):
@@ -97,13 +107,21 @@ class DataConfig(Section):
     """language code of the source"""
     target_lang: str
     """language code of the target; also chooses sacreBLEU's tokenizer"""
-    train: Annotated[list[Corpus], Field(min_length=1)]
+    train: Annotated[list[TrainCorpus], Field(min_length=1)]
     """the corpora to learn from"""
     valid: Annotated[list[Corpus], Field(min_length=1)]
     """held-out text that steers training: dev loss, dev BLEU, best checkpoint"""
-    test: list[Corpus] = []
+    test: list[Corpus] = Field([])
     """held-out text for `mtrain score`"""
     filters: FilterConfig = FilterConfig()
+
+    @field_validator("valid", "test", mode="before")
+    @classmethod
+    def _are_not_aligned(cls, corpora: Any) -> Any:
+        given = corpora if isinstance(corpora, list) else []
+        if any(isinstance(corpus, dict) and "alignments" in corpus for corpus in given):
+            raise ValueError("alignments belong to data.train: they guide what is learnt from it")
+        return corpora
 
     @model_validator(mode="after")
     def _test_sets_have_names_of_their_own(self) -> "DataConfig":
@@ -114,6 +132,11 @@ class DataConfig(Section):
         if "valid" in names:
             raise ValueError("a test set cannot be called valid: that is what data.valid is called")
         return self
+
+    @property
+    def has_alignments(self) -> bool:
+        """Whether some of train comes with links between its words."""
+        return any(getattr(corpus, "alignments", None) for corpus in self.train)
 
 
 class SidePaths(Section):
@@ -154,46 +177,6 @@ class TokenizerConfig(Section):
     """most sentences, both sides together, that the tokenizer is trained on"""
 
 
-class TransformerConfig(Section):
-    """The Transformer's form and size."""
-
-    type: Literal["transformer"] = "transformer"
-    """architecture"""
-    encoder_layers: PositiveInt = 3
-    """depth of the encoder"""
-    decoder_layers: PositiveInt = 3
-    """depth of the decoder"""
-    d_model: PositiveInt = 256
-    """width"""
-    num_heads: PositiveInt = 4
-    """attention heads; divides d_model"""
-    ffn_dim: PositiveInt = 1024
-    """width inside the feed-forward layers"""
-    activation: Literal["relu", "gelu"] = "relu"
-    """of the feed-forward layers"""
-    dropout: Probability = 0.1
-    """on embeddings and on every sub-layer's output"""
-    attention_dropout: Probability = 0.0
-    """on attention weights"""
-    norm: Literal["pre", "post"] = "pre"
-    """LayerNorm before each sub-layer, or after its residual as in the paper"""
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    """position encoding"""
-    max_positions: Annotated[int, Field(ge=8)] = 512
-    """longest source or target in tokens; `translate` splits a longer line"""
-    tie_embeddings: Literal["auto", "all", "decoder", "none"] = "auto"
-    """which of source, target and output matrix are one: all three, the decoder's two, none;
-    auto is all with a shared tokenizer, else decoder"""
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "TransformerConfig":
-        if self.d_model % self.num_heads:
-            raise ValueError(f"num_heads {self.num_heads} does not divide d_model {self.d_model}")
-        if self.d_model % 2:
-            raise ValueError(f"d_model {self.d_model} is odd: positions come in pairs")
-        return self
-
-
 class TrainingConfig(Section):
     """How a model learns, and what is kept of it."""
 
@@ -219,6 +202,8 @@ class TrainingConfig(Section):
     """largest gradient norm; 0 is no clipping"""
     label_smoothing: Probability = 0.1
     """share of the probability spread over the vocabulary"""
+    alignment_weight: NonNegativeFloat = 0.05
+    """weight of the loss that guides an attention head by data.train's alignments, if any"""
     subword_sampling: Probability = 0.0
     """sample other segmentations: BPE-dropout rate, or unigram's smoothing alpha; 0 is off"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -262,7 +247,15 @@ class DecodingConfig(Section):
     beam_size: PositiveInt = 5
     """hypotheses searched in parallel"""
     length_penalty: NonNegativeFloat = 1.0
-    """a hypothesis's score is its log probability over length to this power"""
+    """a hypothesis's score is its log probability over its norm to this power"""
+    length_norm: Literal["power", "gnmt"] = "power"
+    """the norm: its length, or GNMT's (5 + length) / 6"""
+    coverage_penalty: NonNegativeFloat = 0.0
+    """beam search: GNMT's penalty for source tokens that got little attention, times this"""
+    alignment_layer: PositiveInt | None = None
+    """decoder layer whose attention aligns words; by default the last but one"""
+    alignment_head: PositiveInt | None = None
+    """which of its heads; by default the mean of all"""
     n_best: PositiveInt = 1
     """hypotheses written a line, best first"""
     max_length_ratio: PositiveFloat = 2.0
@@ -300,7 +293,8 @@ class Config(Section):
     """auto is the GPU where there is one"""
     data: DataConfig
     tokenizer: TokenizerConfig = TokenizerConfig()
-    model: TransformerConfig = TransformerConfig()
+    model: ModelConfig = TransformerConfig()
+    """an architecture by its `type`, with its own keys"""
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
 
@@ -320,6 +314,11 @@ class Config(Section):
                 f"data.filters.max_tokens {self.data.filters.max_tokens} is over "
                 f"model.max_positions {self.model.max_positions}: the model could not read them"
             )
+        if self.training.subword_sampling and self.data.has_alignments:
+            raise ValueError(
+                "training.subword_sampling cannot be used with alignments in data.train: "
+                "their links are of the tokens that `prepare` wrote"
+            )
         return self
 
     @property
@@ -335,8 +334,9 @@ class Config(Section):
 
 # The tags above, by which an error says which member of a union it was in.
 UNION_MEMBERS: dict[str, type[BaseModel]] = {
-    "<pair>": PairFiles,
+    "<pair>": AlignedPairFiles,
     "<table>": TableFile,
     "<hub>": HubDataset,
     "<sides>": SidePaths,
+    **MODEL_SECTIONS,
 }

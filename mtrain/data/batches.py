@@ -6,7 +6,7 @@ Shapes: B pairs, S longest source, T longest target; both include the end mark.
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -30,6 +30,8 @@ class Batch:
     target_out: Tensor  # (B,T) ids, then </s>, then padding
     target_lengths: Tensor  # (B,)
     num_target_tokens: int  # real ones, each </s> included
+    # (B,T,S) how the links of each token of target_out spread over the source: a sum of 1 or 0
+    links: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Copy to a device; from page-locked memory, without waiting for it."""
@@ -60,6 +62,7 @@ class Batch:
                     self.target_out[cut, :height],
                     lengths,
                     int(lengths.sum()),
+                    None if self.links is None else self.links[cut, :height, :width],
                 )
             )
         return pieces
@@ -84,6 +87,7 @@ class BatchMaker:
         """Return the batch of the pairs `rows`; `seed` matters to subword sampling only."""
         source_end, target_end = self._tokenizers.source.end_id, self._tokenizers.target.end_id
         start = self._tokenizers.target.start_id
+        links = None  # they are of the stored tokens only
         if self._sampling:
             source, source_lengths = self._sample(rows, seed, "source")
             target, target_lengths = self._sample(rows, seed + 1, "target")
@@ -98,6 +102,8 @@ class BatchMaker:
                     sides, (source_end, target_end), (source_lengths, target_lengths), strict=True
                 )
             )
+            if self._store.links is not None:
+                links = self._store.links.shares(rows, target.shape[1], source.shape[1])
         target_in = np.concatenate(
             [np.full((len(rows), 1), start, dtype=np.int64), target[:, :-1]], axis=1
         )
@@ -108,6 +114,7 @@ class BatchMaker:
             torch.from_numpy(target),
             torch.from_numpy(target_lengths),
             int(target_lengths.sum()),
+            None if links is None else torch.from_numpy(links),
         )
 
     def _sample(self, rows: IntArray, seed: int, name: str) -> tuple[IntArray, IntArray]:
@@ -125,6 +132,31 @@ class BatchMaker:
         for row, ids in enumerate(chosen):
             padded[row, : len(ids)] = ids
         return padded, lengths
+
+
+def pad_pairs(
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]], tokenizers: TokenizerPair
+) -> Batch:
+    """Return the batch of pairs of ids, given without marks."""
+    source_end, target_end = tokenizers.source.end_id, tokenizers.target.end_id
+    sources, targets = zip(*pairs, strict=True)
+    target_in = [[tokenizers.target.start_id, *ids] for ids in targets]
+    source_lengths, target_lengths = (
+        torch.tensor([len(ids) + 1 for ids in side]) for side in (sources, targets)
+    )
+    return Batch(
+        _padded([[*ids, source_end] for ids in sources], source_end),
+        source_lengths,
+        _padded(target_in, target_end),
+        _padded([[*ids, target_end] for ids in targets], target_end),
+        target_lengths,
+        int(target_lengths.sum()),
+    )
+
+
+def _padded(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([[*ids, *[padding] * (width - len(ids))] for ids in rows])
 
 
 @dataclass(frozen=True)

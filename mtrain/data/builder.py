@@ -23,9 +23,17 @@ from mtrain.data.folders import DATA_FORMAT, data_settings
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import StoreWriter
 from mtrain.errors import UserError
-from mtrain.text.corpora import check_readable, corpus_name, input_digests, read_pairs
+from mtrain.text.corpora import (
+    RawPair,
+    check_readable,
+    corpus_name,
+    input_digests,
+    read_linked_pairs,
+    read_pairs,
+)
 from mtrain.text.filters import CODES, KEPT, Ledger, judge_lengths, judge_text, pair_hash
 from mtrain.text.lines import clean_bytes, file_digest, read_lines
+from mtrain.text.links import Link, LinkMapper
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores, train_tokenizer
 
 BLOCK_PAIRS = 10_000
@@ -127,12 +135,12 @@ class DataBuilder:
             raise UserError(f"{name}: there is not one pair in {corpus_name(corpora[0])}")
         return count
 
-    def _read_train(self, shown: Progress) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
-        """Yield (number of the corpus, raw pair) for the whole of train."""
+    def _read_train(self, shown: Progress) -> Iterator[tuple[int, RawPair, list[Link]]]:
+        """Yield (number of the corpus, raw pair, links between its words) for all of train."""
         for number, corpus in enumerate(self._config.data.train):
-            for block in blocks(read_pairs(corpus, self._languages), BLOCK_PAIRS):
-                for pair in block:
-                    yield number, pair
+            for block in blocks(read_linked_pairs(corpus, self._languages), BLOCK_PAIRS):
+                for pair, links in block:
+                    yield number, pair, links
                 shown.advance(len(block))
 
     def _scan(self, scratch: Path, held_out: _HeldOut) -> _Scan:
@@ -145,7 +153,7 @@ class DataBuilder:
             verdict_path.open("wb") as verdicts,
             hash_path.open("wb") as hashes,
         ):
-            for _, (raw_source, raw_target) in self._read_train(shown):
+            for _, (raw_source, raw_target), _ in self._read_train(shown):
                 source, target, verdict = judge_text(raw_source, raw_target, filters)
                 hashed = pair_hash(source, target)
                 if verdict == KEPT:
@@ -194,7 +202,7 @@ class DataBuilder:
         random = np.random.default_rng(derive_seed("tokenizer sample"))
         sample = []
         with progress("sampling for the tokenizer", len(scan.verdicts), "pairs") as shown:
-            for position, (_, pair) in enumerate(self._read_train(shown)):
+            for position, (_, pair, _) in enumerate(self._read_train(shown)):
                 if scan.verdicts[position] == KEPT and (share >= 1 or random.random() < share):
                     source, target = map(clean_bytes, pair)
                     sample.append((source, target))
@@ -206,38 +214,44 @@ class DataBuilder:
         """Tokenise what is kept into the store; return the ledgers and the store's figures."""
         filters = self._config.data.filters
         ledgers = [Ledger(corpus_name(corpus)) for corpus in self._config.data.train]
+        has_links, mapper = self._config.data.has_alignments, LinkMapper(tokenizers)
         position = 0
         with (
             progress("tokenising", len(scan.verdicts), "pairs") as shown,
-            StoreWriter(self._folder / "train", tokenizers.vocab_size) as writer,
+            StoreWriter(self._folder / "train", tokenizers.vocab_size, has_links) as writer,
         ):
             for block in blocks(self._read_train(shown), BLOCK_PAIRS):
                 verdicts = scan.verdicts[position : position + len(block)]
                 if len(verdicts) < len(block):
                     raise UserError("data.train: a file grew while it was read; run it again")
                 position += len(block)
-                kept: list[tuple[int, str, str]] = []
-                for (corpus, pair), verdict in zip(block, verdicts.tolist(), strict=True):
+                kept: list[tuple[int, TextPair, list[Link]]] = []
+                for (corpus, pair, links), verdict in zip(block, verdicts.tolist(), strict=True):
                     source, target = map(clean_bytes, pair)
                     if verdict == KEPT:
-                        kept.append((corpus, source, target))
+                        kept.append((corpus, (source, target), links))
                     else:
                         ledgers[corpus].note(verdict, source, target)
-                ids = _encode([(s, t) for _, s, t in kept], tokenizers)
+                ids = _encode([texts for _, texts, _ in kept], tokenizers)
                 chosen = []
-                for (corpus, source, target), (source_ids, target_ids) in zip(
-                    kept, ids, strict=True
-                ):
-                    verdict = judge_lengths(len(source_ids), len(target_ids), filters)
-                    ledgers[corpus].note(verdict, source, target)
+                for (corpus, texts, links), pair_ids in zip(kept, ids, strict=True):
+                    verdict = judge_lengths(len(pair_ids[0]), len(pair_ids[1]), filters)
+                    ledgers[corpus].note(verdict, *texts)
                     if verdict == KEPT:
-                        chosen.append((source_ids, target_ids))
-                writer.append([pair[0] for pair in chosen], [pair[1] for pair in chosen])
+                        chosen.append((*pair_ids, mapper.map(links, texts, pair_ids)))
+                writer.append(
+                    [source_ids for source_ids, _, _ in chosen],
+                    [target_ids for _, target_ids, _ in chosen],
+                    [links for _, _, links in chosen],
+                )
         if position < len(scan.verdicts):
             raise UserError("data.train: a file shrank while it was read; run it again")
         if not writer.num_pairs:
             raise UserError("data.train: the filters on length and ratio leave not one pair")
-        return ledgers, _figures(writer, tokenizers)
+        figures = _figures(writer, tokenizers)
+        if has_links:
+            figures["links"] = {"count": writer.num_links(), **mapper.counts()}
+        return ledgers, figures
 
     def _write_valid(self, tokenizers: TokenizerPair) -> dict[str, Any]:
         """Tokenise valid for the dev loss; pairs longer than training's may be are left out."""

@@ -95,7 +95,9 @@ class DataFolder:
     def store(self, split: str) -> TokenStore:
         """Open the tokens of train or valid."""
         about = self.manifest()["splits"][split]
-        return TokenStore(self.path / split, about["vocab_size"], about["fingerprint"])
+        return TokenStore(
+            self.path / split, about["vocab_size"], about["fingerprint"], "links" in about
+        )
 
     def check_belongs(self, config: Config) -> None:
         """Refuse to train on data that were prepared for other settings."""
@@ -108,7 +110,11 @@ class DataFolder:
 
 def data_settings(config: Config) -> dict[str, Any]:
     """Return the settings that decide what a data folder holds."""
-    return config.model_dump(mode="json", include={"data", "tokenizer"})
+    settings = config.model_dump(mode="json", include={"data", "tokenizer"})
+    for corpus in settings["data"]["train"]:
+        if corpus.get("alignments") is None:  # as if there were no such key: there once was none
+            corpus.pop("alignments", None)
+    return settings
 
 
 @dataclass(frozen=True)

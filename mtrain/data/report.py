@@ -17,6 +17,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
            if valid["left_out_of_loss"] else ""),
         *(f"test     {count:,} pairs in {name}" for name, count in manifest["tests"].items()),
         f"tokens   vocabulary of {train['vocab_size']:,}",
+        *([_describe_links(train["links"])] if "links" in train else []),
         f"overlap  {manifest['train_sources_also_in_valid_or_test']:,} training sources also stand "
         "in valid or test",
     ]  # fmt: skip
@@ -28,3 +29,10 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
             lines.append(f"         {count:,} dropped: {reason}, for example")
             lines += [f"           {s!r} | {t!r}" for s, t in entry["samples"][reason]]
     return "\n".join(lines)
+
+
+def _describe_links(links: dict[str, int]) -> str:
+    told = f"links    {links['count']:,} between the tokens of {links['pairs']:,} pairs"
+    if links["lost"]:
+        told += f"; {links['lost']:,} pairs lost theirs: normalisation changed the number of words"
+    return told

@@ -1,12 +1,15 @@
 """The token store: the ids of many sentence pairs in memory-mapped files.
 
 Per side two files: `tokens` holds all ids one after another, without start or end marks;
-`offsets` where each sentence begins, and last where the last one ends.
+`offsets` where each sentence begins, and last where the last one ends. Where some pairs come with
+links between their tokens, two more files hold those in the same way: source token, target token,
+source token, and so on, each counted from its sentence's first.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -14,9 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrain.errors import UserError
+from mtrain.text.links import Link
 
 SIDES = ("source", "target")
+LINKS = "links"
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+LINK_TYPE = np.uint32
 
 
 def _token_type(vocab_size: int) -> type[np.unsignedinteger]:
@@ -26,26 +33,39 @@ def _token_type(vocab_size: int) -> type[np.unsignedinteger]:
 class StoreWriter:
     """Appends pairs to a new store; holds nothing in memory but what was just given."""
 
-    def __init__(self, folder: Path, vocab_size: int) -> None:
+    def __init__(self, folder: Path, vocab_size: int, has_links: bool = False) -> None:
         folder.mkdir(parents=True)
-        self._type = _token_type(vocab_size)
-        self._tokens = [(folder / f"{side}.tokens").open("wb") for side in SIDES]
-        self._offsets = [(folder / f"{side}.offsets").open("wb") for side in SIDES]
-        self._ends = [0, 0]
+        token_type = _token_type(vocab_size)
+        self._types = [token_type, token_type, *([LINK_TYPE] if has_links else [])]
+        names = (*SIDES, LINKS)[: len(self._types)]
+        self._tokens = [(folder / f"{name}.tokens").open("wb") for name in names]
+        self._offsets = [(folder / f"{name}.offsets").open("wb") for name in names]
+        self._ends = [0 for _ in names]
         self._digest = hashlib.sha256()
         self.num_pairs = 0
         for file in self._offsets:
             file.write(np.zeros(1, np.int64).tobytes())
 
-    def append(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> None:
-        """Add the pairs (sources[i], targets[i]), given as ids."""
+    def append(
+        self,
+        sources: Sequence[Sequence[int]],
+        targets: Sequence[Sequence[int]],
+        links: Sequence[Sequence[Link]] = (),
+    ) -> None:
+        """Add the pairs (sources[i], targets[i]), given as ids; links[i] is left out without links.
+
+        A link is (source token, target token), counted from the first of the pair.
+        """
         self.num_pairs += len(sources)
-        for side, sentences in enumerate((sources, targets)):
-            tokens = np.fromiter((t for s in sentences for t in s), self._type).tobytes()
-            ends = self._ends[side] + np.cumsum([len(s) for s in sentences], dtype=np.int64)
-            self._tokens[side].write(tokens)
-            self._offsets[side].write(ends.tobytes())
-            self._ends[side] = int(ends[-1]) if len(ends) else self._ends[side]
+        parts = [sources, targets]
+        if len(self._types) > len(SIDES):
+            parts.append([list(chain.from_iterable(pair)) for pair in links])
+        for part, (rows, kind) in enumerate(zip(parts, self._types, strict=True)):
+            tokens = np.fromiter(chain.from_iterable(rows), kind).tobytes()
+            ends = self._ends[part] + np.cumsum([len(row) for row in rows], dtype=np.int64)
+            self._tokens[part].write(tokens)
+            self._offsets[part].write(ends.tobytes())
+            self._ends[part] = int(ends[-1]) if len(ends) else self._ends[part]
             self._digest.update(tokens)
             self._digest.update(ends.tobytes())
 
@@ -55,7 +75,11 @@ class StoreWriter:
 
     def num_tokens(self) -> dict[str, int]:
         """Return the ids written on each side."""
-        return dict(zip(SIDES, self._ends, strict=True))
+        return dict(zip(SIDES, self._ends, strict=False))
+
+    def num_links(self) -> int:
+        """Return the links written between tokens."""
+        return sum(self._ends[len(SIDES) :]) // 2
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -93,33 +117,65 @@ class Side:
         return np.where(real, ids.astype(np.int64), padding)
 
 
+@dataclass(frozen=True)
+class Links:
+    """Which tokens of each pair are linked."""
+
+    tokens: npt.NDArray[np.unsignedinteger]
+    offsets: IntArray
+
+    def of_pair(self, index: int) -> list[Link]:
+        """Return the links (source token, target token) of one pair."""
+        flat = self.tokens[self.offsets[index] : self.offsets[index + 1]].tolist()
+        return list(zip(flat[::2], flat[1::2], strict=True))
+
+    def shares(self, rows: IntArray, num_target: int, num_source: int) -> FloatArray:
+        """Return how each target token's links spread over the source tokens of the pairs `rows`.
+
+        Shape (len(rows), num_target, num_source): 1/n at each of a target token's n links, so that
+        it has a sum of one, or of zero if it has no link.
+        """
+        starts, ends = self.offsets[rows] // 2, self.offsets[rows + 1] // 2
+        counts = ends - starts
+        row = np.repeat(np.arange(len(rows)), counts)
+        places = np.arange(len(row)) + np.repeat(ends - np.cumsum(counts), counts)
+        source, target = self.tokens.reshape(-1, 2)[places].T
+        shares: FloatArray = np.zeros((len(rows), num_target, num_source), np.float32)
+        shares[row, target, source] = 1
+        shares /= np.maximum(shares.sum(axis=2, keepdims=True), 1)
+        return shares
+
+
 class TokenStore:
     """Reads a store through memory maps: opening costs nothing, and the text need not fit."""
 
-    def __init__(self, folder: Path, vocab_size: int, fingerprint: str) -> None:
+    def __init__(
+        self, folder: Path, vocab_size: int, fingerprint: str, has_links: bool = False
+    ) -> None:
         self.fingerprint = fingerprint
-        self.source, self.target = (self._open(folder, side, vocab_size) for side in SIDES)
-        if len(self.source.offsets) != len(self.target.offsets):
+        token_type = _token_type(vocab_size)
+        self.source, self.target = (Side(*_open(folder, side, token_type)) for side in SIDES)
+        self.links = Links(*_open(folder, LINKS, LINK_TYPE)) if has_links else None
+        parts = [part for part in (self.source, self.target, self.links) if part is not None]
+        if len({len(part.offsets) for part in parts}) > 1:
             raise _damaged(folder)
 
     def __len__(self) -> int:
         return len(self.source.offsets) - 1
 
-    @staticmethod
-    def _open(folder: Path, side: str, vocab_size: int) -> Side:
-        try:
-            offsets = np.memmap(folder / f"{side}.offsets", np.int64, "r")
-            path = folder / f"{side}.tokens"
-            tokens = (
-                np.memmap(path, _token_type(vocab_size), "r")
-                if path.stat().st_size
-                else np.zeros(0, _token_type(vocab_size))
-            )
-        except (OSError, ValueError):
-            raise _damaged(folder) from None
-        if offsets[-1] != len(tokens):
-            raise _damaged(folder)
-        return Side(tokens, offsets)
+
+def _open(
+    folder: Path, name: str, kind: type[np.unsignedinteger]
+) -> tuple[npt.NDArray[np.unsignedinteger], IntArray]:
+    try:
+        offsets = np.memmap(folder / f"{name}.offsets", np.int64, "r")
+        path = folder / f"{name}.tokens"
+        tokens = np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
+    except (OSError, ValueError):
+        raise _damaged(folder) from None
+    if offsets[-1] != len(tokens):
+        raise _damaged(folder)
+    return tokens, offsets
 
 
 def _damaged(folder: Path) -> UserError:

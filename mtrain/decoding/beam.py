@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mtrain.decoding.hypothesis import Hypothesis, normalised_score
+from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.top import log_normaliser, top_logits
 from mtrain.models.base import Model
 
@@ -33,34 +33,44 @@ def beam_search(
     limits: list[int],
     marks: tuple[int, int],
     beam_size: int,
-    length_penalty: float,
+    scoring: Scoring,
 ) -> list[list[Hypothesis]]:
     """Return up to K hypotheses of each source (B,S), best first.
 
     `limits[b]` is the length of sentence b, without end mark, at which a hypothesis is cut off; it
     then comes after all that ended. `marks` are the ids of <s> and </s>.
     A sentence is done once it has K hypotheses that no open one is ahead of, length considered.
+    Raises `UserError` where coverage is to be penalised and the model has no attention.
     """
     start_id, end_id = marks
     sentences = [_Sentence(limit) for limit in limits]
     open_sentences = list(range(len(sentences)))  # the number of each row's sentence
-    state = model.encode(source, source_lengths)
+    watched = scoring.watched if scoring.coverage_penalty else None
+    state = model.encode(source, source_lengths, watched)
     tokens = source.new_full((len(sentences), 1, 1), start_id)  # (B,K,1+t)
     scores = torch.zeros(tokens.shape[:2], device=source.device)  # (B,K) sums of log p
+    attention = scores.new_zeros(len(source), 1, source.shape[1])  # (B,K,S) sums, where watched
+    penalties = scores  # (B,K) for what is not covered
     while open_sentences:
         logits, state = model.step(tokens[:, :, -1], state)
+        if state.attention is not None:
+            attention = attention + state.attention
+            penalties = scoring.coverage(attention, source_lengths)
         candidates = _best_continuations(logits, scores, 2 * beam_size)
-        _collect(candidates, tokens, end_id, beam_size, length_penalty, sentences, open_sentences)
+        own = [sentences[i] for i in open_sentences]
+        _collect(candidates, tokens, penalties, end_id, beam_size, scoring, own)
         tokens, scores, parents = _continue(candidates, tokens, end_id, beam_size)
         state = state.reorder(parents)
-        is_open = _still_open(
-            tokens, scores, beam_size, length_penalty, [sentences[i] for i in open_sentences]
-        )
+        penalties = penalties.gather(1, parents)
+        attention = attention.gather(1, parents[:, :, None].expand(-1, -1, attention.shape[2]))
+        is_open = _still_open(tokens, scores, penalties, beam_size, scoring, own)
         if not all(is_open):
             rows = torch.tensor([row for row, is_open_ in enumerate(is_open) if is_open_],
                                 device=source.device, dtype=torch.long)  # fmt: skip
             open_sentences = [open_sentences[row] for row in rows.tolist()]
             tokens, scores, state = tokens[rows], scores[rows], state.keep(rows)
+            attention, penalties = attention[rows], penalties[rows]
+            source_lengths = source_lengths[rows]
     return [sentence.found for sentence in sentences]
 
 
@@ -87,11 +97,11 @@ def _best_continuations(logits: Tensor, scores: Tensor, count: int) -> _Candidat
 def _collect(
     candidates: _Candidates,
     tokens: Tensor,
+    penalties: Tensor,
     end_id: int,
     beam_size: int,
-    length_penalty: float,
+    scoring: Scoring,
     sentences: list[_Sentence],
-    open_sentences: list[int],
 ) -> None:
     """Note the hypotheses that end here: those whose end mark is among the K best candidates."""
     num_tokens = tokens.shape[2]  # of the ended hypothesis: <s> left out, </s> counted
@@ -100,11 +110,16 @@ def _collect(
     if not len(ended):
         return
     rows, ranks = ended.unbind(1)
-    histories = tokens[rows, candidates.parents[rows, ranks], 1:].tolist()
-    totals = candidates.scores[rows, ranks].tolist()
-    for row, history, total in zip(rows.tolist(), histories, totals, strict=True):
-        hypothesis = Hypothesis(history, normalised_score(total, num_tokens, length_penalty))
-        sentences[open_sentences[row]].add(hypothesis, beam_size)
+    parents = candidates.parents[rows, ranks]
+    for row, history, total, penalty in zip(
+        rows.tolist(),
+        tokens[rows, parents, 1:].tolist(),
+        candidates.scores[rows, ranks].tolist(),
+        penalties[rows, parents].tolist(),
+        strict=True,
+    ):
+        score = scoring.score(total, num_tokens, penalty)
+        sentences[row].add(Hypothesis(history, score), beam_size)
 
 
 def _continue(
@@ -124,8 +139,9 @@ def _continue(
 def _still_open(
     tokens: Tensor,
     scores: Tensor,
+    penalties: Tensor,
     beam_size: int,
-    length_penalty: float,
+    scoring: Scoring,
     sentences: list[_Sentence],
 ) -> list[bool]:
     """Tell which sentences go on; cut off the hypotheses of those at their length limit."""
@@ -135,14 +151,17 @@ def _still_open(
     for row, sentence in enumerate(sentences):
         at_limit = length >= sentence.limit
         if at_limit and len(sentence.found) < beam_size:
-            for history, total in zip(
-                tokens[row, :, 1:].tolist(), scores[row].tolist(), strict=True
+            for history, total, penalty in zip(
+                tokens[row, :, 1:].tolist(),
+                scores[row].tolist(),
+                penalties[row].tolist(),
+                strict=True,
             ):
                 if total > float("-inf"):
-                    score = normalised_score(total, length, length_penalty)
+                    score = scoring.score(total, length, penalty)
                     sentence.add(Hypothesis(history, score, cut_off=True), beam_size)
         is_full = len(sentence.found) == beam_size
-        reachable = normalised_score(best[row], length + 1, length_penalty)
+        reachable = scoring.score(best[row], length + 1)  # no penalty makes it better
         # greedy search takes the first end there is
         is_done = is_full and (beam_size == 1 or sentence.found[-1].score >= reachable)
         is_open.append(not at_limit and not is_done)

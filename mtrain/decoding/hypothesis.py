@@ -1,6 +1,17 @@
-"""What a search returns, and how hypotheses of different lengths are compared."""
+"""What a search returns, and how hypotheses of different lengths are compared.
 
-from dataclasses import dataclass
+Shapes: B sentences, K hypotheses, S source length.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mtrain.config.schema import DecodingConfig
+from mtrain.models.base import Head
+
+LEAST_COVERAGE = 1e-9  # a word that got no attention at all costs much, not everything
 
 
 @dataclass(frozen=True)
@@ -12,7 +23,37 @@ class Hypothesis:
     cut_off: bool = False  # the length limit came before the end mark
 
 
-def normalised_score(log_probability: float, num_tokens: int, length_penalty: float) -> float:
-    """Return log probability / length ** penalty; the length counts the end mark."""
-    scale: float = num_tokens**length_penalty
-    return log_probability / scale
+@dataclass(frozen=True)
+class Scoring:
+    """What makes of log probabilities a score that may be compared."""
+
+    length_penalty: float = 1.0
+    length_norm: str = "power"
+    coverage_penalty: float = 0.0
+    watched: Head = field(default_factory=Head)  # by whose attention the source is covered
+
+    @staticmethod
+    def of(config: DecodingConfig, watched: Head) -> "Scoring":
+        """Return what the configuration asks for."""
+        return Scoring(config.length_penalty, config.length_norm, config.coverage_penalty, watched)
+
+    def score(self, log_probability: float, num_tokens: int, penalty: float = 0.0) -> float:
+        """Return log probability / norm(length) + penalty; the length counts the end mark.
+
+        The norm is length ** length_penalty, or GNMT's ((5 + length) / 6) ** length_penalty
+        (Wu et al. 2016, equation 14).
+        """
+        length = num_tokens if self.length_norm == "power" else (5 + num_tokens) / 6
+        scale: float = length**self.length_penalty
+        return log_probability / scale + penalty
+
+    def coverage(self, attention: Tensor, source_lengths: Tensor) -> Tensor:
+        """Return the penalties (B,K), none above 0, for what was left unread of the source.
+
+        `attention` (B,K,S) is summed over the target so far. Wu et al. 2016, equation 14:
+        coverage_penalty times the sum over source words of log(min(attention, 1)).
+        """
+        places = torch.arange(attention.shape[2], device=attention.device)
+        is_padding = places >= source_lengths[:, None, None]
+        covered = attention.clamp(LEAST_COVERAGE, 1.0).log().masked_fill(is_padding, 0.0)
+        return self.coverage_penalty * covered.sum(dim=2)

@@ -6,7 +6,7 @@ Shapes: B sentences still open, K samples each, V vocabulary.
 import torch
 from torch import Tensor
 
-from mtrain.decoding.hypothesis import Hypothesis, normalised_score
+from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models.base import Model
 
 
@@ -17,7 +17,7 @@ def sample_search(
     limits: list[int],
     marks: tuple[int, int],
     num_samples: int,
-    length_penalty: float,
+    scoring: Scoring,
     temperature: float,
     top_k: int,
     top_p: float,
@@ -51,7 +51,7 @@ def sample_search(
         kept = []
         for row, number in enumerate(open_sentences):
             if closed[row] or length >= limits[number]:
-                found[number] = _hypotheses(tokens[row], scores[row], end_id, length_penalty)
+                found[number] = _hypotheses(tokens[row], scores[row], end_id, scoring)
             else:
                 kept.append(row)
         if len(kept) < len(open_sentences):
@@ -83,14 +83,12 @@ def _draw(
     return drawn.view(scores.shape[:2])
 
 
-def _hypotheses(
-    tokens: Tensor, scores: Tensor, end_id: int, length_penalty: float
-) -> list[Hypothesis]:
+def _hypotheses(tokens: Tensor, scores: Tensor, end_id: int, scoring: Scoring) -> list[Hypothesis]:
     found = []
     for ids, total in zip(tokens[:, 1:].tolist(), scores.tolist(), strict=True):
         is_cut_off = end_id not in ids
         kept = ids if is_cut_off else ids[: ids.index(end_id)]
         num_tokens = len(kept) + (not is_cut_off)
-        score = normalised_score(total, num_tokens, length_penalty)
+        score = scoring.score(total, num_tokens)
         found.append(Hypothesis(kept, score, is_cut_off))
     return sorted(found, key=lambda hypothesis: (hypothesis.cut_off, -hypothesis.score))

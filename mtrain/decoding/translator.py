@@ -14,10 +14,10 @@ import torch
 from mtrain.config.schema import DecodingConfig
 from mtrain.data.plan import plan_in_order
 from mtrain.decoding.beam import beam_search
-from mtrain.decoding.hypothesis import Hypothesis
+from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search
 from mtrain.decoding.splitting import join_segments, split_pieces
-from mtrain.models.base import Model
+from mtrain.models.base import Head, Model
 from mtrain.text.lines import clean_line, decode_line, one_line
 from mtrain.text.tokenizer import WORD_START, TokenizerPair, available_cores
 
@@ -34,6 +34,7 @@ class Translation:
     num_segments: int = 1
     is_cut_off: bool = False
     is_valid_text: bool = True  # False: bytes that are not UTF-8 were replaced
+    segments: Sequence[tuple[list[int], list[int]]] = ()  # ids of each, and of its best hypothesis
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,12 @@ class Translator:
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[None]],
         seed: int,
+        head: Head = Head(),  # noqa: B008, a frozen value
     ) -> None:
         self._model = model
         self._tokenizers = tokenizers
         self._decoding = decoding
+        self._scoring = Scoring.of(decoding, head)
         self._device = device
         self._autocast = autocast
         self._generator = torch.Generator(device).manual_seed(seed)
@@ -144,12 +147,12 @@ class Translator:
             if options.method == "beam":
                 found = beam_search(
                     self._model, source, lengths, limits, marks,
-                    options.beam_size, options.length_penalty,
+                    options.beam_size, self._scoring,
                 )  # fmt: skip
             else:
                 found = sample_search(
                     self._model, source, lengths, limits, marks,
-                    options.n_best, options.length_penalty,
+                    options.n_best, self._scoring,
                     options.temperature, options.top_k, options.top_p, self._generator,
                 )  # fmt: skip
         self.num_tokens += sum(len(hypotheses[0].tokens) + 1 for hypotheses in found)
@@ -171,4 +174,6 @@ class Translator:
             texts.append(one_line(join_segments(parts, starts_word)))
             scores.append(sum(hypothesis.score for hypothesis in ranked))
         is_cut_off = any(hypotheses[0].cut_off for hypotheses in found)
-        return Translation(texts, scores, False, len(segments), is_cut_off, is_valid)
+        pairs = [(segment.ids, hypotheses[0].tokens)
+                 for segment, hypotheses in zip(segments, found, strict=True)]  # fmt: skip
+        return Translation(texts, scores, False, len(segments), is_cut_off, is_valid, pairs)

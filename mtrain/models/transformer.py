@@ -4,8 +4,7 @@ Shapes: B sentences, K hypotheses a sentence, S source length, T target length, 
 Dh width of a head, V vocabulary.
 
 In search a sentence's K hypotheses are K queries of one attention: over the encoder's memory,
-which they share, and over all that any of them has read, of which a mask shows each hypothesis
-its own past. So reordering hypotheses moves rows of a small mask, never keys and values.
+which they share, and over all that any of them has read (see nn/cache.py).
 """
 
 from collections.abc import Iterator
@@ -13,16 +12,19 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtrain.config.schema import TransformerConfig
+from mtrain.config.models import TransformerConfig
 from mtrain.data.batches import Batch
-from mtrain.models.base import Model, State
-from mtrain.nn.attention import CrossAttention, SelfAttention, padding_mask
+from mtrain.models.base import AttentionRecord, Head, Model, State, no_list, pick_head
+from mtrain.nn.attention import CrossAttention, SelfAttention, Turn, padding_mask
+from mtrain.nn.cache import KeyValueCache, extend_mask, reorder_mask
 from mtrain.nn.dropout import dropout
-from mtrain.nn.layers import FeedForward, Residual
-from mtrain.nn.positions import POSITIONS
+from mtrain.nn.embeddings import tied_embeddings
+from mtrain.nn.layers import NORMS, FeedForward, residuals
+from mtrain.nn.positions import POSITIONS, Positions
+
+Noted = list[Tensor] | None
 
 
 class EncoderLayer(nn.Module):
@@ -34,11 +36,11 @@ class EncoderLayer(nn.Module):
             config.d_model, config.num_heads, config.attention_dropout
         )
         self.feed_forward = FeedForward(config.d_model, config.ffn_dim, config.activation)
-        self.residuals = _residuals(config, 2)
+        self.residuals = residuals(2, config.d_model, config.dropout, config.norm, config.norm_type)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, turn: Turn | None, noted: Noted) -> Tensor:
         """Return (B,S,D) for x (B,S,D)."""
-        x = self.residuals[0](x, lambda y: self.self_attention(y, mask))
+        x = self.residuals[0](x, lambda y: self.self_attention(y, mask, False, turn, noted))
         out: Tensor = self.residuals[1](x, self.feed_forward)
         return out
 
@@ -55,73 +57,74 @@ class DecoderLayer(nn.Module):
             config.d_model, config.num_heads, config.attention_dropout
         )
         self.feed_forward = FeedForward(config.d_model, config.ffn_dim, config.activation)
-        self.residuals = _residuals(config, 3)
+        self.residuals = residuals(3, config.d_model, config.dropout, config.norm, config.norm_type)
 
-    def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor,
+        turn: Turn | None,
+        noted_own: Noted,
+        noted_cross: Noted,
+    ) -> Tensor:
         """Return (B,T,D) for x (B,T,D) and memory (B,S,D)."""
         keys, values = self.cross_attention.project_memory(memory)
-        x = self.residuals[0](x, lambda y: self.self_attention(y, None, causal=True))
-        x = self.residuals[1](x, lambda y: self.cross_attention(y, keys, values, memory_mask))
-        out: Tensor = self.residuals[2](x, self.feed_forward)
-        return out
-
-    def step(self, x: Tensor, cache: "LayerCache", state: "TransformerState") -> Tensor:
-        """Return (B,K,D) for the newest tokens x (B,K,D), whose keys and values are cached."""
-
-        def attend_to_past(y: Tensor) -> Tensor:
-            query, keys, values = self.self_attention.project(y)
-            past = cache.append(keys, values, state.num_slots)
-            return self.self_attention.attend(query, *past, state.past_mask)
-
-        x = self.residuals[0](x, attend_to_past)
+        x = self.residuals[0](x, lambda y: self.self_attention(y, None, True, turn, noted_own))
         x = self.residuals[1](
-            x,
-            lambda y: self.cross_attention(
-                y, cache.memory_keys, cache.memory_values, state.memory_mask
-            ),
+            x, lambda y: self.cross_attention(y, keys, values, memory_mask, noted_cross)
         )
         out: Tensor = self.residuals[2](x, self.feed_forward)
         return out
 
+    def step(
+        self,
+        x: Tensor,
+        cache: "LayerCache",
+        state: "TransformerState",
+        turn: Turn | None,
+        noted: Noted,
+    ) -> Tensor:
+        """Return (B,K,D) for the newest tokens x (B,K,D), whose keys and values are cached."""
 
-def _residuals(config: TransformerConfig, count: int) -> nn.ModuleList:
-    return nn.ModuleList(
-        Residual(config.d_model, config.dropout, config.norm == "pre") for _ in range(count)
-    )
+        def attend_to_past(y: Tensor) -> Tensor:
+            query, keys, values = self.self_attention.project(y, turn)
+            past = cache.past.append(keys, values, state.num_slots)
+            return self.self_attention.attend(query, *past, state.past_mask)
+
+        def attend_to_memory(y: Tensor) -> Tensor:
+            memory = cache.memory
+            attended: Tensor = self.cross_attention(
+                y, memory.keys, memory.values, state.memory_mask, noted
+            )
+            return attended
+
+        x = self.residuals[0](x, attend_to_past)
+        x = self.residuals[1](x, attend_to_memory)
+        out: Tensor = self.residuals[2](x, self.feed_forward)
+        return out
 
 
 @dataclass
 class LayerCache:
-    """Keys and values of one decoder layer; the past has room for more slots than are filled."""
+    """Keys and values of one decoder layer."""
 
-    memory_keys: Tensor  # (B,H,S,Dh)
-    memory_values: Tensor  # (B,H,S,Dh)
-    past_keys: Tensor  # (B,H,slots,Dh)
-    past_values: Tensor  # (B,H,slots,Dh)
-
-    def append(self, keys: Tensor, values: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Write keys and values (B,H,K,Dh) from slot `start` on; return all written so far."""
-        end = start + keys.shape[2]
-        if end > self.past_keys.shape[2]:
-            room = max(end, 2 * start) - start
-            self.past_keys = F.pad(self.past_keys[:, :, :start], (0, 0, 0, room))
-            self.past_values = F.pad(self.past_values[:, :, :start], (0, 0, 0, room))
-        self.past_keys[:, :, start:end] = keys
-        self.past_values[:, :, start:end] = values
-        return self.past_keys[:, :, :end], self.past_values[:, :, :end]
+    memory: KeyValueCache
+    past: KeyValueCache
 
     def keep(self, sentences: Tensor) -> "LayerCache":
         """Keep only some sentences."""
-        return LayerCache(*(value.index_select(0, sentences) for value in vars(self).values()))
+        return LayerCache(self.memory.keep(sentences), self.past.keep(sentences))
 
 
 @dataclass
 class TransformerState(State):
-    """Every token read by any hypothesis has a slot; `past_mask` says whose past it is in."""
+    """What every layer has read, and which of it each hypothesis sees."""
 
     layers: list[LayerCache]
     memory_mask: Tensor  # (B,1,1,S)
     past_mask: Tensor  # (B,1,K,slots)
+    watched: Head | None
     num_steps: int = 0
 
     @property
@@ -130,9 +133,7 @@ class TransformerState(State):
         return self.past_mask.shape[-1] - self.past_mask.shape[-2]
 
     def reorder(self, hypotheses: Tensor) -> "TransformerState":
-        slots = self.past_mask.shape[-1]
-        rows = hypotheses[:, None, :, None].expand(-1, 1, -1, slots)
-        self.past_mask = self.past_mask.gather(2, rows)
+        self.past_mask = reorder_mask(self.past_mask, hypotheses)
         return self
 
     def keep(self, sentences: Tensor) -> "TransformerState":
@@ -140,15 +141,9 @@ class TransformerState(State):
             [layer.keep(sentences) for layer in self.layers],
             self.memory_mask.index_select(0, sentences),
             self.past_mask.index_select(0, sentences),
+            self.watched,
             self.num_steps,
         )
-
-    def extend(self, num_hypotheses: int) -> None:
-        """Add a slot for the next token of each hypothesis, seen by that hypothesis alone."""
-        own = torch.full((num_hypotheses, num_hypotheses), float("-inf")).fill_diagonal_(0.0)
-        own = own.to(self.past_mask)[None, None].expand(len(self.past_mask), -1, -1, -1)
-        self.past_mask = torch.cat([self.past_mask, own], dim=-1)
-        self.num_steps += 1
 
 
 class Transformer(Model):
@@ -157,83 +152,107 @@ class Transformer(Model):
     def __init__(self, config: TransformerConfig, source_vocab: int, target_vocab: int) -> None:
         super().__init__()
         self.max_positions = config.max_positions
-        self.num_heads = config.num_heads
+        self.source_attention = (config.decoder_layers, config.num_heads)
+        self.export_limits = _export_limits(config)
         self.dropout = config.dropout
         self.scale = config.d_model**0.5
-        position_type = POSITIONS[config.positions]
-        self.source_positions = position_type(config.max_positions, config.d_model)
-        self.target_positions = position_type(config.max_positions, config.d_model)
+        places = config.max_positions, config.d_model, config.num_heads
+        self.source_positions = POSITIONS[config.positions](*places)
+        self.target_positions = POSITIONS[config.positions](*places)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         # post-norm stacks end in a norm already
-        last_norm = nn.LayerNorm if config.norm == "pre" else nn.Identity
+        last_norm = NORMS[config.norm_type] if config.norm == "pre" else nn.Identity
         self.encoder_norm = last_norm(config.d_model)
         self.decoder_norm = last_norm(config.d_model)
-        self.source_embedding = _embedding(source_vocab, config.d_model)
-        self.target_embedding = _embedding(target_vocab, config.d_model)
-        self.output = nn.Linear(config.d_model, target_vocab, bias=False)
-        nn.init.normal_(self.output.weight, std=config.d_model**-0.5)
-        if config.tie_embeddings in ("all", "decoder"):
-            self.output.weight = self.target_embedding.weight
-        if config.tie_embeddings == "all":
-            assert source_vocab == target_vocab, "only one vocabulary can be tied to itself"
-            self.source_embedding.weight = self.target_embedding.weight
+        self.source_embedding, self.target_embedding, self.output = tied_embeddings(
+            config.tie_embeddings, source_vocab, target_vocab, config.d_model
+        )
 
     @property
     def output_matrix(self) -> Tensor:
         return self.output.weight
 
-    def features(self, batch: Batch) -> Tensor:
-        memory, mask = self._read_source(batch.source, batch.source_lengths)
-        x = self._embed(batch.target_in, self.target_embedding, self.target_positions, 0)
-        for layer in self.decoder:
-            x = layer(x, memory, mask)
+    def features(self, batch: Batch, record: AttentionRecord | None = None) -> Tensor:
+        noted = record.list_for if record else no_list
+        memory, mask = self._read_source(batch.source, batch.source_lengths, record)
+        positions = _positions(batch.target_in)
+        x = self._embed(batch.target_in, self.target_embedding, self.target_positions, positions)
+        turn = self.target_positions.turn(positions)
+        for number, layer in enumerate(self.decoder):
+            x = layer(x, memory, mask, turn, noted("decoder", number), noted("cross", number))
         features: Tensor = self.decoder_norm(x)
         return features
 
-    def encode(self, source: Tensor, source_lengths: Tensor) -> TransformerState:
+    def encode(
+        self, source: Tensor, source_lengths: Tensor, watched: Head | None = None
+    ) -> TransformerState:
+        if watched is not None:
+            self.layer_of(watched)
         memory, mask = self._read_source(source, source_lengths)
         layers = []
         for layer in self._decoder_layers():
             keys, values = layer.cross_attention.project_memory(memory)
-            empty = keys[:, :, :0]
-            layers.append(LayerCache(keys.contiguous(), values.contiguous(), empty, empty))
-        return TransformerState(layers, mask, mask[:, :, :, :0])
+            nothing = keys[:, :, :0]
+            layers.append(
+                LayerCache(
+                    KeyValueCache(keys.contiguous(), values.contiguous()),
+                    KeyValueCache(nothing, nothing),
+                )
+            )
+        return TransformerState(layers, mask, mask[:, :, :, :0], watched)
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
         assert isinstance(state, TransformerState)
-        x = self._embed(tokens, self.target_embedding, self.target_positions, state.num_steps, 1)
-        state.extend(tokens.shape[1])
-        for layer, cache in zip(self._decoder_layers(), state.layers, strict=True):
-            x = layer.step(x, cache, state)
+        position = torch.tensor([state.num_steps], device=tokens.device)
+        x = self._embed(tokens, self.target_embedding, self.target_positions, position)
+        turn = self.target_positions.turn(position)
+        state.past_mask = extend_mask(state.past_mask, tokens.shape[1])
+        state.num_steps += 1
+        record = self.record_of(state.watched) if state.watched else None
+        noted = record.list_for if record else no_list
+        layers = zip(self._decoder_layers(), state.layers, strict=True)
+        for number, (layer, cache) in enumerate(layers):
+            x = layer.step(x, cache, state, turn, noted("cross", number))
+        if record and state.watched:
+            weights = record.weights("cross", self.layer_of(state.watched))
+            state.attention = pick_head(weights, state.watched)
         return self.project(self.decoder_norm(x)), state
 
     def _decoder_layers(self) -> Iterator[DecoderLayer]:
         return cast(Iterator[DecoderLayer], iter(self.decoder))
 
-    def _read_source(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _read_source(
+        self, source: Tensor, lengths: Tensor, record: AttentionRecord | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the memory (B,S,D) and its mask (B,1,1,S)."""
-        x = self._embed(source, self.source_embedding, self.source_positions, 0)
+        noted = record.list_for if record else no_list
+        positions = _positions(source)
+        x = self._embed(source, self.source_embedding, self.source_positions, positions)
+        turn = self.source_positions.turn(positions)
         mask = padding_mask(lengths, source.shape[1], x.dtype)
-        for layer in self.encoder:
-            x = layer(x, mask)
+        for number, layer in enumerate(self.encoder):
+            x = layer(x, mask, turn, noted("encoder", number))
         return self.encoder_norm(x), mask
 
     def _embed(
-        self,
-        tokens: Tensor,
-        embedding: nn.Module,
-        positions: nn.Module,
-        start: int,
-        num_positions: int | None = None,
+        self, tokens: Tensor, embedding: nn.Module, encoding: Positions, positions: Tensor
     ) -> Tensor:
-        """Return scaled embeddings plus positions, (B,L,D), for tokens (B,L) from `start` on."""
-        length = tokens.shape[1] if num_positions is None else num_positions
-        x = embedding(tokens) * self.scale + positions(start, length)
+        """Return scaled embeddings plus positions, (B,L,D), for tokens (B,L) at positions (L,)."""
+        x = embedding(tokens) * self.scale + encoding(positions)
         return dropout(x, self.dropout, self.training)
 
 
-def _embedding(vocab_size: int, d_model: int) -> nn.Embedding:
-    embedding = nn.Embedding(vocab_size, d_model)
-    nn.init.normal_(embedding.weight, std=d_model**-0.5)
-    return embedding
+def _positions(tokens: Tensor) -> Tensor:
+    return torch.arange(tokens.shape[1], device=tokens.device)
+
+
+def _export_limits(config: TransformerConfig) -> dict[str, str]:
+    """Return which other programs cannot run such a model, and why."""
+    reasons = {
+        "model.positions: rotary": config.positions == "rotary",
+        "model.norm_type: rms": config.norm_type == "rms",
+        "model.activation: swiglu": config.activation == "swiglu",
+    }
+    unusual = ", ".join(key for key, is_so in reasons.items() if is_so)
+    return dict.fromkeys(("ctranslate2", "huggingface"), unusual) if unusual else {}

@@ -2,12 +2,19 @@
 
 Shapes: B sentences, L queries, S keys, D width, H heads, Dh = D/H width of a head.
 A mask is added to the scores: 0 where a query may look, -inf where not. Nothing is kept on a
-module between calls: keys and values that outlive a call belong to the caller.
+module between calls: keys and values that outlive a call belong to the caller, and so do the
+weights (B,H,L,S) of a caller who passes a list `noted` to have them added to.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mtrain.nn.dropout import dropout
+
+Turn = Callable[[Tensor], Tensor]  # what rotary positions do to queries and keys
 
 
 def padding_mask(lengths: Tensor, width: int, dtype: torch.dtype) -> Tensor:
@@ -32,19 +39,36 @@ class _Attention(nn.Module):
         nn.init.zeros_(self.out_projection.bias)
 
     def attend(
-        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool = False
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None,
+        causal: bool = False,
+        noted: list[Tensor] | None = None,
     ) -> Tensor:
         """Mix values (B,H,S,Dh) by how queries (B,H,L,Dh) match keys; returns (B,L,D)."""
-        mixed = F.scaled_dot_product_attention(
-            query,
-            keys,
-            values,
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=causal,
-        )
+        if noted is None:
+            rate = self.dropout if self.training else 0.0
+            mixed = F.scaled_dot_product_attention(query, keys, values, mask, rate, causal)
+        else:  # the fused kernel keeps its weights to itself
+            weights = attention_weights(query, keys, mask, causal)
+            noted.append(weights)
+            mixed = dropout(weights, self.dropout, self.training) @ values
         out: Tensor = self.out_projection(mixed.transpose(1, 2).flatten(2))
         return out
+
+
+def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Return softmax(query keys' / sqrt(Dh) + mask), shape (B,H,L,S), in fp32."""
+    scores = (query @ keys.transpose(-2, -1)).float() * query.shape[-1] ** -0.5
+    if mask is not None:
+        scores = scores + mask
+    if causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, float("-inf"))
+    weights: Tensor = scores.softmax(dim=-1)
+    return weights
 
 
 def _stacked_projection(d_model: int, parts: int) -> nn.Linear:
@@ -63,18 +87,23 @@ class SelfAttention(_Attention):
         super().__init__(d_model, num_heads, dropout)
         self.in_projection = _stacked_projection(d_model, 3)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, turn: Turn | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, each (B,H,L,Dh), of x (B,L,D)."""
-        query, keys, values = self.in_projection(x).chunk(3, dim=-1)
-        return (
-            split_heads(query, self.num_heads),
-            split_heads(keys, self.num_heads),
-            split_heads(values, self.num_heads),
+        query, keys, values = (
+            split_heads(part, self.num_heads) for part in self.in_projection(x).chunk(3, dim=-1)
         )
+        return (turn(query), turn(keys), values) if turn else (query, keys, values)
 
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        causal: bool = False,
+        turn: Turn | None = None,
+        noted: list[Tensor] | None = None,
+    ) -> Tensor:
         """Return (B,L,D); `causal` lets a position see itself and what is before it."""
-        return self.attend(*self.project(x), mask, causal)
+        return self.attend(*self.project(x, turn), mask, causal, noted)
 
 
 class CrossAttention(_Attention):
@@ -90,8 +119,14 @@ class CrossAttention(_Attention):
         keys, values = self.memory_projection(memory).chunk(2, dim=-1)
         return split_heads(keys, self.num_heads), split_heads(values, self.num_heads)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None,
+        noted: list[Tensor] | None = None,
+    ) -> Tensor:
         """Return (B,L,D) for queries x (B,L,D)."""
-        return self.attend(
-            split_heads(self.query_projection(x), self.num_heads), keys, values, mask
-        )
+        query = split_heads(self.query_projection(x), self.num_heads)
+        return self.attend(query, keys, values, mask, noted=noted)

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from mtrain.nn.dropout import dropout
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "swiglu": F.silu,  # and a gate beside it
+}
 
 
 class Residual(nn.Module):
@@ -20,9 +25,9 @@ class Residual(nn.Module):
     norm(x + dropout(sublayer(x))).
     """
 
-    def __init__(self, d_model: int, dropout: float, pre_norm: bool) -> None:
+    def __init__(self, d_model: int, dropout: float, pre_norm: bool, norm_type: str) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(d_model)
+        self.norm = NORMS[norm_type](d_model)
         self.dropout = dropout
         self.pre_norm = pre_norm
 
@@ -33,19 +38,34 @@ class Residual(nn.Module):
         return total
 
 
+def residuals(count: int, d_model: int, dropout: float, norm: str, norm_type: str) -> nn.ModuleList:
+    """Return one `Residual` for each sub-layer; `norm` is `pre` or `post`."""
+    return nn.ModuleList(Residual(d_model, dropout, norm == "pre", norm_type) for _ in range(count))
+
+
 class FeedForward(nn.Module):
-    """Two linear maps with a non-linearity between them, at each position."""
+    """Two linear maps with a non-linearity between them, at each position.
+
+    SwiGLU (Shazeer 2020) multiplies what went through the non-linearity by a third map, the gate.
+    """
 
     def __init__(self, d_model: int, ffn_dim: int, activation: str) -> None:
         super().__init__()
-        self.inner = nn.Linear(d_model, ffn_dim)
+        self.is_gated = activation == "swiglu"
+        self.inner = nn.Linear(d_model, 2 * ffn_dim if self.is_gated else ffn_dim)
         self.outer = nn.Linear(ffn_dim, d_model)
         self.activation = ACTIVATIONS[activation]
+        for weight in (*self.inner.weight.split(ffn_dim), self.outer.weight):
+            nn.init.xavier_uniform_(weight)
         for linear in (self.inner, self.outer):
-            nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of x."""
-        out: Tensor = self.outer(self.activation(self.inner(x)))
+        inner = self.inner(x)
+        if self.is_gated:
+            inner, gate = inner.chunk(2, dim=-1)
+            out: Tensor = self.outer(self.activation(inner) * gate)
+        else:
+            out = self.outer(self.activation(inner))
         return out

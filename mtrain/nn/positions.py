@@ -1,22 +1,32 @@
-"""Position encodings: fixed sinusoids and learned vectors.
+"""Position encodings: fixed sinusoids, learned vectors, rotations of queries and keys.
 
-Shapes: L positions, D width.
+Shapes: positions (...) are whole numbers from 0, D width, H heads, Dh width of a head.
+Each kind answers to both calls: called, it gives what to add to the embeddings, and `turn`
+what to do to queries and keys.
 """
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mtrain.nn.attention import Turn
+
+
+def _angles(num_positions: int, width: int) -> Tensor:
+    """Return position times rate, (positions, width/2); the rates fall from 1 to 1/10,000."""
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    return torch.arange(num_positions)[:, None] * rates
 
 
 def sinusoids(num_positions: int, d_model: int) -> Tensor:
-    """Return the fixed encoding of positions 0, 1, ..., shape (L,D).
+    """Return the fixed encoding of positions 0, 1, ..., shape (positions, D).
 
     Vaswani et al. 2017, section 3.5, with all sines before all cosines instead of in turn: the
     same up to a permutation of the width, which the embeddings learn anyway.
     """
-    rates = torch.exp(torch.arange(0, d_model, 2) * (-math.log(10_000.0) / d_model))
-    angles = torch.arange(num_positions)[:, None] * rates
+    angles = _angles(num_positions, d_model)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -25,29 +35,72 @@ class SinusoidalPositions(nn.Module):
 
     table: Tensor
 
-    def __init__(self, max_positions: int, d_model: int) -> None:
+    def __init__(self, max_positions: int, d_model: int, num_heads: int) -> None:
         super().__init__()
         self.register_buffer("table", sinusoids(max_positions, d_model), persistent=False)
 
-    def forward(self, start: int, length: int) -> Tensor:
-        """Return the encoding of `length` positions from `start`, shape (L,D)."""
-        return self.table[start : start + length]
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return the encoding (...,D) of positions (...)."""
+        return self.table[positions]
+
+    def turn(self, positions: Tensor) -> Turn | None:
+        """Return None: queries and keys stay as they are."""
+        return None
 
 
 class LearnedPositions(nn.Module):
     """A vector learned for each position."""
 
-    def __init__(self, max_positions: int, d_model: int) -> None:
+    def __init__(self, max_positions: int, d_model: int, num_heads: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(max_positions, d_model))
         nn.init.normal_(self.weight, std=d_model**-0.5)
 
-    def forward(self, start: int, length: int) -> Tensor:
-        """Return the encoding of `length` positions from `start`, shape (L,D)."""
-        return self.weight[start : start + length]
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return the encoding (...,D) of positions (...)."""
+        return F.embedding(positions, self.weight)
+
+    def turn(self, positions: Tensor) -> Turn | None:
+        """Return None: queries and keys stay as they are."""
+        return None
 
 
-POSITIONS: dict[str, type[SinusoidalPositions] | type[LearnedPositions]] = {
+class RotaryPositions(nn.Module):
+    """Turns pairs of a query's and a key's elements by angles that grow with the position.
+
+    So a product of the two depends on the distance between them alone (Su et al. 2021, RoPE).
+    """
+
+    cosines: Tensor
+    sines: Tensor
+
+    def __init__(self, max_positions: int, d_model: int, num_heads: int) -> None:
+        super().__init__()
+        angles = _angles(max_positions, d_model // num_heads)
+        self.register_buffer("cosines", angles.cos(), persistent=False)
+        self.register_buffer("sines", angles.sin(), persistent=False)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return nothing to add, a zero."""
+        return self.cosines.new_zeros(())
+
+    def turn(self, positions: Tensor) -> Turn | None:
+        """Return what turns (B,H,L,Dh) at the positions (L,), or (B,L) of each sentence."""
+        cosines, sines = self.cosines[positions], self.sines[positions]  # (...,L,Dh/2)
+        if positions.dim() == 2:
+            cosines, sines = cosines[:, None], sines[:, None]
+
+        def turn(x: Tensor) -> Tensor:
+            first, second = x.chunk(2, dim=-1)
+            turned = (first * cosines - second * sines, second * cosines + first * sines)
+            return torch.cat(turned, dim=-1).to(x.dtype)
+
+        return turn
+
+
+Positions = SinusoidalPositions | LearnedPositions | RotaryPositions
+POSITIONS: dict[str, type[Positions]] = {
     "sinusoidal": SinusoidalPositions,
     "learned": LearnedPositions,
+    "rotary": RotaryPositions,
 }

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mtrain.config.schema import Corpus, HubDataset, PairFiles, TableFile
+from mtrain.config.schema import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
 from mtrain.errors import UserError
-from mtrain.text.lines import file_digest, read_lines
+from mtrain.text.lines import clean_bytes, file_digest, read_lines
+from mtrain.text.links import Link, parse_links
 
 RawPair = tuple[bytes, bytes]
 COMPRESSED = (".gz", ".xz", ".zst")
@@ -36,7 +37,8 @@ def read_pairs(corpus: Corpus, languages: tuple[str, str]) -> Iterator[RawPair]:
     Raises `UserError` naming file and line: missing, unreadable, of unequal length, no such field.
     """
     if isinstance(corpus, PairFiles):
-        return _read_pair_files(corpus)
+        files = _read_in_step(corpus.source, corpus.target)
+        return ((source, target) for source, target in files)
     if isinstance(corpus, HubDataset):
         return _read_hub(corpus, languages)
     suffix = _table_suffix(corpus.path)
@@ -53,12 +55,26 @@ def read_pairs(corpus: Corpus, languages: tuple[str, str]) -> Iterator[RawPair]:
     )
 
 
+def read_linked_pairs(
+    corpus: Corpus, languages: tuple[str, str]
+) -> Iterator[tuple[RawPair, list[Link]]]:
+    """Yield every pair of a corpus in order, with the links between its words, if it has any.
+
+    Raises `UserError` as `read_pairs` does, and for what is no link within its pair.
+    """
+    if not isinstance(corpus, AlignedPairFiles) or corpus.alignments is None:
+        yield from ((pair, []) for pair in read_pairs(corpus, languages))
+        return
+    lines = _read_in_step(corpus.source, corpus.target, corpus.alignments)
+    for number, (source, target, links) in enumerate(lines, start=1):
+        num_words = len(clean_bytes(source).split()), len(clean_bytes(target).split())
+        yield (source, target), parse_links(links, num_words, f"{corpus.alignments}:{number}")
+
+
 def input_digests(corpus: Corpus) -> list[dict[str, Any]]:
     """Return what identifies a corpus's present content: path, bytes and SHA-256 of each file."""
-    if isinstance(corpus, PairFiles):
-        paths = [corpus.source, corpus.target]
-    elif isinstance(corpus, TableFile):
-        paths = [corpus.path]
+    if not isinstance(corpus, HubDataset):
+        paths = _files(corpus)
     elif _is_local(corpus):
         paths = sorted(path for path in Path(corpus.hub).rglob("*") if path.is_file())
     else:
@@ -74,32 +90,46 @@ def check_readable(corpus: Corpus) -> list[str]:
     """Return one message for each file of the corpus that is not there."""
     if isinstance(corpus, HubDataset):
         return []
-    paths = [corpus.source, corpus.target] if isinstance(corpus, PairFiles) else [corpus.path]
     return [
         f"{path}: there is no such file (looked in {Path.cwd()})"
-        for path in paths
+        for path in _files(corpus)
         if not path.is_file()
     ]
+
+
+def _files(corpus: PairFiles | TableFile) -> list[Path]:
+    if isinstance(corpus, TableFile):
+        return [corpus.path]
+    paths = [corpus.source, corpus.target]
+    if isinstance(corpus, AlignedPairFiles) and corpus.alignments is not None:
+        paths.append(corpus.alignments)
+    return paths
 
 
 def _table_suffix(path: Path) -> str:
     return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix
 
 
-def _read_pair_files(corpus: PairFiles) -> Iterator[RawPair]:
-    sources, targets = read_lines(corpus.source), read_lines(corpus.target)
+def _read_in_step(*paths: Path) -> Iterator[tuple[bytes, ...]]:
+    """Yield the lines n of all files together; refuse files of unequal length."""
+    files = [read_lines(path) for path in paths]
     for number in itertools.count():
-        source, target = next(sources, None), next(targets, None)
-        if source is not None and target is not None:
-            yield source, target
-        elif source is None and target is None:
+        found = [next(file, None) for file in files]
+        lines = tuple(line for line in found if line is not None)
+        if len(lines) == len(files):
+            yield lines
+        elif not lines:
             return
-        else:  # count both to the end, to say by how much they differ
-            num_sources = number + (source is not None) + sum(1 for _ in sources)
-            num_targets = number + (target is not None) + sum(1 for _ in targets)
+        else:  # count all to the end, to say by how much they differ
+            first, *others = (
+                (path, number + (line is not None) + sum(1 for _ in file))
+                for path, line, file in zip(paths, found, files, strict=True)
+            )
             raise UserError(
-                f"{corpus.source} has {num_sources} lines but {corpus.target} has {num_targets}",
-                "line n of one must be the translation of line n of the other",
+                f"{first[0]} has {first[1]} lines but "
+                + " and ".join(f"{path} has {count}" for path, count in others),
+                "line n of one must be the translation of line n of the other"
+                + (", line n of the third its links" if len(files) > 2 else ""),
             )
 
 

@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import sentencepiece
@@ -19,6 +20,15 @@ from mtrain.errors import UserError
 from mtrain.text.lines import file_digest
 
 WORD_START = "\u2581"
+
+
+def word_numbers(pieces: Sequence[str]) -> list[int]:
+    """Return the number of the word that each SentencePiece piece is of.
+
+    A word begins at WORD_START; the first piece is of word 0 whatever it is.
+    """
+    starts = (place > 0 and piece.startswith(WORD_START) for place, piece in enumerate(pieces))
+    return list(accumulate(map(int, starts)))
 
 
 class Tokenizer:

@@ -4,20 +4,23 @@ The logits of a batch are the largest thing in translation training: 4,096 token
 pieces are 131 MB. So they are made a few rows at a time, and each chunk gives its loss and
 its gradients while it is still in the cache. They are computed once and never kept.
 
-Shapes: N real target tokens, D width, V vocabulary, C rows of a chunk.
+Shapes: B sentences, S source length, T target length, N real target tokens, D width,
+V vocabulary, C rows of a chunk.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtrain.data.batches import Batch
-from mtrain.models.base import Model
+from mtrain.models.base import Head, Model
 from mtrain.training.precision import Precision
 
 # 512 rows of 8,000 logits are 16 MB: small enough for a cache, large enough for a matrix product
 CHUNK_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}
+LEAST_ATTENTION = 1e-9  # keeps the logarithm finite where a head looks away altogether
 
 
 def smoothed_cross_entropy(
@@ -35,22 +38,45 @@ def smoothed_cross_entropy(
     return sums
 
 
-def batch_loss(
-    model: Model, batch: Batch, precision: Precision, label_smoothing: float
-) -> tuple[Tensor, Tensor]:
-    """Return the two sums of `smoothed_cross_entropy` over a batch's real target tokens.
+@dataclass(frozen=True)
+class Guide:
+    """Which attention head learns from given alignments, and how much that weighs."""
 
-    The model computes in the precision's format; the loss is summed in fp32.
+    head: Head
+    weight: float
+
+
+def batch_loss(
+    model: Model,
+    batch: Batch,
+    precision: Precision,
+    label_smoothing: float,
+    guide: Guide | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the two sums of `smoothed_cross_entropy` over what a batch has to predict.
+
+    A `guide` adds its `alignment_loss` to the first of them. The model computes in the
+    precision's format; the loss is summed in fp32.
     """
+    record = model.record_of(guide.head) if guide and batch.links is not None else None
     with precision.autocast():
-        features = model.features(batch)
+        features, targets = model.predictions(batch, record)
     if precision.name == "bf16":  # a last LayerNorm gives fp32; fp16 would lose small gradients
         features = features.bfloat16()
-    places = torch.arange(features.shape[1], device=features.device)
-    is_real = places < batch.target_lengths[:, None]
-    return smoothed_cross_entropy(
-        features[is_real], model.output_matrix, batch.target_out[is_real], label_smoothing
-    )
+    loss, nll = smoothed_cross_entropy(features, model.output_matrix, targets, label_smoothing)
+    if guide and record and batch.links is not None:
+        weights = model.alignment_in(record, batch, guide.head)
+        loss = loss + guide.weight * alignment_loss(weights, batch.links)
+    return loss, nll
+
+
+def alignment_loss(weights: Tensor, links: Tensor) -> Tensor:
+    """Return the cross-entropy of attention `weights` (B,T,S) against `links` (B,T,S), summed.
+
+    Each row of `links` is a distribution over the source, or zero for a word without links
+    (Garg et al. 2019, equation 6).
+    """
+    return -(links * weights.float().clamp_min(LEAST_ATTENTION).log()).sum()
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):

@@ -12,7 +12,7 @@ from mtrain.data.plan import derive_seed
 from mtrain.data.store import TokenStore
 from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError
-from mtrain.models import Model, build_model
+from mtrain.models import Model, aligning_head, build_model
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.precision import Precision, choose_precision
@@ -72,8 +72,9 @@ def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
     model = build_model(config, tokenizers).to(precision.device)
     maker = BatchMaker(store, tokenizers, config.model.max_positions, training.subword_sampling)
     translator = Translator(
-        model, tokenizers, config.decoding, precision.device, precision.autocast, config.seed
-    )
+        model, tokenizers, config.decoding, precision.device, precision.autocast, config.seed,
+        aligning_head(config),
+    )  # fmt: skip
     validator = Validator(
         valid_store,
         BatchMaker(valid_store, tokenizers, config.model.max_positions),
@@ -83,5 +84,5 @@ def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
         config.data.target_lang,
         training.batch_tokens,
     )
-    updater = Updater(model, training, precision, group, config.seed)
+    updater = Updater(model, training, precision, group, config.seed, aligning_head(config))
     return Parts(config, group, precision, tokenizers, store, maker, model, updater, validator)

@@ -14,9 +14,9 @@ from mtrain.console import warn
 from mtrain.data.batches import Batch
 from mtrain.data.plan import derive_seed
 from mtrain.errors import UserError
-from mtrain.models.base import Model
+from mtrain.models.base import Head, Model
 from mtrain.training.distributed import ProcessGroup
-from mtrain.training.loss import batch_loss
+from mtrain.training.loss import Guide, batch_loss
 from mtrain.training.optimizer import WeightAverage, build_optimizer
 from mtrain.training.precision import Precision
 
@@ -45,6 +45,7 @@ class Updater:
         precision: Precision,
         group: ProcessGroup,
         seed: int,
+        head: Head = Head(),  # noqa: B008, a frozen value
     ) -> None:
         self.model = model
         self.optimizer = build_optimizer(model, config)
@@ -55,6 +56,8 @@ class Updater:
         self._precision = precision
         self._group = group
         self._seed = seed
+        weight = config.alignment_weight
+        self._guide = Guide(head, weight) if weight else None
         self._parts = 1  # into how many each batch is split, since one did not fit into memory
 
     def update(
@@ -134,7 +137,9 @@ class Updater:
             for batch in whole.split(self._parts) if self._parts > 1 else [whole]:
                 on_device = batch.to(self._precision.device)
                 smoothing = self._config.label_smoothing
-                summed, _ = batch_loss(self.model, on_device, self._precision, smoothing)
+                summed, _ = batch_loss(
+                    self.model, on_device, self._precision, smoothing, self._guide
+                )
                 loss = summed / num_tokens
                 self.scaler.scale(loss).backward()
                 total += loss.detach()

@@ -56,7 +56,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     for command in (("translate", "run"), ("score", "run")):
         used = succeed(warm, *command, stdin=TEXT)
         assert named in used.err
-        assert f"translating with {PREVIOUS}" in used.err
+        assert f"using {PREVIOUS}" in used.err
         assert used.out
     gone_on = succeed(warm, "train", "config.yaml", *ONE_MORE_UPDATE)
     assert named in gone_on.err
@@ -93,7 +93,7 @@ def test_a_checkpoint_of_a_newer_format_is_named_and_the_one_before_it_taken(
     path.write_text(json.dumps({**manifest, "format": manifest["format"] + 1}))
     used = succeed(warm, "translate", "run", stdin=TEXT)
     assert f"{NEWEST} is damaged: its manifest.json is not of format" in used.err
-    assert f"translating with {PREVIOUS}" in used.err
+    assert f"using {PREVIOUS}" in used.err
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_takes_no_whole_ones_place(

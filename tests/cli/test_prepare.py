@@ -310,6 +310,94 @@ def test_a_given_tokenizer_is_used_and_a_change_of_it_noticed(
     assert not (tokenizer / "shared.model").exists()
 
 
+def align(folder: Path, lines: list[str]) -> None:
+    """Give train an alignments file."""
+    text = "".join(f"{line}\n" for line in lines)
+    (folder / "train.align.gz").write_bytes(gzip.compress(text.encode()))
+    configure(folder, "target: train.de", "target: train.de, alignments: train.align.gz")
+
+
+def test_links_between_words_become_links_between_their_tokens(
+    mtrain: CommandLine, folder: Path
+) -> None:
+    pairs = numbered(range(10, 310))
+    pairs[2] = ("this\u200bis text with number 12", "das ist Text Nummer 12")  # a hidden blank
+    write_pairs(folder, "train", pairs)
+    align(folder, ["0-0 1-1 3-2", "6-4 0-1", "0-0", *["5-3"] * 297])
+    report = succeed(mtrain, "prepare", "config.yaml").out
+    assert "nothing to do" in succeed(mtrain, "prepare", "config.yaml").err
+    data = DataFolder(folder / "run" / "data")
+    store, tokenizer = data.store("train"), data.tokenizers().source
+    assert [tokenizer.pieces(side.sentence(1)) for side in (store.source, store.target)] == [
+        ["▁this", "▁is", "▁the", "▁text", "▁with", "▁number", "▁1", "1"],
+        ["▁das", "▁ist", "▁Text", "▁Nummer", "▁1", "1"],
+    ]
+    assert store.links is not None
+    assert [store.links.of_pair(row) for row in range(4)] == [
+        [(0, 0), (1, 1), (3, 2)],
+        [(6, 4), (6, 5), (7, 4), (7, 5), (0, 1)],
+        [],
+        [(5, 3)],
+    ]
+    assert data.store("valid").links is None
+    told = {"count": 3 + 5 + 297, "pairs": 299, "lost": 1}
+    assert manifest(folder)["splits"]["train"]["links"] == told
+    assert "links    305 between the tokens of 299 pairs; 1 pairs lost theirs: norm" in report
+
+
+def test_other_links_are_other_data(mtrain: CommandLine, folder: Path) -> None:
+    succeed(mtrain, "prepare", "config.yaml")
+    plain = prepared(folder)
+    align(folder, ["0-0"] * 300)
+    succeed(mtrain, "prepare", "config.yaml")
+    first = prepared(folder)
+    (folder / "train.align.gz").write_bytes(gzip.compress(b"0-0\n" * 299 + b"0-1\n"))
+    assert "prepared in" in succeed(mtrain, "prepare", "config.yaml").err
+    second = prepared(folder)
+    fingerprints = {found["manifest"]["splits"]["train"]["fingerprint"]
+                    for found in (plain, first, second)}  # fmt: skip
+    assert len(fingerprints) == 3
+    assert {name for name in first if first[name] != second[name]} == {
+        "manifest",
+        "train/links.tokens",
+    }
+    (folder / "config.yaml").write_text(CONFIG)
+    succeed(mtrain, "prepare", "config.yaml")
+    assert prepared(folder) == plain
+
+
+@pytest.mark.parametrize(
+    ("lines", "error"),
+    [
+        (["0-0"] * 299, "train.en has 300 lines but train.de has 300 and train.align.gz has 299"),
+        (["0-0", "0:0", *["0-0"] * 298], "train.align.gz:2: '0:0' is not a link"),
+        (
+            [*["0-0"] * 299, "6-4 7-4"],
+            "train.align.gz:300: the link 7-4 leaves its pair: source word 7 of 7",
+        ),
+    ],
+)
+def test_bad_links_are_named_and_leave_nothing(
+    lines: list[str], error: str, mtrain: CommandLine, folder: Path
+) -> None:
+    align(folder, lines)
+    assert error in refused(mtrain("prepare", "config.yaml"))
+    assert left_behind(folder) == []
+    (folder / "train.align.gz").unlink()
+    assert "train.align.gz: there is no such file" in refused(mtrain("prepare", "config.yaml"))
+
+
+def test_links_where_they_are_of_no_use_are_refused(mtrain: CommandLine, folder: Path) -> None:
+    configure(folder, "target: valid.de", "target: valid.de, alignments: valid.align")
+    message = refused(mtrain("prepare", "config.yaml"))
+    assert "config.yaml:6: data.valid: alignments belong to data.train" in message
+    (folder / "config.yaml").write_text(CONFIG)
+    align(folder, ["0-0"] * 300)
+    sampling = ["--set", "training.subword_sampling=0.1"]
+    message = refused(mtrain("prepare", "config.yaml", *sampling))
+    assert "training.subword_sampling cannot be used with alignments in data.train" in message
+
+
 # --- kills, limits, two at once
 
 

@@ -24,6 +24,18 @@ _TRANSFORMER = {
     "tie_embeddings": "all",
 }
 
+_MODERN = {"positions": "rotary", "norm_type": "rms", "activation": "swiglu"}
+_DECODER_ONLY = {"type": "decoder_only", **{key: value for key, value in _TRANSFORMER.items()
+                                            if key not in ("type", "encoder_layers")}}  # fmt: skip
+_RNN = {
+    "type": "rnn",
+    "embedding_dim": 24,
+    "hidden_dim": 32,
+    "max_positions": 40,
+    "dropout": 0.1,
+    "tie_embeddings": "all",
+}
+
 MODELS: dict[str, dict[str, Any]] = {
     **{
         f"transformer-{norm}-{positions}-{tied}": {
@@ -38,7 +50,22 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "transformer-gelu": {**_TRANSFORMER, "activation": "gelu"},
     "transformer-deep-encoder": {**_TRANSFORMER, "encoder_layers": 6, "decoder_layers": 1},
-}
+    "transformer-modern": {**_TRANSFORMER, **_MODERN},
+    "decoder-only": {**_DECODER_ONLY, "positions": "learned"},
+    "decoder-only-causal": {**_DECODER_ONLY, "source_attention": "causal", "source_loss": True},
+    "decoder-only-modern": {**_DECODER_ONLY, **_MODERN, "tie_embeddings": "decoder"},
+    "rnn-sutskever": {**_RNN, "cell": "lstm", "encoder_layers": 2, "decoder_layers": 2,
+                      "bidirectional_layers": 0, "attention": "none"},
+    "rnn-cho": {**_RNN, "attention": "none"},
+    "rnn-bahdanau": _RNN,
+    "rnn-bahdanau-deep": {**_RNN, "cell": "lstm", "encoder_layers": 2, "decoder_layers": 2},
+    "rnn-luong": {**_RNN, "cell": "lstm", "attention": "general", "query": "top",
+                  "input_feeding": True, "readout": "tanh", "decoder_layers": 2},
+    "rnn-dot": {**_RNN, "attention": "dot", "query": "top", "bidirectional_layers": 0,
+                "tie_embeddings": "none"},
+    "rnn-gnmt": {**_RNN, "cell": "lstm", "encoder_layers": 4, "decoder_layers": 4,
+                 "query": "bottom", "residual": True, "tie_embeddings": "decoder"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,8 +82,8 @@ class _Vocabularies:
 
 
 def new_model(name: str, **settings: Any) -> Model:
-    """Build a model of `MODELS` with newly drawn weights, some settings changed."""
-    model = {**MODELS[name], **settings}
+    """Build a model of `MODELS` with newly drawn weights, some of its settings changed."""
+    model = {**MODELS[name], **{key: settings[key] for key in settings.keys() & MODELS[name]}}
     shares = model["tie_embeddings"] == "all"
     nowhere = [{"source": "nowhere", "target": "nowhere"}]
     config = Config.model_validate(

@@ -20,7 +20,7 @@ from torch import Tensor
 from mtrain.config.schema import TrainingConfig
 from mtrain.data.batches import Batch
 from mtrain.decoding.beam import beam_search
-from mtrain.decoding.hypothesis import Hypothesis
+from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import Model
 from mtrain.training.checkpoint import load_checkpoint, save_checkpoint
 from mtrain.training.distributed import ProcessGroup
@@ -78,7 +78,7 @@ def search(
             [limit] * len(batch.source),
             (START_ID, END_ID),
             beam_size,
-            length_penalty,
+            Scoring(length_penalty),
         )
 
 

@@ -168,7 +168,7 @@ def num_lines(node: Function) -> int:
 
 
 def test_what_is_public_says_what_it_does() -> None:
-    contracts = abstract_methods()
+    contracts = contracts_of_the_package()
     silent = [
         f"{name}:{node.lineno} {node.name}"
         for name, tree in FILES.items()
@@ -187,19 +187,18 @@ def public(tree: ast.Module | ast.ClassDef) -> Iterator[tuple[Definition, ast.Cl
                 yield from public(node)
 
 
-def abstract_methods() -> dict[str, set[str]]:
-    """Return the names of the abstract methods of each class of the package that has some."""
-    found: dict[str, set[str]] = {}
-    for tree in MODULES.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef):
-                found[node.name] = {
-                    method.name
-                    for method in node.body
-                    if isinstance(method, Function)
-                    and any(ast.unparse(mark) == "abstractmethod" for mark in method.decorator_list)
-                }
-    return found
+def contracts_of_the_package() -> dict[str, set[str]]:
+    """Return the methods of each abstract class, which describes them for those that follow it."""
+    return {
+        node.name: {
+            method.name
+            for method in node.body
+            if isinstance(method, Function) and ast.get_docstring(method)
+        }
+        for tree in MODULES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and "ABC" in map(ast.unparse, node.bases)
+    }
 
 
 def inherited(owner: ast.ClassDef, contracts: dict[str, set[str]]) -> set[str]:

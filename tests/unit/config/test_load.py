@@ -40,9 +40,10 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("training:\n  seed: 1\n  learning_rat: 1",
          "9: unknown key training.learning_rat; did you mean learning_rate?"),
         ("decoding: {zebra: 1}",
-         "7: unknown key decoding.zebra; known here: method, beam_size, length_penalty, n_best, "
+         "7: unknown key decoding.zebra; known here: method, beam_size, length_penalty, "
+         "length_norm, coverage_penalty, alignment_layer, alignment_head, n_best, "
          "max_length_ratio, temperature, top_k, top_p, batch_tokens, buffer_lines"),
-        ("model: {<<: {d_model: 8}}", "7: unknown key model.<<; known here: type, encoder_layers"),
+        ("model: {<<: {d_model: 8}}", "7: unknown key model.<<; known here: type, dropout"),
         ("2016: x", "7: 2016: keys should be strings, not 2016"),
         ("training:\n  max_updates: soon",
          "8: training.max_updates: input should be a valid integer"),

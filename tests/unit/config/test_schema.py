@@ -18,22 +18,24 @@ from mtrain.config.schema import Config
 MAX_OPTIONS = 120
 CORPUS = "source target path fields hub config split name"
 OPTIONS = {
-    "": "run_dir data_dir seed device",
+    "": "run_dir data_dir seed device model",
     "data": "source_lang target_lang train valid test",
-    "data.train": CORPUS,
+    "data.train": f"{CORPUS} alignments",
     "data.valid": CORPUS,
     "data.test": CORPUS,
     "data.filters": "max_tokens max_ratio drop_identical drop_duplicates drop_overlap",
     "tokenizer": "type vocab_size shared path character_coverage normalization train_sentences",
     "tokenizer.path": "source target",
-    "model": "type encoder_layers decoder_layers d_model num_heads ffn_dim activation dropout "
-    "attention_dropout norm positions max_positions tie_embeddings",
+    "model": "type dropout max_positions tie_embeddings encoder_layers decoder_layers d_model "
+    "num_heads ffn_dim activation attention_dropout norm norm_type positions source_attention "
+    "source_loss cell bidirectional_layers embedding_dim hidden_dim attention query input_feeding "
+    "residual readout",
     "training": "batch_tokens accumulate max_updates max_minutes learning_rate warmup_updates "
-    "schedule adam_betas weight_decay clip_norm label_smoothing subword_sampling precision "
-    "valid_every save_every valid_metric patience keep_best keep_last ema_decay "
+    "schedule adam_betas weight_decay clip_norm label_smoothing alignment_weight subword_sampling "
+    "precision valid_every save_every valid_metric patience keep_best keep_last ema_decay "
     "average_checkpoints log_every tensorboard",
-    "decoding": "method beam_size length_penalty n_best max_length_ratio temperature top_k top_p "
-    "batch_tokens buffer_lines",
+    "decoding": "method beam_size length_penalty length_norm coverage_penalty alignment_layer "
+    "alignment_head n_best max_length_ratio temperature top_k top_p batch_tokens buffer_lines",
 }
 FROZEN = {f"{section}.{key}".removeprefix(".")
           for section, keys in OPTIONS.items() for key in keys.split()}  # fmt: skip
@@ -89,3 +91,28 @@ def test_a_configuration_never_changes_after_it_is_loaded() -> None:
         config.training.max_updates = 5
     with pytest.raises(ValidationError):
         config.data.train[0].name = "x"
+
+
+PAIR = {"source": "a.en", "target": "a.de"}
+ALIGNED = PAIR | {"alignments": "a.align"}
+
+
+def config_of(train: Any = PAIR, valid: Any = PAIR, test: Any = PAIR, **keys: Any) -> Config:
+    data = {"source_lang": "en", "target_lang": "de",
+            "train": [PAIR, train], "valid": [valid], "test": [test]}  # fmt: skip
+    return Config.model_validate({"run_dir": "run", "data": data, **keys})
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_only_train_may_have_alignments(split: str) -> None:
+    assert config_of(train=ALIGNED).data.has_alignments
+    assert not config_of().data.has_alignments
+    with pytest.raises(ValidationError, match=r"alignments belong to data\.train") as caught:
+        config_of(**{split: ALIGNED})
+    assert caught.value.errors()[0]["loc"] == ("data", split)
+
+
+def test_links_cannot_be_used_with_tokens_that_change() -> None:
+    config_of(training={"subword_sampling": 0.1})
+    with pytest.raises(ValidationError, match="subword_sampling cannot be used with alignments"):
+        config_of(train=ALIGNED, training={"subword_sampling": 0.1})

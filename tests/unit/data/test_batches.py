@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,28 @@ def store(tokenizers: TokenizerPair, tmp_path_factory: pytest.TempPathFactory) -
     return TokenStore(folder, tokenizers.vocab_size, writer.fingerprint())
 
 
+@pytest.fixture(scope="module")
+def linked_store(
+    store: TokenStore, tokenizers: TokenizerPair, tmp_path_factory: pytest.TempPathFactory
+) -> TokenStore:
+    """The same tokens, with links between some."""
+    folder, generator = tmp_path_factory.mktemp("data") / "linked", random.Random(3)
+    sides = [[side.sentence(row) for row in range(NUM_PAIRS)]
+             for side in (store.source, store.target)]  # fmt: skip
+    links = []
+    for source, target in zip(*sides, strict=True):
+        every = list(itertools.product(range(len(source)), range(len(target))))
+        links.append(generator.sample(every, generator.randint(0, len(every))))
+    with StoreWriter(folder, tokenizers.vocab_size, has_links=True) as writer:
+        writer.append(*sides, links)
+    return TokenStore(folder, tokenizers.vocab_size, writer.fingerprint(), has_links=True)
+
+
+@pytest.fixture
+def linked_maker(linked_store: TokenStore, tokenizers: TokenizerPair) -> BatchMaker:
+    return BatchMaker(linked_store, tokenizers, max_tokens=100)
+
+
 @pytest.fixture
 def maker(store: TokenStore, tokenizers: TokenizerPair) -> BatchMaker:
     return BatchMaker(store, tokenizers, max_tokens=100)
@@ -94,10 +117,44 @@ def test_a_batch_holds_each_pair_with_its_marks(store: TokenStore, maker: BatchM
     assert equal(batch, maker.make(rows, seed=9))  # which only matters to sampling
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3, 7, 40])
-def test_a_split_batch_holds_the_same_pairs_without_the_others_padding(
-    parts: int, store: TokenStore, maker: BatchMaker
+def test_links_stand_where_their_target_token_is_predicted(
+    linked_store: TokenStore, linked_maker: BatchMaker, maker: BatchMaker
 ) -> None:
+    assert linked_store.links is not None
+    rows = np.random.default_rng(1).permutation(NUM_PAIRS)[:40]
+    batch = linked_maker.make(rows)
+    assert batch.links is not None
+    assert batch.links.shape == (*batch.target_out.shape, batch.source.shape[1])
+    sums = batch.links.sum(dim=2)
+    torch.testing.assert_close(sums, sums.round())
+    assert set(sums.round().unique().tolist()) == {0, 1}
+    for place, row in enumerate(rows):
+        source, target = (side.sentence(row) for side in (linked_store.source, linked_store.target))
+        linked = batch.links[place].nonzero().tolist()
+        assert sorted((s, t) for t, s in linked) == sorted(linked_store.links.of_pair(row))
+        for t, s in linked:  # so no end mark and no padding has a link
+            assert batch.target_out[place, t] == target[t]
+            assert batch.source[place, s] == source[s]
+    plain = maker.make(rows)
+    assert plain.links is None
+    assert equal(replace(batch, links=None), plain)
+
+
+def test_a_batch_takes_its_links_along(linked_maker: BatchMaker) -> None:
+    batch = linked_maker.make(np.arange(7))
+    moved = batch.to(torch.device("meta"))
+    assert batch.links is not None
+    assert moved.links is not None
+    assert moved.links.device.type == "meta"
+    assert equal(batch.to(torch.device("cpu")), batch)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("kind", ["maker", "linked_maker"])
+def test_a_split_batch_holds_the_same_pairs_without_the_others_padding(
+    kind: str, parts: int, request: pytest.FixtureRequest
+) -> None:
+    maker: BatchMaker = request.getfixturevalue(kind)
     rows = np.arange(7)
     pieces = maker.make(rows).split(parts)
     assert len(pieces) <= parts
@@ -130,9 +187,9 @@ def same_updates(first: list[PlannedUpdate], second: list[PlannedUpdate]) -> boo
     )
 
 
-@pytest.fixture(params=["maker", "sampling_maker"])
+@pytest.fixture(params=["maker", "linked_maker", "sampling_maker"])
 def any_maker(request: pytest.FixtureRequest) -> BatchMaker:
-    """Without and with subword sampling."""
+    """Without and with links, and with subword sampling."""
     maker: BatchMaker = request.getfixturevalue(request.param)
     return maker
 

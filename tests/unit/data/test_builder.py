@@ -12,9 +12,12 @@ from mtrain.config import Config
 from mtrain.config.schema import TokenizerConfig
 from mtrain.data import builder
 from mtrain.data.builder import DataBuilder, blocks, describe_inputs, mark_duplicates
+from mtrain.data.folders import data_settings
+from mtrain.data.report import describe_manifest
+from mtrain.data.store import TokenStore
 from mtrain.errors import UserError
 from mtrain.text.filters import CODES, KEPT
-from mtrain.text.tokenizer import train_tokenizer
+from mtrain.text.tokenizer import Tokenizer, train_tokenizer
 
 
 def mark_naively(hashes: list[int], verdicts: list[int]) -> list[int]:
@@ -236,3 +239,86 @@ def test_a_line_end_inside_a_record_does_not_shift_the_lines_of_valid(
     text = tmp_path / "data" / "text"
     assert (text / "valid.source").read_text() == "two lines\na\n"
     assert (text / "valid.target").read_text() == "zwei  Zeilen\nb\n"
+
+
+def align(config: Config, lines: dict[int, str]) -> Config:
+    """Give the first corpus an alignments file in which only the pairs named have links."""
+    first, second = config.data.train
+    path = first.source.with_name("first.align")  # type: ignore[union-attr]
+    count = len(first.source.read_bytes().splitlines())  # type: ignore[union-attr]
+    path.write_text("".join(f"{lines.get(number, '')}\n" for number in range(count)))
+    return replaced(config, train=[first.model_dump() | {"alignments": path}, second.model_dump()])
+
+
+def open_train(folder: Path, manifest: dict[str, Any]) -> TokenStore:
+    about = manifest["splits"]["train"]
+    return TokenStore(folder / "train", about["vocab_size"], about["fingerprint"], "links" in about)
+
+
+def test_links_follow_their_pairs_past_the_filters_and_into_pieces(
+    config: Config, tmp_path: Path
+) -> None:
+    lost = config.data.train[0].source  # type: ignore[union-attr]
+    lost.write_text(lost.read_text().replace("this is number 3\n", "this\u200bis number 3\n"))
+    linked = align(
+        config,
+        {
+            2: "2-2 0-0",
+            3: "0-0 1-1",  # has a word more in its pieces than between its blanks
+            7: "0-0",  # stands in test
+            150: "2-2 1-1 2-2",  # stands in the second corpus, too, which has no links
+            200: "0-0",  # identical
+            204: "2-0",  # a duplicate of number 2
+        },
+    )
+    manifest = build(linked, tmp_path / "data")
+    store = open_train(tmp_path / "data", manifest)
+    tokenizer = Tokenizer(tmp_path / "data" / "tokenizer" / "shared.model")
+    assert store.links is not None
+    found = {}
+    for row in range(len(store)):
+        if links := store.links.of_pair(row):
+            source, target = (tokenizer.pieces(side.sentence(row))
+                              for side in (store.source, store.target))  # fmt: skip
+            text = tokenizer.decode([store.source.sentence(row)])[0]
+            found[text] = {(source[s], target[t]) for s, t in links}
+    assert found.keys() == {"this is number 2", "this is number 150"}
+    assert ("\u2581this", "\u2581das") in found["this is number 2"]
+    assert not any("2" in source for source, _ in found["this is number 2"])
+    assert manifest["splits"]["train"]["links"] == {
+        "count": sum(len(store.links.of_pair(row)) for row in range(len(store))),
+        "pairs": 2,
+        "lost": 1,
+    }
+    assert "2 pairs; 1 pairs lost theirs" in describe_manifest(manifest)
+
+
+def test_links_change_nothing_else(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = build(config, tmp_path / "plain")
+    linked = align(config, {2: "0-0", 12: "1-1"})
+    manifest = build(linked, tmp_path / "linked")
+    with_links = files(tmp_path / "linked")
+    assert with_links.pop("train/links.tokens")
+    assert with_links.pop("train/links.offsets")
+    assert with_links == files(tmp_path / "plain")
+    assert "links" not in plain["splits"]["train"] | plain["splits"]["valid"]
+    assert "links" not in manifest["splits"]["valid"]
+    assert "links " not in describe_manifest(plain)
+    fingerprints = [told["splits"]["train"].pop("fingerprint") for told in (plain, manifest)]
+    assert fingerprints[0] != fingerprints[1]
+    monkeypatch.setattr(builder, "BLOCK_PAIRS", 7)
+    build(linked, tmp_path / "pieces")
+    assert files(tmp_path / "pieces") == files(tmp_path / "linked")
+
+
+def test_settings_without_alignments_are_what_they_were_before_there_were_any(
+    config: Config,
+) -> None:
+    data = data_settings(config)["data"]
+    for corpora in (data["train"], data["valid"], data["test"]):
+        assert all(corpus.keys() == {"source", "target", "name"} for corpus in corpora)
+    linked = data_settings(align(config, {}))["data"]["train"]
+    assert linked[0]["alignments"].endswith("first.align")
+    assert linked[1] == data["train"][1]

@@ -41,6 +41,7 @@ MAY_NOT_CHANGE = {
     "seed": "7",
     "data.source_lang": "fr",
     "data.train.0.source": "c.en",
+    "data.train.0.alignments": "a.align",
     "data.valid": "[{path: x.tsv}]",
     "data.filters.max_tokens": "7",
     "tokenizer.vocab_size": "700",

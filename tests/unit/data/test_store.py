@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtrain.data.store import SIDES, StoreWriter, TokenStore
+from mtrain.data.store import LINKS, SIDES, StoreWriter, TokenStore
 from mtrain.errors import UserError
+from mtrain.text.links import Link
 
 Ids = list[list[int]]
+PairLinks = list[list[Link]]
 SMALL, LARGE = 1 << 16, (1 << 16) + 1  # two bytes a token, four bytes a token
 
 
@@ -24,10 +26,29 @@ def random_side(count: int, vocab_size: int, seed: int) -> Ids:
     return sentences
 
 
-def write(folder: Path, sources: Ids, targets: Ids, vocab_size: int = SMALL, block: int = 7) -> str:
-    with StoreWriter(folder, vocab_size) as writer:
+def random_links(sources: Ids, targets: Ids, seed: int) -> PairLinks:
+    """Return some of the links that there can be in each pair, none in every third."""
+    generator = random.Random(seed)
+    links = []
+    for number, (source, target) in enumerate(zip(sources, targets, strict=True)):
+        every = [(s, t) for s in range(len(source)) for t in range(len(target))]
+        links.append(generator.sample(every, k=generator.randint(0, len(every)) * (number % 3 > 0)))
+    return links
+
+
+def write(
+    folder: Path,
+    sources: Ids,
+    targets: Ids,
+    vocab_size: int = SMALL,
+    block: int = 7,
+    links: PairLinks | None = None,
+) -> str:
+    with StoreWriter(folder, vocab_size, links is not None) as writer:
         for start in range(0, len(sources), block):
-            writer.append(sources[start : start + block], targets[start : start + block])
+            rows = slice(start, start + block)
+            writer.append(sources[rows], targets[rows], (links or [])[rows])
+        assert writer.num_links() == sum(map(len, links or []))
         assert writer.num_pairs == len(sources)
         assert writer.num_tokens() == dict(
             zip(SIDES, (sum(map(len, sources)), sum(map(len, targets))), strict=True)
@@ -64,6 +85,47 @@ def test_a_batch_read_at_once_is_the_batch_read_sentence_by_sentence(tmp_path: P
             assert side.padded(rows, 9, width).tolist() == expected
 
 
+@pytest.mark.parametrize("vocab_size", [SMALL, LARGE])
+def test_links_that_were_written_are_read(vocab_size: int, tmp_path: Path) -> None:
+    sources, targets = (random_side(50, vocab_size, seed) for seed in (1, 2))
+    links = random_links(sources, targets, 3)
+    fingerprint = write(tmp_path / "a", sources, targets, vocab_size, links=links)
+    store = TokenStore(tmp_path / "a", vocab_size, fingerprint, has_links=True)
+    assert store.links is not None
+    assert [store.links.of_pair(row) for row in range(50)] == links
+    assert isinstance(store.links.tokens, np.memmap)
+    assert isinstance(store.links.offsets, np.memmap)
+    assert [store.source.sentence(row) for row in range(50)] == sources
+    assert [store.target.sentence(row) for row in range(50)] == targets
+
+
+def test_the_links_of_a_target_token_share_one_evenly(tmp_path: Path) -> None:
+    sources, targets = (random_side(60, SMALL, seed) for seed in (3, 4))
+    links = random_links(sources, targets, 5)
+    fingerprint = write(tmp_path / "a", sources, targets, links=links)
+    store = TokenStore(tmp_path / "a", SMALL, fingerprint, has_links=True)
+    assert store.links is not None
+    generator = np.random.default_rng(5)
+    for _ in range(20):
+        rows = generator.permutation(60)[: generator.integers(1, 60)]
+        shares = store.links.shares(rows, 13, 14)
+        assert shares.dtype == np.float32
+        expected = np.zeros((len(rows), 13, 14))
+        for place, row in enumerate(rows):
+            for source, target in links[row]:
+                num_links = sum(other == target for _, other in links[row])
+                expected[place, target, source] = 1 / num_links
+        np.testing.assert_allclose(shares, expected, rtol=1e-6)
+
+
+def test_a_store_may_have_no_link_at_all(tmp_path: Path) -> None:
+    fingerprint = write(tmp_path / "a", [[1], [2]], [[3], [4]], links=[[], []])
+    store = TokenStore(tmp_path / "a", SMALL, fingerprint, has_links=True)
+    assert store.links is not None
+    assert not store.links.shares(np.array([0, 1]), 2, 2).any()
+    assert fingerprint != write(tmp_path / "b", [[1], [2]], [[3], [4]])
+
+
 def test_empty_sentences_are_stored_even_if_there_are_no_others(tmp_path: Path) -> None:
     store = TokenStore(tmp_path / "a", SMALL, write(tmp_path / "a", [[], []], [[], [5]]))
     assert store.source.padded(np.array([0, 1]), 3, 2).tolist() == [[3, 3], [3, 3]]
@@ -84,6 +146,32 @@ def test_the_fingerprint_follows_every_token_and_every_border(tmp_path: Path) ->
     assert write(tmp_path / "again", *pairs[0]) in fingerprints
 
 
+def test_the_fingerprint_follows_every_link_and_every_border(tmp_path: Path) -> None:
+    links: list[PairLinks] = [
+        [[(0, 0), (1, 0)], [(0, 0)]],
+        [[(0, 0)], [(1, 0), (0, 0)]],
+        [[(0, 0), (1, 0)], []],
+        [[(0, 0), (0, 1)], [(0, 0)]],
+        [[], []],
+    ]
+    sides = [[1, 2], [3, 4]], [[5, 6], [7, 8]]
+    fingerprints = {write(tmp_path / f"{n}", *sides, links=of) for n, of in enumerate(links)}
+    assert len(fingerprints | {write(tmp_path / "without", *sides)}) == len(links) + 1
+    assert write(tmp_path / "again", *sides, links=links[0]) in fingerprints
+
+
+def test_a_store_without_links_is_the_one_it_was_before_there_were_links(tmp_path: Path) -> None:
+    fingerprint = write(tmp_path / "a", [[1, 2], [3], [7]], [[4], [5, 6], []], block=2)
+    assert fingerprint == "017bdb9968e66ec54f73bb23355febf68d94bdaac6b0aa1ea787ad35c536e65e"
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "source.offsets",
+        "source.tokens",
+        "target.offsets",
+        "target.tokens",
+    ]
+    assert TokenStore(tmp_path / "a", SMALL, fingerprint).links is None
+
+
 DAMAGES = {
     "removed": None,
     "emptied": lambda size: 0,
@@ -98,14 +186,14 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize(
-    "name", [f"{side}.{kind}" for side in SIDES for kind in ("tokens", "offsets")]
+    "name", [f"{part}.{kind}" for part in (*SIDES, LINKS) for kind in ("tokens", "offsets")]
 )
 def test_a_damaged_file_is_refused_with_the_folder_named(
     name: str, damage: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data" / "train"
     sentences = [[1, 2, 3]] * 9
-    fingerprint = write(folder, sentences, sentences)
+    fingerprint = write(folder, sentences, sentences, links=[[(0, 2), (1, 1)]] * 9)
     resize = DAMAGES[damage]
     if resize is None:
         (folder / name).unlink()
@@ -113,15 +201,16 @@ def test_a_damaged_file_is_refused_with_the_folder_named(
         with (folder / name).open("r+b") as file:
             file.truncate(resize((folder / name).stat().st_size))
     with pytest.raises(UserError) as caught:
-        TokenStore(folder, SMALL, fingerprint)
+        TokenStore(folder, SMALL, fingerprint, has_links=True)
     assert f"{folder}: the token store is damaged or incomplete" in str(caught.value)
     assert f"remove {tmp_path / 'data'} and run `mtrain prepare` again" in str(caught.value)
 
 
-def test_sides_of_unequal_length_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [*SIDES, LINKS])
+def test_parts_of_unequal_length_are_refused(part: str, tmp_path: Path) -> None:
     for name, count in (("a", 3), ("b", 4)):
-        write(tmp_path / name, [[1]] * count, [[1]] * count)
+        write(tmp_path / name, [[1]] * count, [[1]] * count, links=[[(0, 0)]] * count)
     for kind in ("tokens", "offsets"):
-        (tmp_path / "b" / f"source.{kind}").replace(tmp_path / "a" / f"source.{kind}")
+        (tmp_path / "b" / f"{part}.{kind}").replace(tmp_path / "a" / f"{part}.{kind}")
     with pytest.raises(UserError, match="damaged or incomplete"):
-        TokenStore(tmp_path / "a", SMALL, "")
+        TokenStore(tmp_path / "a", SMALL, "", has_links=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtrain.data.batches import Batch
 from mtrain.decoding.beam import beam_search
-from mtrain.decoding.hypothesis import Hypothesis
+from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models.base import State
 from mtrain.models.transformer import Transformer
 from tests.in_process import END_ID
@@ -24,7 +24,13 @@ def search(
 ) -> list[list[Hypothesis]]:
     with torch.inference_mode():
         return beam_search(
-            model, batch.source, batch.source_lengths, limits, MARKS, beam_size, length_penalty
+            model,
+            batch.source,
+            batch.source_lengths,
+            limits,
+            MARKS,
+            beam_size,
+            Scoring(length_penalty),
         )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from mtrain.data.batches import Batch
 from mtrain.decoding.beam import beam_search
-from mtrain.decoding.hypothesis import Hypothesis
+from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search
 from mtrain.models.transformer import Transformer
 from tests.in_process import END_ID
@@ -29,7 +29,7 @@ def sample(
     with torch.inference_mode():
         return sample_search(
             model, batch.source, batch.source_lengths, limits, MARKS,
-            num_samples, 1.0, temperature, top_k, top_p, generator,
+            num_samples, Scoring(), temperature, top_k, top_p, generator,
         )  # fmt: skip
 
 
@@ -47,7 +47,9 @@ def test_the_seed_decides() -> None:
 def test_from_the_likeliest_alone_it_is_greedy_search() -> None:
     model, batch = tiny_model(30, sharpness=2.0), sources([3, 7, 5])
     with torch.inference_mode():
-        greedy = beam_search(model, batch.source, batch.source_lengths, [8] * 3, MARKS, 1, 1.0)
+        greedy = beam_search(
+            model, batch.source, batch.source_lengths, [8] * 3, MARKS, 1, Scoring()
+        )
     for options in ({"top_k": 1}, {"top_p": 1e-6}):
         for drawn, expected in zip(sample(model, batch, 3, **options), greedy, strict=True):
             assert [hypothesis.tokens for hypothesis in drawn] == [expected[0].tokens] * 3

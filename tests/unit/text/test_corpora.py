@@ -12,13 +12,14 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from mtrain.config.schema import Corpus, HubDataset, PairFiles, TableFile
+from mtrain.config.schema import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
 from mtrain.errors import UserError
 from mtrain.text.corpora import (
     RawPair,
     check_readable,
     corpus_name,
     input_digests,
+    read_linked_pairs,
     read_pairs,
 )
 from tests.unit.text.test_lines import zstandard
@@ -191,6 +192,60 @@ def test_unequal_line_counts_are_told_with_both_files(
     assert f"{source} has {num_sources} lines but {target} has {num_targets}\n" in message
 
 
+def aligned(folder: Path, links: bytes, pairs: list[RawPair] | None = None) -> AlignedPairFiles:
+    """Write a corpus with links between its words."""
+    pairs = PAIRS if pairs is None else pairs
+    paths = {key: folder / f"a.{key}" for key in ("source", "target", "alignments")}
+    for side, key in enumerate(("source", "target")):
+        paths[key].write_bytes(b"".join(pair[side] + b"\n" for pair in pairs))
+    paths["alignments"].write_bytes(links)
+    return AlignedPairFiles(**paths)
+
+
+def read_linked(corpus: Corpus) -> list[Any]:
+    return list(read_linked_pairs(corpus, LANGUAGES))
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress, zstandard])
+def test_links_are_read_beside_their_pairs(compress: Any, tmp_path: Path) -> None:
+    corpus = aligned(tmp_path, compress(b"0-0 1-1\n\n2-1 0-0 2-1\r\n0-0\n"))
+    links = [[(0, 0), (1, 1)], [], [(2, 1), (0, 0)], [(0, 0)]]
+    assert read_linked(corpus) == list(zip(PAIRS, links, strict=True))
+    assert read(corpus) == PAIRS
+
+
+def test_pairs_without_an_alignments_file_have_no_links(tmp_path: Path) -> None:
+    corpus = aligned(tmp_path, b"").model_copy(update={"alignments": None})
+    table = tmp_path / "a.jsonl"
+    table.write_text("\n".join(map(json.dumps, RECORDS)))
+    for unaligned in (corpus, TableFile(path=table)):
+        assert read_linked(unaligned) == [(pair, []) for pair in PAIRS]
+
+
+@pytest.mark.parametrize(
+    "counts", [(3, 3, 2), (3, 3, 4), (2, 3, 3), (3, 2, 3), (1, 2, 3), (0, 0, 1)]
+)
+def test_unequal_line_counts_are_told_with_all_three_files(
+    counts: tuple[int, int, int], tmp_path: Path
+) -> None:
+    corpus = aligned(tmp_path, b"0-0\n" * counts[2])
+    corpus.source.write_bytes(b"x\n" * counts[0])
+    corpus.target.write_bytes(b"y\n" * counts[1])
+    with pytest.raises(UserError) as caught:
+        read_linked(corpus)
+    told = f"{corpus.source} has {counts[0]} lines but {corpus.target} has {counts[1]}"
+    assert f"{told} and {corpus.alignments} has {counts[2]}\n" in str(caught.value)
+
+
+def test_a_bad_link_is_named_with_file_and_line(tmp_path: Path) -> None:
+    corpus = aligned(tmp_path, b"0-0\n\n3-0\n0-0\n")
+    with pytest.raises(UserError) as caught:
+        read_linked(corpus)
+    assert f"{corpus.alignments}:3: the link 3-0 leaves its pair: source word 3 of 3" in str(
+        caught.value
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "content", "fields", "expected"),
     [
@@ -257,6 +312,10 @@ def test_what_is_missing_is_told_before_anything_is_read(tmp_path: Path) -> None
     [message] = check_readable(PairFiles(source=source, target=target))
     assert message == f"{target}: there is no such file (looked in {Path.cwd()})"
     assert len(check_readable(PairFiles(source=target, target=target))) == 2
+    aligned = AlignedPairFiles(source=source, target=source, alignments=tmp_path / "a.align")
+    assert check_readable(aligned) == [
+        f"{tmp_path / 'a.align'}: there is no such file (looked in {Path.cwd()})"
+    ]
     assert len(check_readable(TableFile(path=tmp_path))) == 1  # a folder
     assert "there is no such file" in fail(TableFile(path=tmp_path / "a.parquet"))
 
@@ -269,6 +328,14 @@ def test_the_digest_of_an_input_follows_its_content_not_its_time(tmp_path: Path)
     assert input_digests(TableFile(path=path)) == before
     path.write_bytes(b"a\tc\n")  # as long as before
     assert input_digests(TableFile(path=path)) != before
+
+
+def test_the_links_of_a_corpus_are_among_its_inputs(tmp_path: Path) -> None:
+    corpus = aligned(tmp_path, b"0-0\n")
+    source, target, _ = before = input_digests(corpus)
+    assert input_digests(corpus.model_copy(update={"alignments": None})) == [source, target]
+    aligned(tmp_path, b"0-1\n")
+    assert input_digests(corpus) != before
 
 
 def test_a_corpus_is_called_by_its_name_or_by_where_it_lies() -> None:

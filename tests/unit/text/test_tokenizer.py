@@ -10,7 +10,13 @@ import sentencepiece
 from mtrain.config.schema import TokenizerConfig
 from mtrain.errors import UserError
 from mtrain.text.lines import clean_bytes
-from mtrain.text.tokenizer import WORD_START, Tokenizer, TokenizerPair, train_tokenizer
+from mtrain.text.tokenizer import (
+    WORD_START,
+    Tokenizer,
+    TokenizerPair,
+    train_tokenizer,
+    word_numbers,
+)
 from tests.traps import Trap, every_trap
 
 SYLLABLES = [consonant + vowel for consonant in "bdkl" for vowel in "aeiou"]
@@ -196,3 +202,27 @@ def test_a_folder_holds_one_tokenizer_for_both_sides_or_one_a_side(
     assert shared.source is shared.target
     with pytest.raises(UserError, match=r"source\.model: there is no such"):
         TokenizerPair.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "numbers"),
+    [
+        ("", []),
+        ("▁the ▁cat s", [0, 1, 1]),
+        ("the ▁cat", [0, 1]),  # a tokenizer that puts no blank before the text
+        ("▁ <0xE2> <0x98> ▁ x", [0, 0, 0, 1, 1]),
+        ("▁the▁cat ▁sat", [0, 1]),  # a blank inside a piece begins nothing
+    ],
+)
+def test_a_piece_that_starts_with_the_mark_begins_a_word(pieces: str, numbers: list[int]) -> None:
+    assert word_numbers(pieces.split()) == numbers
+
+
+def test_a_sentence_has_as_many_words_in_pieces_as_between_blanks(tokenizer: Tokenizer) -> None:
+    for text in sentences(100, seed=2):
+        [ids] = tokenizer.encode([text])
+        pieces, numbers = tokenizer.pieces(ids), word_numbers(tokenizer.pieces(ids))
+        words = [""] * len(text.split())
+        for piece, number in zip(pieces, numbers, strict=True):
+            words[number] += piece.removeprefix(WORD_START)
+        assert words == text.split()

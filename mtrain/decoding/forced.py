@@ -1,0 +1,76 @@
+"""Forced decoding: what a model attends to as it is made to write a given target.
+
+Knows the model contract, no model by name; works on ids.
+
+Shapes: T target tokens, S source tokens, both with the end mark.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mtrain.data.batches import pad_pairs
+from mtrain.data.plan import plan_in_order
+from mtrain.models.base import Head, Model
+from mtrain.text.tokenizer import TokenizerPair
+
+FloatArray = npt.NDArray[np.float32]
+IdPair = tuple[Sequence[int], Sequence[int]]
+
+
+class ForcedDecoder:
+    """A model with what it needs to be led through given pairs of ids."""
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizers: TokenizerPair,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[None]],
+        batch_tokens: int,
+        head: Head,
+    ) -> None:
+        self._model = model.eval()
+        self._tokenizers = tokenizers
+        self._device = device
+        self._autocast = autocast
+        self._batch_tokens = batch_tokens
+        self._head = head
+        model.layer_of(head)
+
+    @property
+    def max_ids(self) -> int:
+        """The longest side that the model can read, without its end mark."""
+        return self._model.max_positions - 1
+
+    @torch.inference_mode()
+    def alignments(
+        self, pairs: Sequence[IdPair], on_progress: Callable[[int], None] = lambda pairs: None
+    ) -> list[FloatArray]:
+        """Return of each pair how strongly each target token attends to each of the source, (T,S).
+
+        Raises `UserError` where the model has no such attention, layer or head.
+        """
+        found: list[FloatArray] = [np.zeros((0, 0), np.float32)] * len(pairs)
+        source_lengths, target_lengths = (
+            np.array([len(pair[side]) + 1 for pair in pairs], dtype=np.int64) for side in (0, 1)
+        )
+        for rows in plan_in_order(source_lengths, target_lengths, self._batch_tokens):
+            batch = pad_pairs([pairs[row] for row in rows], self._tokenizers).to(self._device)
+            with self._autocast():
+                weights = self._model.alignment(batch, self._head).float().cpu().numpy()
+            for place, row in enumerate(rows.tolist()):
+                found[row] = weights[place, : target_lengths[row], : source_lengths[row]]
+            on_progress(len(rows))
+        return found
+
+    @torch.inference_mode()
+    def attention(self, pair: IdPair) -> dict[str, FloatArray]:
+        """Return every weight of one pair by kind, shape (layers, heads, rows, columns)."""
+        batch = pad_pairs([pair], self._tokenizers).to(self._device)
+        with self._autocast():
+            noted = self._model.attention(batch)
+        return {kind: weights[0].float().cpu().numpy() for kind, weights in noted.items()}

@@ -1,0 +1,189 @@
+"""Word alignments: Pharaoh's format, the error rate, symmetrisation, links out of attention.
+
+A link is (source word, target word), both counted from 0. Knows no model: attention comes in as
+an array of weights.
+
+Shapes: T pieces of the target, S pieces of the source.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass
+from functools import partial
+from operator import and_, or_
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mtrain.errors import UserError
+from mtrain.text.lines import clean_bytes, read_lines
+from mtrain.text.links import Link
+
+Links = Set[Link]
+
+LINK = re.compile(r"([0-9]{1,9})([-p])([0-9]{1,9})")
+# In Moses' order, on which the result of growing depends.
+NEIGHBOURS = ((0, -1), (-1, 0), (0, 1), (1, 0), (-1, -1), (1, -1), (-1, 1), (1, 1))
+
+
+@dataclass(frozen=True)
+class Gold:
+    """The links that people gave one sentence pair."""
+
+    sure: Links
+    possible: Links  # the sure ones as well
+
+
+@dataclass(frozen=True)
+class AlignmentScore:
+    """The error rate of the links A against sure ones S and possible ones P, and what it counts.
+
+    Och & Ney 2003, section 5: precision |A∩P| / |A|, recall |A∩S| / |S|,
+    AER 1 - (|A∩S| + |A∩P|) / (|A| + |S|). All are fractions, of the whole corpus.
+    """
+
+    aer: float
+    precision: float
+    recall: float
+    sentences: int
+    links: int  # |A|
+    sure_links: int  # |S|
+    links_possible: int  # |A∩P|
+    links_sure: int  # |A∩S|
+
+
+def read_alignments(path: Path, first_index: int = 0) -> list[Gold]:
+    """Read a file of lines like `0-0 1-2 3p4`: sure links i-j, possible ones ipj.
+
+    The file counts words from `first_index`, the links returned from 0. Raises UserError for
+    what is no such link.
+    """
+    return [
+        _read_links(clean_bytes(line), f"{path}:{number}", first_index)
+        for number, line in enumerate(read_lines(path), start=1)
+    ]
+
+
+def _read_links(line: str, where: str, first_index: int) -> Gold:
+    sure, possible = set(), set()
+    for text in line.split():
+        found = LINK.fullmatch(text)
+        if not found:
+            raise UserError(
+                f"{where}: {text[:40]!r} is not a link",
+                "a line is links between blanks, source word first: 0-0 1-2, possible ones as 3p4",
+            )
+        link = (int(found[1]) - first_index, int(found[3]) - first_index)
+        if min(link) < 0:
+            raise UserError(
+                f"{where}: the link {text} has a word before the first, which is {first_index}",
+                "are this file's words counted from 1 or from 0?",
+            )
+        possible.add(link)
+        if found[2] == "-":
+            sure.add(link)
+    return Gold(sure, possible)
+
+
+def format_links(links: Links) -> str:
+    """Return links as a line of Pharaoh's format, in order: `0-0 1-2`."""
+    return " ".join(f"{source}-{target}" for source, target in sorted(links))
+
+
+def alignment_error_rate(hypotheses: Sequence[Links], golds: Sequence[Gold]) -> AlignmentScore:
+    """Return the error rate of the links of each sentence pair, counted over all of them.
+
+    Where there is no link to divide by, none is wrong and none is missing.
+    """
+    pairs = list(zip(hypotheses, golds, strict=True))
+    links = sum(len(hypothesis) for hypothesis in hypotheses)
+    sure_links = sum(len(gold.sure) for gold in golds)
+    links_possible = sum(len(hypothesis & gold.possible) for hypothesis, gold in pairs)
+    links_sure = sum(len(hypothesis & gold.sure) for hypothesis, gold in pairs)
+    return AlignmentScore(
+        aer=1.0 - _share(links_sure + links_possible, links + sure_links),
+        precision=_share(links_possible, links),
+        recall=_share(links_sure, sure_links),
+        sentences=len(golds),
+        links=links,
+        sure_links=sure_links,
+        links_possible=links_possible,
+        links_sure=links_sure,
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 1.0
+
+
+def symmetrise(forward: Links, backward: Links, method: str) -> Links:
+    """Return one alignment of a sentence pair out of those of both directions.
+
+    `forward` is of the model from source to target, `backward` of the other, with its links
+    turned round to (source, target); `method` is a name in SYMMETRISATIONS. Koehn, Och & Marcu
+    2003, in the order of Moses' symal.
+    """
+    return SYMMETRISATIONS[method](forward, backward)
+
+
+def _grow(
+    forward: Links, backward: Links, final: Callable[[Iterable[bool]], bool] | None
+) -> set[Link]:
+    """Grow the intersection by neighbours, in the end by all that `final` takes.
+
+    A neighbour is taken if one of its words has no link yet, a final link if `any` or `all` have.
+    """
+    links, union = set(forward & backward), forward | backward
+    sources, targets = {source for source, _ in links}, {target for _, target in links}
+
+    def add(candidates: Iterable[Link], is_wanted: Callable[[Iterable[bool]], bool]) -> None:
+        for source, target in candidates:
+            if is_wanted((source not in sources, target not in targets)):
+                links.add((source, target))
+                sources.add(source)
+                targets.add(target)
+
+    num_before = -1
+    while len(links) > num_before:
+        num_before = len(links)
+        for source, target in sorted(union, key=_target_first):
+            if (source, target) in links:  # perhaps since a moment ago
+                near = [(source + right, target + down) for right, down in NEIGHBOURS]
+                add([link for link in near if link in union], any)
+    if final is not None:
+        add(sorted(forward, key=_target_first), final)
+        add(sorted(backward, key=_target_first), final)
+    return links
+
+
+def _target_first(link: Link) -> Link:
+    return link[1], link[0]
+
+
+SYMMETRISATIONS: dict[str, Callable[[Links, Links], Links]] = {
+    "intersection": and_,
+    "union": or_,
+    "grow-diag": partial(_grow, final=None),
+    "grow-diag-final": partial(_grow, final=any),
+    "grow-diag-final-and": partial(_grow, final=all),
+}
+
+
+def word_links(weights: ArrayLike, source_words: ArrayLike, target_words: ArrayLike) -> set[Link]:
+    """Link each word of the target to the word of the source that it attends to most.
+
+    `weights` (T, S) is the attention of target pieces over source pieces; `source_words` (S,) and
+    `target_words` (T,) have the number of each piece's word (`tokenizer.word_numbers`), -1 where
+    it is of none, as end marks are.
+    A source word has the sum over its pieces, a target word the mean over its own. A target word
+    that attends most to what is no word, taken together, gets no link.
+    """
+    source_words, target_words = np.asarray(source_words), np.asarray(target_words)
+    num_source, num_target = (1 + words.max(initial=-1) for words in (source_words, target_words))
+    # a column a candidate, what is no word first; sums, since a mean has its maximum where they do
+    is_of_source = source_words[:, None] == np.arange(-1, num_source)
+    is_of_target = np.arange(num_target)[:, None] == target_words
+    attended = is_of_target @ np.asarray(weights, dtype=np.float64) @ is_of_source
+    likeliest = attended.argmax(axis=1) - 1
+    return {(int(word), target) for target, word in enumerate(likeliest) if word >= 0}

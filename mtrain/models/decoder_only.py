@@ -1,0 +1,231 @@
+"""One stack that reads source, separator and target in a row, in the manner of GPT.
+
+The row is source, </s>, <s>, target: the two marks part the languages. A target token sees the
+source and the target before it; a source token sees the whole source (prefix LM, Raffel et al.
+2020, section 3.2.1) or only what is before it, and never the target.
+
+Shapes: B sentences, K hypotheses a sentence, S source length, T target length, L = S+T, D width,
+H heads, Dh width of a head. In a batch the row of a short source has a gap before its target;
+positions count on as if it had none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mtrain.config.models import DecoderOnlyConfig
+from mtrain.data.batches import Batch
+from mtrain.models.base import AttentionRecord, Head, Model, State, no_list, pick_head
+from mtrain.nn.attention import SelfAttention, Turn, padding_mask
+from mtrain.nn.cache import KeyValueCache, extend_mask, reorder_mask
+from mtrain.nn.dropout import dropout
+from mtrain.nn.embeddings import tied_embeddings
+from mtrain.nn.layers import NORMS, FeedForward, residuals
+from mtrain.nn.positions import POSITIONS
+
+Noted = list[Tensor] | None
+
+
+class StackLayer(nn.Module):
+    """Self-attention and feed-forward."""
+
+    def __init__(self, config: DecoderOnlyConfig) -> None:
+        super().__init__()
+        self.self_attention = SelfAttention(
+            config.d_model, config.num_heads, config.attention_dropout
+        )
+        self.feed_forward = FeedForward(config.d_model, config.ffn_dim, config.activation)
+        self.residuals = residuals(2, config.d_model, config.dropout, config.norm, config.norm_type)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        turn: Turn | None,
+        noted: Noted,
+        cache: KeyValueCache | None = None,
+        num_slots: int = 0,
+    ) -> Tensor:
+        """Return (B,L,D) for x (B,L,D); a cache, filled to `num_slots`, is read and added to."""
+
+        def attend(y: Tensor) -> Tensor:
+            query, keys, values = self.self_attention.project(y, turn)
+            if cache is not None:
+                keys, values = cache.append(keys, values, num_slots)
+            return self.self_attention.attend(query, keys, values, mask, noted=noted)
+
+        x = self.residuals[0](x, attend)
+        out: Tensor = self.residuals[1](x, self.feed_forward)
+        return out
+
+
+@dataclass
+class DecoderOnlyState(State):
+    """What every layer has read, source first, and which of it each hypothesis sees."""
+
+    layers: list[KeyValueCache]
+    mask: Tensor  # (B,1,K,slots)
+    lengths: Tensor  # (B,) of the sources, end mark included
+    num_sources: int  # slots that hold sources
+    watched: Head | None
+    num_steps: int = 0
+
+    def reorder(self, hypotheses: Tensor) -> "DecoderOnlyState":
+        self.mask = reorder_mask(self.mask, hypotheses)
+        return self
+
+    def keep(self, sentences: Tensor) -> "DecoderOnlyState":
+        return DecoderOnlyState(
+            [layer.keep(sentences) for layer in self.layers],
+            self.mask.index_select(0, sentences),
+            self.lengths.index_select(0, sentences),
+            self.num_sources,
+            self.watched,
+            self.num_steps,
+        )
+
+
+class DecoderOnly(Model):
+    """A stack of self-attention over source and target together."""
+
+    def __init__(self, config: DecoderOnlyConfig, source_vocab: int, target_vocab: int) -> None:
+        super().__init__()
+        self.max_positions = config.max_positions
+        self.source_attention = (config.decoder_layers, config.num_heads)
+        self.export_limits = dict.fromkeys(
+            ("ctranslate2", "huggingface"), "model.type: decoder_only"
+        )
+        self.dropout = config.dropout
+        self.scale = config.d_model**0.5
+        self.sees_whole_source = config.source_attention == "full"
+        self.source_loss = config.source_loss
+        self.positions = POSITIONS[config.positions](
+            2 * config.max_positions, config.d_model, config.num_heads
+        )
+        self.stack = nn.ModuleList(StackLayer(config) for _ in range(config.decoder_layers))
+        last_norm = NORMS[config.norm_type] if config.norm == "pre" else nn.Identity
+        self.stack_norm = last_norm(config.d_model)
+        self.source_embedding, self.target_embedding, self.output = tied_embeddings(
+            config.tie_embeddings, source_vocab, target_vocab, config.d_model
+        )
+
+    @property
+    def output_matrix(self) -> Tensor:
+        return self.output.weight
+
+    def features(self, batch: Batch, record: AttentionRecord | None = None) -> Tensor:
+        return self._read(batch, record)[:, batch.source.shape[1] :]
+
+    def predictions(
+        self, batch: Batch, record: AttentionRecord | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if not (self.training and self.source_loss):
+            return super().predictions(batch, record)
+        features = self._read(batch, record)
+        places = torch.arange(features.shape[1], device=features.device)
+        width = batch.source.shape[1]
+        # a source's first token has nothing before it to be told from
+        is_source = places[: width - 1] < batch.source_lengths[:, None] - 1
+        is_target = places[: batch.target_in.shape[1]] < batch.target_lengths[:, None]
+        return (
+            torch.cat([features[:, width:][is_target], features[:, : width - 1][is_source]]),
+            torch.cat([batch.target_out[is_target], batch.source[:, 1:][is_source]]),
+        )
+
+    def encode(
+        self, source: Tensor, source_lengths: Tensor, watched: Head | None = None
+    ) -> DecoderOnlyState:
+        if watched is not None:
+            self.layer_of(watched)
+        positions = torch.arange(source.shape[1], device=source.device)
+        x = self._embed(source, self.source_embedding, positions)
+        mask, turn = (
+            self._source_mask(source_lengths, source.shape[1]),
+            self.positions.turn(positions),
+        )
+        layers = [KeyValueCache(x, x) for _ in self.stack]  # which writing to slot 0 replaces
+        for layer, cache in zip(self._layers(), layers, strict=True):
+            x = layer(x, mask, turn, None, cache)
+        padding = padding_mask(source_lengths, source.shape[1], mask.dtype)
+        return DecoderOnlyState(layers, padding, source_lengths, source.shape[1], watched)
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, DecoderOnlyState]:
+        assert isinstance(state, DecoderOnlyState)
+        positions = state.lengths[:, None] + state.num_steps
+        x = self._embed(tokens, self.target_embedding, positions)
+        turn = self.positions.turn(positions)
+        num_slots = state.mask.shape[-1]
+        state.mask = extend_mask(state.mask, tokens.shape[1])
+        state.num_steps += 1
+        record = self.record_of(state.watched) if state.watched else None
+        noted = record.list_for if record else no_list
+        for number, (layer, cache) in enumerate(zip(self._layers(), state.layers, strict=True)):
+            x = layer(x, state.mask, turn, noted("decoder", number), cache, num_slots)
+        if record and state.watched:
+            weights = record.weights("decoder", self.layer_of(state.watched))
+            state.attention = pick_head(_over_source(weights, state.num_sources), state.watched)
+        return self.project(self.stack_norm(x)), state
+
+    def record_of(self, head: Head) -> AttentionRecord:
+        return AttentionRecord(("decoder", self.layer_of(head)))
+
+    def alignment_in(self, record: AttentionRecord, batch: Batch, head: Head) -> Tensor:
+        width = batch.source.shape[1]
+        weights = record.weights("decoder", self.layer_of(head))[:, :, width:]
+        return pick_head(_over_source(weights, width), head)
+
+    def _read(self, batch: Batch, record: AttentionRecord | None) -> Tensor:
+        """Return the vectors (B,L,D) of sources and targets."""
+        noted = record.list_for if record else no_list
+        source, target = batch.source, batch.target_in
+        places = torch.arange(max(source.shape[1], target.shape[1]), device=source.device)
+        source_places = places[: source.shape[1]].expand(len(source), -1)
+        target_places = batch.source_lengths[:, None] + places[: target.shape[1]]
+        x = torch.cat(
+            [
+                self._embed(source, self.source_embedding, source_places),
+                self._embed(target, self.target_embedding, target_places),
+            ],
+            dim=1,
+        )
+        turn = self.positions.turn(torch.cat([source_places, target_places], dim=1))
+        mask = self._mask(batch)
+        for number, layer in enumerate(self.stack):
+            x = layer(x, mask, turn, noted("decoder", number))
+        features: Tensor = self.stack_norm(x)
+        return features
+
+    def _mask(self, batch: Batch) -> Tensor:
+        """Return who sees whom, (B,1,L,L)."""
+        width, height = batch.source.shape[1], batch.target_in.shape[1]
+        mask = self.output.weight.new_full(
+            (len(batch.source), 1, width + height, width + height), float("-inf")
+        )
+        mask[:, :, :width, :width] = self._source_mask(batch.source_lengths, width)
+        mask[:, :, width:, :width] = padding_mask(batch.source_lengths, width, mask.dtype)
+        mask[:, :, width:, width:] = mask.new_full((height, height), float("-inf")).triu(1)
+        return mask
+
+    def _source_mask(self, lengths: Tensor, width: int) -> Tensor:
+        """Return what source tokens see of the source, (B,1,S,S) or the same for all, (B,1,1,S)."""
+        mask = padding_mask(lengths, width, self.output.weight.dtype)
+        if self.sees_whole_source:
+            return mask
+        return mask + mask.new_full((width, width), float("-inf")).triu(1)
+
+    def _layers(self) -> Iterator[StackLayer]:
+        return cast(Iterator[StackLayer], iter(self.stack))
+
+    def _embed(self, tokens: Tensor, embedding: nn.Module, positions: Tensor) -> Tensor:
+        """Return scaled embeddings plus positions, (B,L,D), of tokens (B,L)."""
+        x = embedding(tokens) * self.scale + self.positions(positions)
+        return dropout(x, self.dropout, self.training)
+
+
+def _over_source(weights: Tensor, width: int) -> Tensor:
+    """Return of weights (B,H,T,L) those on the source, (B,H,T,S), made to sum to one."""
+    on_source = weights[..., :width]
+    return on_source / on_source.sum(dim=-1, keepdim=True).clamp_min(1e-9)

@@ -1,0 +1,30 @@
+"""Embeddings and the output matrix, and which of them are one (Press and Wolf 2017).
+
+Shapes: D width; V a vocabulary.
+"""
+
+from torch import nn
+
+
+def tied_embeddings(
+    tie: str, source_vocab: int, target_vocab: int, width: int
+) -> tuple[nn.Embedding, nn.Embedding, nn.Linear]:
+    """Return source embedding (V,D), target embedding (V,D), and the output layer D to V.
+
+    `tie` is `all`, `decoder` (the last two share their matrix) or `none`.
+    """
+    source, target = (_embedding(size, width) for size in (source_vocab, target_vocab))
+    output = nn.Linear(width, target_vocab, bias=False)
+    nn.init.normal_(output.weight, std=width**-0.5)
+    if tie in ("all", "decoder"):
+        output.weight = target.weight
+    if tie == "all":
+        assert source_vocab == target_vocab, "only one vocabulary can be tied to itself"
+        source.weight = target.weight
+    return source, target, output
+
+
+def _embedding(vocab_size: int, width: int) -> nn.Embedding:
+    embedding = nn.Embedding(vocab_size, width)
+    nn.init.normal_(embedding.weight, std=width**-0.5)
+    return embedding

@@ -1,0 +1,100 @@
+"""Recurrent layers: GRU (Cho et al. 2014) and LSTM (Hochreiter and Schmidhuber 1997).
+
+Whole sequences run in the framework's fused kernels; `step` and `step_from` take one step with
+the same weights, for search and for recurrences that pass through something else.
+
+Shapes: B sentences, L length, I width of the input, H width of the state, N rows of any number
+of dimensions. A state is (hidden,) or, for an LSTM, (hidden, cell), each (N,H).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CellState = tuple[Tensor, ...]
+
+GATES = {"gru": 3, "lstm": 4}
+
+
+class RecurrentLayer(nn.Module):
+    """One direction of one layer."""
+
+    def __init__(self, cell: str, input_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.cell = cell
+        kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
+        self.kernel = kind(input_dim, hidden_dim, batch_first=True)
+        for weight in self.kernel.weight_ih_l0.chunk(GATES[cell]):
+            nn.init.xavier_uniform_(weight)
+        for weight in self.kernel.weight_hh_l0.chunk(GATES[cell]):
+            nn.init.orthogonal_(weight)
+        nn.init.zeros_(self.kernel.bias_ih_l0)
+        nn.init.zeros_(self.kernel.bias_hh_l0)
+        if cell == "lstm":  # begin by remembering (Jozefowicz et al. 2015)
+            nn.init.ones_(self.kernel.bias_ih_l0.chunk(4)[1])
+
+    def forward(self, x: Tensor, state: CellState | None = None) -> Tensor:
+        """Return the states (B,L,H) after each of x (B,L,I), from a state of (B,H) or zeros."""
+        if state is None:
+            return self.kernel(x)[0]  # type: ignore[no-any-return]
+        first = tuple(part[None].contiguous() for part in state)
+        out: Tensor = self.kernel(x, first if self.cell == "lstm" else first[0])[0]
+        return out
+
+    def project_input(self, x: Tensor, start: int = 0) -> Tensor:
+        """Return what x (...,I') adds to the gates (...,G); it is the input from `start` on.
+
+        The bias is in the part that starts at 0.
+        """
+        weight = self.kernel.weight_ih_l0[:, start : start + x.shape[-1]]
+        return F.linear(x, weight, None if start else self.kernel.bias_ih_l0)
+
+    def step(self, x: Tensor, state: CellState) -> CellState:
+        """Return the state after one more x (N,I)."""
+        return self.step_from(self.project_input(x), state)
+
+    def step_from(self, gates: Tensor, state: CellState) -> CellState:
+        """Return the state after an input whose part of the gates (N,G) is known.
+
+        The GRU resets the product of the state, as in the first version of Cho et al. 2014 and
+        in every fused kernel, not the state before it, as in Bahdanau et al. 2015, A.1.1: so one
+        product serves all gates.
+        """
+        recurrent = F.linear(state[0], self.kernel.weight_hh_l0, self.kernel.bias_hh_l0)
+        if self.cell == "gru":
+            reset, update, new = gates.chunk(3, dim=-1)
+            old_reset, old_update, old_new = recurrent.chunk(3, dim=-1)
+            update = torch.sigmoid(update + old_update)
+            new = torch.tanh(new + torch.sigmoid(reset + old_reset) * old_new)
+            return (torch.lerp(new, state[0].to(new.dtype), update),)
+        enter, forget, new, leave = (gates + recurrent).chunk(4, dim=-1)
+        cell = torch.sigmoid(forget) * state[1] + torch.sigmoid(enter) * torch.tanh(new)
+        return torch.sigmoid(leave) * torch.tanh(cell), cell
+
+
+class BidirectionalLayer(nn.Module):
+    """Two layers side by side, of which one reads from the end (Schuster and Paliwal 1997)."""
+
+    def __init__(self, cell: str, input_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.ahead = RecurrentLayer(cell, input_dim, hidden_dim)
+        self.back = RecurrentLayer(cell, input_dim, hidden_dim)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return (B,L,2H): the state after all before each place, and after all behind it."""
+        return torch.cat([self.ahead(x), reverse(self.back(reverse(x, lengths)), lengths)], dim=-1)
+
+
+def reverse(x: Tensor, lengths: Tensor) -> Tensor:
+    """Turn each sequence of x (B,L,...) round within its length; the padding stays behind it.
+
+    So padding never comes before text in either direction, and no kernel need know of it.
+    """
+    places = torch.arange(x.shape[1], device=x.device)
+    turned = torch.where(places < lengths[:, None], lengths[:, None] - 1 - places, places)
+    return x.gather(1, turned[:, :, None].expand_as(x))
+
+
+def last_of(x: Tensor, lengths: Tensor) -> Tensor:
+    """Return what x (B,L,H) holds at the last real place of each sequence, (B,H)."""
+    return x[torch.arange(len(x), device=x.device), lengths - 1]

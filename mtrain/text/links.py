@@ -1,0 +1,85 @@
+"""Links between the words of a pair: read in Pharaoh's format, taken to the pair's tokens.
+
+A link is (source, target), both counted from 0. Knows nothing of corpora or of how links are kept.
+"""
+
+import re
+from collections.abc import Sequence
+
+from mtrain.errors import UserError
+from mtrain.text.lines import clean_bytes
+from mtrain.text.tokenizer import Tokenizer, TokenizerPair, word_numbers
+
+Link = tuple[int, int]
+SIDES = ("source", "target")
+LINK = re.compile("([0-9]{1,9})-([0-9]{1,9})")
+
+
+def parse_links(line: bytes, num_words: tuple[int, int], where: str) -> list[Link]:
+    """Return each link of a line such as `0-0 1-2`, for a pair of so many words a side.
+
+    Raises `UserError`, naming `where`, for what is no link or links a word that there is not.
+    """
+    links = []
+    for text in clean_bytes(line).split():
+        found = LINK.fullmatch(text)
+        if not found:
+            raise UserError(
+                f"{where}: {text[:40]!r} is not a link",
+                "write links as 0-0 1-2: source word - target word, both counted from 0",
+            )
+        link = int(found[1]), int(found[2])
+        if link[0] >= num_words[0] or link[1] >= num_words[1]:
+            side = int(link[0] < num_words[0])
+            raise UserError(
+                f"{where}: the link {text} leaves its pair: {SIDES[side]} word {link[side]} of "
+                f"{num_words[side]}",
+                "words stand between blanks and are counted from 0; line n has the links of pair n",
+            )
+        links.append(link)
+    return list(dict.fromkeys(links))
+
+
+class LinkMapper:
+    """Takes links between words to links between tokens, and counts what became of them."""
+
+    def __init__(self, tokenizers: TokenizerPair) -> None:
+        self._pieces = [_all_pieces(tokenizers.source), _all_pieces(tokenizers.target)]
+        self._num_linked = self._num_unmatched = 0
+
+    def map(
+        self, links: Sequence[Link], texts: Sequence[str], ids: Sequence[Sequence[int]]
+    ) -> list[Link]:
+        """Link each token of a linked word to each token of the other side's word.
+
+        `texts` and `ids` are the pair's, source first. A pair of which a side has other words in
+        its tokens than between its blanks, which normalisation can do, keeps no links.
+        """
+        if not links:
+            return []
+        sources, targets = map(_tokens_of_words, ids, self._pieces)
+        if [len(sources), len(targets)] != [len(text.split()) for text in texts]:
+            self._num_unmatched += 1
+            return []
+        self._num_linked += 1
+        return [
+            (s, t) for source, target in links for s in sources[source] for t in targets[target]
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many pairs have kept their links, and how many have lost them."""
+        return {"pairs": self._num_linked, "lost": self._num_unmatched}
+
+
+def _all_pieces(tokenizer: Tokenizer) -> list[str]:
+    return tokenizer.pieces(range(tokenizer.vocab_size))
+
+
+def _tokens_of_words(ids: Sequence[int], all_pieces: Sequence[str]) -> list[list[int]]:
+    """Return the places of the tokens of each word."""
+    words: list[list[int]] = []
+    for place, number in enumerate(word_numbers([all_pieces[token] for token in ids])):
+        if number == len(words):
+            words.append([])
+        words[number].append(place)
+    return words
