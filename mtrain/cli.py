@@ -154,6 +154,40 @@ def align(
 
 
 @app.command()
+def attention(
+    run: RunArgument,
+    input: Annotated[
+        Path | None, typer.Argument(metavar="INPUT", help="Text file; stdin by default.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for page, arrays and pictures.")
+    ] = Path("attention"),
+    references: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Show these translations, not its own.")
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(metavar="N", help="Of the large picture; from 1.")
+    ] = None,
+    head: Annotated[
+        int | None, typer.Option(metavar="N", help="Of the large picture; by default the mean.")
+    ] = None,
+    merge_subwords: Annotated[
+        bool, typer.Option("--merge-subwords", help="Show words, not pieces.")
+    ] = False,
+    pictures: Annotated[bool, typer.Option(help="Draw PNG files too (extra: plot).")] = True,
+    checkpoint: CheckpointOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Show what the model attends to, sentence by sentence."""
+    from mtrain.commands.attention import show_attention
+
+    options = {"decoding.alignment_layer": layer, "decoding.alignment_head": head}
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    settings = (*(overrides or ()), *given)
+    show_attention(run, input, references, output, merge_subwords, pictures, settings, checkpoint)
+
+
+@app.command()
 def score(
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="Score the test sets of this run.")

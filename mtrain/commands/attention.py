@@ -1,0 +1,142 @@
+"""`mtrain attention`: what a model attends to, as pictures, as a page and as arrays."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtrain.commands.loading import LoadedRun, load_run
+from mtrain.console import progress, say, warn
+from mtrain.data.folders import RunFolder
+from mtrain.decoding.forced import IdPair
+from mtrain.errors import UserError
+from mtrain.evaluation.attention import SentenceAttention, merge_subwords, save_npz
+from mtrain.evaluation.attention_page import write_page
+from mtrain.evaluation.heatmaps import check_available, write_all_heads, write_heatmap
+from mtrain.models import aligning_head
+from mtrain.text.lines import clean_bytes, read_lines
+from mtrain.text.tokenizer import Tokenizer
+
+END = "</s>"
+MAX_WEIGHTS = 50_000_000  # a page of more, 70 MB, would be too much for a browser
+PAGE, ARRAYS, PICTURES = "attention.html", "attention.npz", "[0-9]*-*.png"
+
+
+def show_attention(
+    run_dir: Path,
+    input_path: Path | None,
+    references: Path | None,
+    output_dir: Path,
+    wants_words: bool,
+    wants_pictures: bool,
+    overrides: tuple[str, ...],
+    checkpoint_name: str | None,
+) -> None:
+    """Write the attention of each line and its translation into a folder.
+
+    The translation is the model's own, or that of `references`, which it is then made to write.
+    """
+    if wants_pictures:
+        check_available()
+    _check_folder(output_dir)
+    run = RunFolder.open(run_dir)
+    config = run.config(overrides)
+    lines = _read(input_path)
+    targets = _read(references) if references else None
+    if targets is not None and len(targets) != len(lines):
+        raise UserError(
+            f"{references} has {len(targets)} lines but {input_path or 'stdin'} has {len(lines)}",
+            "line n of one must be the translation of line n of the other",
+        )
+    loaded = load_run(run, config, checkpoint_name)
+    decoder = loaded.forced_decoder()
+    shown: list[SentenceAttention] = []
+    num_weights = 0
+    for ids in _pairs(loaded, lines, targets, decoder.max_ids):
+        source, target = (
+            [*tokenizer.pieces(list(side)), END]
+            for tokenizer, side in zip(_sides(loaded), ids, strict=True)
+        )
+        sentence = SentenceAttention(source, target, decoder.attention(ids))
+        num_weights += sum(weights.size for weights in sentence.weights.values())
+        if num_weights > MAX_WEIGHTS:
+            raise UserError(
+                f"attention of more than {len(shown)} of these sentences is too much for one page",
+                "choose some: head -n 20 INPUT | mtrain attention RUN --output DIR",
+            )
+        shown.append(merge_subwords(sentence) if wants_words else sentence)
+    if not shown:
+        raise UserError(f"{input_path or 'stdin'}: there is not one line to show")
+    _write(loaded, shown, output_dir, wants_pictures)
+
+
+def _read(path: Path | None) -> list[bytes]:
+    lines = read_lines(path) if path else (line.removesuffix(b"\n") for line in sys.stdin.buffer)
+    return list(lines)
+
+
+def _sides(loaded: LoadedRun) -> tuple[Tokenizer, Tokenizer]:
+    return loaded.tokenizers.source, loaded.tokenizers.target
+
+
+def _pairs(
+    loaded: LoadedRun, lines: Sequence[bytes], targets: Sequence[bytes] | None, max_ids: int
+) -> list[IdPair]:
+    """Return the ids of each line and its translation; lines without words are left out, said."""
+    pairs: list[list[IdPair]]
+    if targets is None:
+        with progress("translating", len(lines), "lines") as shown:
+            translations = loaded.translator().translate(lines, shown.advance)
+        pairs = [list(translation.segments) for translation in translations]
+    else:
+        source_ids, target_ids = (
+            tokenizer.encode([clean_bytes(line) for line in side])
+            for tokenizer, side in zip(_sides(loaded), (lines, targets), strict=True)
+        )
+        pairs = [[pair] if all(pair) else [] for pair in zip(source_ids, target_ids, strict=True)]
+    found = []
+    for number, segments in enumerate(pairs, start=1):
+        if len(segments) > 1 or any(max(map(len, pair)) > max_ids for pair in segments):
+            raise UserError(
+                f"line {number} is longer than the {max_ids} tokens that this model reads at once",
+                "leave it out, or cut it into sentences",
+            )
+        if not segments:
+            warn(f"line {number} is empty: nothing to show of it")
+        found += segments
+    return found
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder with other things in it than an earlier result."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: this is a file; --output takes a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / PAGE).is_file():
+        raise UserError(
+            f"{folder}: this folder holds other things", "give --output a folder of its own"
+        )
+
+
+def _write(
+    loaded: LoadedRun, shown: list[SentenceAttention], folder: Path, wants_pictures: bool
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for outdated in (*folder.glob(PICTURES), folder / ARRAYS):
+        outdated.unlink(missing_ok=True)
+    languages = loaded.config.data.source_lang, loaded.config.data.target_lang
+    write_page(folder / PAGE, shown, f"{loaded.config.run_dir.name}: {' to '.join(languages)}")
+    save_npz(folder / ARRAYS, shown)
+    written = [PAGE, ARRAYS]
+    if wants_pictures:
+        head = aligning_head(loaded.config)
+        layer = loaded.model.layer_of(head)
+        with progress("drawing", len(shown), "sentences") as drawn:
+            for number, sentence in enumerate(shown, start=1):
+                for kind in sentence.weights:
+                    write_all_heads(folder / f"{number:04}-{kind}.png", sentence, kind)
+                kind = "cross" if "cross" in sentence.weights else "decoder"
+                picture = folder / f"{number:04}-alignment.png"
+                chosen = None if head.head is None else head.head - 1
+                write_heatmap(picture, sentence, kind, layer, chosen)
+                drawn.advance(1)
+        written.append(f"{len(list(folder.glob(PICTURES)))} pictures")
+    say(f"{folder}: {', '.join(written)} of {len(shown)} sentences")
