@@ -4,10 +4,13 @@ A command is imported when it is called, so that help and errors in the configur
 wait for torch.
 """
 
-import errno
+import math
 import os
+import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +18,13 @@ from typer.core import TyperGroup
 
 from mtrain import __version__
 from mtrain.config import load_config
-from mtrain.errors import EXIT_USER_ERROR, Interrupted, UserError
+from mtrain.errors import (
+    EXIT_USER_ERROR,
+    Interrupted,
+    UserError,
+    describe_system_error,
+    is_out_of_memory,
+)
 
 
 class _ReaderGone(Exception):
@@ -120,11 +129,11 @@ def translate(
     overrides: SetOption = None,
 ) -> None:
     """Translate text, line by line, in order."""
+    options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best}
+    settings = _check_run(run, overrides, options)
     from mtrain.commands.translate import translate
 
-    options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best}
-    given = [f"{key}={value}" for key, value in options.items() if value is not None]
-    translate(run, input, output, alignments, (*(overrides or ()), *given), checkpoint)
+    translate(run, input, output, alignments, settings, checkpoint)
 
 
 @app.command()
@@ -147,10 +156,12 @@ def align(
     overrides: SetOption = None,
 ) -> None:
     """Link the words of given translations, as 0-0 1-2, by what the model attends to."""
+    settings = _check_run(run, overrides)
+    if reverse:
+        _check_run(reverse, overrides)
     from mtrain.commands.align import align
 
-    options = tuple(overrides or ())
-    align(run, sources, targets, output, reverse, symmetrise, options, checkpoint)
+    align(run, sources, targets, output, reverse, symmetrise, settings, checkpoint)
 
 
 @app.command()
@@ -179,12 +190,29 @@ def attention(
     overrides: SetOption = None,
 ) -> None:
     """Show what the model attends to, sentence by sentence."""
+    options = {"decoding.alignment_layer": layer, "decoding.alignment_head": head}
+    settings = _check_run(run, overrides, options)
     from mtrain.commands.attention import show_attention
 
-    options = {"decoding.alignment_layer": layer, "decoding.alignment_head": head}
-    given = [f"{key}={value}" for key, value in options.items() if value is not None]
-    settings = (*(overrides or ()), *given)
     show_attention(run, input, references, output, merge_subwords, pictures, settings, checkpoint)
+
+
+def _check_run(
+    run: Path, overrides: Sequence[str] | None, options: dict[str, int | None] | None = None
+) -> tuple[str, ...]:
+    """Return all settings put over a run's; refuse what is wrong before the wait for torch."""
+    from mtrain.data.folders import RunFolder
+
+    given = [f"{key}={value}" for key, value in (options or {}).items() if value is not None]
+    settings = (*(overrides or ()), *given)
+    RunFolder.open(run).config(settings)
+    return settings
+
+
+def _check_finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no BLEU score")
+    return value
 
 
 @app.command()
@@ -216,7 +244,10 @@ def score(
     ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     fail_under: Annotated[
-        float | None, typer.Option(metavar="BLEU", help="Exit 1 if a set's BLEU is lower.")
+        float | None,
+        typer.Option(
+            metavar="BLEU", help="Exit 1 if a set's BLEU is lower.", callback=_check_finite
+        ),
     ] = None,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
@@ -230,9 +261,9 @@ def score(
         files = (alignments, gold_alignments, sources, references)
         typer.echo(_score_alignments(*files, gold_first_index, json, refused))
         return
-    _check_what_to_score(run, hypotheses, references, sources or baseline)
     from mtrain.commands import score as command
 
+    command.check_request(run, hypotheses, references, sources or baseline, checkpoint or overrides)
     if run is not None:
         scored = command.score_run(run, tuple(overrides or ()), checkpoint)
     else:
@@ -242,22 +273,6 @@ def score(
     typer.echo(command.as_json(scored) if json else command.as_text(scored))
     if fail_under is not None:
         command.check_gate(scored, fail_under)
-
-
-def _check_what_to_score(
-    run: Path | None, hypotheses: Path | None, references: Path | None, beside: Path | None
-) -> None:
-    if (run is None) == (hypotheses is None) or (hypotheses is None) != (references is None):
-        raise UserError(
-            "score takes either a run, or --hypotheses and --references",
-            "mtrain score RUN, or: mtrain score --hypotheses OUT.txt --references REF.txt, "
-            "or: mtrain score --alignments OUT.align --gold-alignments GOLD.align",
-        )
-    if run is not None and beside:
-        raise UserError(
-            "--sources and --baseline belong to --hypotheses and --references",
-            "write the translations to a file first: mtrain translate RUN INPUT --output FILE",
-        )
 
 
 def _score_alignments(
@@ -291,6 +306,9 @@ def main() -> None:
     # before torch comes: threads that spin for long while they wait, as by default, make training
     # 2 to 8 times slower on a machine with anything else to do; on an idle one this costs 5 %
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    if sys.stderr is None:  # closed: else its number would be that of the next file opened
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(prog_name="mtrain")
     except UserError as error:
@@ -303,24 +321,22 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:
-        message = _describe_system_error(error)
+        message = describe_system_error(error)
         if message is None:
             raise
         _complain(message)
         sys.exit(EXIT_USER_ERROR)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _complain("out of memory\na smaller model, batch_tokens or beam_size needs less")
+        sys.exit(EXIT_USER_ERROR)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    """End a command as Ctrl-C does, its files cleaned up; training waits for signals itself."""
+    raise Interrupted(number, "stopped by a signal")
 
 
 def _complain(text: str) -> None:
     typer.echo(f"error: {text}", err=True)
-
-
-def _describe_system_error(error: OSError) -> str | None:
-    """Return in the user's terms what the system refused, or None for what is not his doing."""
-    where = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where}the disk is full; nothing that was complete is lost"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{where}no permission ({error.strerror})"
-    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.EFBIG):
-        return f"{where}{error.strerror}"
-    return None

@@ -4,6 +4,8 @@ Knows nothing of the rest of mtrain. Everything that a user can cause is raised 
 `UserError`; any other exception is a bug and keeps its traceback.
 """
 
+import errno
+
 EXIT_GATE_FAILED = 1  # the program worked, the answer is no: a score under --fail-under
 EXIT_USER_ERROR = 2
 
@@ -40,3 +42,22 @@ def missing_extra(package: str, extra: str, purpose: str) -> UserError:
         f"{purpose} needs the package {package}, which is not installed",
         f"install it with: pip install 'mtrain[{extra}]'",
     )
+
+
+def describe_system_error(error: OSError) -> str | None:
+    """Return in the user's terms what the system refused, or None for what is not his doing."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}the disk is full; nothing that was complete is lost"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}no permission ({error.strerror})"
+    of_paths = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST)
+    if error.errno in (*of_paths, errno.EFBIG):
+        return f"{where}{error.strerror}"
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out, of the GPU or of the machine; torch has two ways to say so."""
+    is_torchs = type(error).__name__ == "OutOfMemoryError"
+    return is_torchs or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,6 +1,5 @@
 """`mtrain align`: which words of given translations go together, line by line."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
@@ -14,7 +13,7 @@ from mtrain.data.folders import RunFolder
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import SYMMETRISATIONS, Links, format_links, symmetrise
 from mtrain.text.corpora import read_pairs
-from mtrain.text.lines import clean_bytes, read_lines, write_whole
+from mtrain.text.lines import clean_bytes, open_stdout, read_lines, write_whole
 from mtrain.text.tokenizer import TokenizerPair, available_cores
 
 TextPair = tuple[str, str]
@@ -48,7 +47,7 @@ def align(
         )
     num_lines = sum(1 for _ in read_lines(sources))
     with (
-        write_whole(output_path) if output_path else nullcontext(sys.stdout.buffer) as sink,
+        write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
         progress("aligning", num_lines, "lines") as shown,
     ):
         for block in _blocks(sources, targets, forward.block_lines):

@@ -1,6 +1,5 @@
 """`mtrain attention`: what a model attends to, as pictures, as a page and as arrays."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from mtrain.evaluation.attention import SentenceAttention, merge_subwords, save_
 from mtrain.evaluation.attention_page import write_page
 from mtrain.evaluation.heatmaps import check_available, write_all_heads, write_heatmap
 from mtrain.models import aligning_head
-from mtrain.text.lines import clean_bytes, read_lines
+from mtrain.text.lines import clean_bytes, open_stdin, read_lines
 from mtrain.text.tokenizer import Tokenizer
 
 END = "</s>"
@@ -70,7 +69,7 @@ def show_attention(
 
 
 def _read(path: Path | None) -> list[bytes]:
-    lines = read_lines(path) if path else (line.removesuffix(b"\n") for line in sys.stdin.buffer)
+    lines = read_lines(path) if path else (line.removesuffix(b"\n") for line in open_stdin())
     return list(lines)
 
 

@@ -51,8 +51,10 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
             file.write(json.dumps(manifest, ensure_ascii=False, indent=1).encode())
         make_readable(building)
         _put_in_place(building, destination)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(building, ignore_errors=True)
+        if isinstance(error, OSError) and error.filename is None:  # writing does not say where
+            error.filename = str(destination)
         raise
     return manifest
 

@@ -29,21 +29,50 @@ class ScoredSet:
         return next(score.value for score in self.scores if score.name == "BLEU")
 
 
+def check_request(
+    run: Path | None,
+    hypotheses: Path | None,
+    references: Path | None,
+    beside: Path | None,
+    of_run: Sequence[str] | None,
+) -> None:
+    """Refuse what is neither a run nor files, and what belongs to the other of the two.
+
+    `beside` stands for all that belongs to files alone, `of_run` to a run alone.
+    """
+    if (run is None) == (hypotheses is None) or (hypotheses is None) != (references is None):
+        raise UserError(
+            "score takes either a run, or --hypotheses and --references",
+            "mtrain score RUN, or: mtrain score --hypotheses OUT.txt --references REF.txt, "
+            "or: mtrain score --alignments OUT.align --gold-alignments GOLD.align",
+        )
+    if run is not None and beside:
+        raise UserError(
+            "--sources and --baseline belong to --hypotheses and --references",
+            "write the translations to a file first: mtrain translate RUN INPUT --output FILE",
+        )
+    if run is None and of_run:
+        raise UserError(
+            "--checkpoint and --set belong to a run; --hypotheses are scored as they are",
+            "leave them out, or: mtrain score RUN",
+        )
+
+
 def score_run(
     run_dir: Path, overrides: tuple[str, ...], checkpoint_name: str | None
 ) -> list[ScoredSet]:
     """Translate the run's test sets with its best checkpoint and score each."""
-    from mtrain.commands.loading import load_run  # torch, which scoring files never needs
-
     run = RunFolder.open(run_dir)
     config = run.config(overrides)
-    tests = run.test_sets()
+    tests = run.test_sets(config)
     if not tests:
         raise UserError(
             f"{run_dir}: this run has no test set",
             "name one under data.test and run `mtrain prepare` and `mtrain train` again, "
             "or score files: mtrain score --hypotheses OUT.txt --references REF.txt",
         )
+    from mtrain.commands.loading import load_run  # torch, which scoring files never needs
+
     translator = load_run(run, config, checkpoint_name).translator()
     scored = []
     for test in tests:

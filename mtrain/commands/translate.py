@@ -1,6 +1,5 @@
 """`mtrain translate`: lines in, as many lines out, in the same order."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -13,7 +12,14 @@ from mtrain.data.folders import RunFolder
 from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
 from mtrain.decoding.translator import Translation
 from mtrain.evaluation.alignment import format_links
-from mtrain.text.lines import clean_bytes, open_bytes, read_lines, write_whole
+from mtrain.text.lines import (
+    clean_bytes,
+    open_bytes,
+    open_stdin,
+    open_stdout,
+    read_lines,
+    write_whole,
+)
 
 
 def translate(
@@ -39,7 +45,7 @@ def translate(
     tally = LineTally()
     with (
         _open_input(input_path) as source,
-        write_whole(output_path) if output_path else nullcontext(sys.stdout.buffer) as sink,
+        write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
         write_whole(alignments_path) if alignments_path else nullcontext() as link_sink,
         progress("translating", num_lines, "lines") as shown,
     ):
@@ -62,7 +68,7 @@ def translate(
 @contextmanager
 def _open_input(path: Path | None) -> Iterator[BinaryIO]:
     if path is None:
-        yield sys.stdin.buffer
+        yield open_stdin()
     else:
         with open_bytes(path) as file:
             yield file

@@ -17,7 +17,7 @@ class ModelSection(Section):
     """architecture"""
     dropout: Probability = 0.1
     """on embeddings and on the output of every sub-layer or recurrent layer"""
-    max_positions: Annotated[int, Field(ge=8)] = 512
+    max_positions: Annotated[int, Field(ge=8, le=1 << 20)] = 512
     """longest source or target in tokens; `translate` splits a longer line"""
     tie_embeddings: Literal["auto", "all", "decoder", "none"] = "auto"
     """which of source, target and output matrix are one: all three, the decoder's two, none;

@@ -11,6 +11,8 @@ from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, mode
 
 from mtrain.config.models import MODEL_SECTIONS, ModelConfig, TransformerConfig
 from mtrain.config.section import (
+    MAX_INT,
+    HomePath,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -25,9 +27,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 class PairFiles(Section):
     """Two line-aligned text files, plain or gz, xz, zst."""
 
-    source: Path
+    source: HomePath
     """text file in the source language"""
-    target: Path
+    target: HomePath
     """its translation, line by line"""
     name: Name | None = None
     """what reports and scores call it"""
@@ -36,14 +38,14 @@ class PairFiles(Section):
 class AlignedPairFiles(PairFiles):
     """The same to learn from, with or without the links between their words."""
 
-    alignments: Path | None = None
+    alignments: HomePath | None = None
     """file with the links of a pair a line, as 0-0 1-2: source word - target word, from 0"""
 
 
 class TableFile(Section):
     """One TSV, JSONL or Parquet file with both sides in it."""
 
-    path: Path
+    path: HomePath
     """the file; its kind is told by .tsv, .jsonl or .parquet (then .gz, .xz, .zst)"""
     fields: tuple[str | int, str | int] | None = None
     """source and target column: a number from 0 in TSV, else a name; a.b reaches into a record.
@@ -142,9 +144,9 @@ class DataConfig(Section):
 class SidePaths(Section):
     """A SentencePiece model for each side."""
 
-    source: Path
+    source: HomePath
     """SentencePiece model of the source side"""
-    target: Path
+    target: HomePath
     """SentencePiece model of the target side"""
 
 
@@ -157,13 +159,13 @@ class TokenizerConfig(Section):
 
     type: Literal["bpe", "unigram"] = "bpe"
     """what SentencePiece trains"""
-    vocab_size: Annotated[int, Field(ge=300)] = 8000
+    vocab_size: Annotated[int, Field(ge=300, le=1_000_000)] = 8000
     """pieces, the 256 bytes and 4 marks included; lowered if the text cannot fill it"""
     shared: bool = True
     """one model for both languages; false trains one a side"""
     path: (
         Annotated[
-            Annotated[Path, Tag("<one>")] | Annotated[SidePaths, Tag("<sides>")],
+            Annotated[HomePath, Tag("<one>")] | Annotated[SidePaths, Tag("<sides>")],
             Discriminator(_is_one_path),
         ]
         | None
@@ -184,10 +186,13 @@ class TrainingConfig(Section):
     """most tokens of a batch on either side, its little padding included"""
     accumulate: PositiveInt = 1
     """batches an update"""
-    max_updates: PositiveInt = 3000
-    """when training ends; also the length of the linear and cosine schedules"""
     max_minutes: PositiveFloat | None = None
     """wall-clock budget that the schedule fits itself to, validation included"""
+    max_updates: PositiveInt = Field(
+        default_factory=lambda given: 3000 if given.get("max_minutes") is None else MAX_INT
+    )
+    """when training ends, also the length of the linear and cosine schedules; by default 3000, or
+    with max_minutes when those are over"""
     learning_rate: PositiveFloat = 1e-3
     """highest learning rate, reached after the warm-up"""
     warmup_updates: NonNegativeInt = 500
@@ -244,27 +249,27 @@ class DecodingConfig(Section):
 
     method: Literal["beam", "sample"] = "beam"
     """beam search (greedy with beam_size 1), or sampling"""
-    beam_size: PositiveInt = 5
+    beam_size: Annotated[int, Field(gt=0, le=1000)] = 5
     """hypotheses searched in parallel"""
-    length_penalty: NonNegativeFloat = 1.0
+    length_penalty: Annotated[float, Field(ge=0, le=10)] = 1.0
     """a hypothesis's score is its log probability over its norm to this power"""
     length_norm: Literal["power", "gnmt"] = "power"
     """the norm: its length, or GNMT's (5 + length) / 6"""
-    coverage_penalty: NonNegativeFloat = 0.0
+    coverage_penalty: Annotated[float, Field(ge=0, le=100)] = 0.0
     """beam search: GNMT's penalty for source tokens that got little attention, times this"""
     alignment_layer: PositiveInt | None = None
     """decoder layer whose attention aligns words; by default the last but one"""
     alignment_head: PositiveInt | None = None
     """which of its heads; by default the mean of all"""
-    n_best: PositiveInt = 1
+    n_best: Annotated[int, Field(gt=0, le=1000)] = 1
     """hypotheses written a line, best first"""
-    max_length_ratio: PositiveFloat = 2.0
+    max_length_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.0
     """longest output: this times the source's tokens, plus 10"""
-    temperature: PositiveFloat = 1.0
+    temperature: Annotated[float, Field(ge=1e-3, le=1000)] = 1.0
     """sampling: below 1 is safer, above 1 wilder"""
     top_k: NonNegativeInt = 0
     """sampling: only from the so many likeliest; 0 is all"""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
     """sampling: only from the likeliest that together have this probability"""
     batch_tokens: PositiveInt = 4096
     """source tokens times beams translated at once"""
@@ -283,11 +288,11 @@ class DecodingConfig(Section):
 class Config(Section):
     """A run, whole."""
 
-    run_dir: Path
+    run_dir: HomePath
     """everything that training leaves and translating needs; can be moved"""
-    data_dir: Path | None = None
+    data_dir: HomePath | None = None
     """what `prepare` writes; several runs may share it. By default RUN_DIR/data"""
-    seed: int = 1
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] = 1
     """of initial weights, order of the data, dropout and sampling"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto is the GPU where there is one"""

@@ -1,14 +1,20 @@
 """What every section of a configuration is made of."""
 
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
+# so large that nobody misses more, so small that no arithmetic overflows
+MAX_INT, MAX_FLOAT = (1 << 31) - 1, 1e9
+
+PositiveInt = Annotated[int, Field(gt=0, le=MAX_INT)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=MAX_INT)]
+PositiveFloat = Annotated[float, Field(gt=0, le=MAX_FLOAT)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=MAX_FLOAT)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+HomePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 
 
 class Section(BaseModel):
@@ -17,3 +23,11 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_switch_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and kind is not bool:
+            raise ValueError(f"takes no {str(value).lower()}")  # which pydantic would count as 1
+        return value

@@ -21,7 +21,7 @@ from mtrain.config.schema import Config, Corpus, SidePaths
 from mtrain.console import Progress, progress
 from mtrain.data.folders import DATA_FORMAT, data_settings
 from mtrain.data.plan import derive_seed
-from mtrain.data.store import StoreWriter
+from mtrain.data.store import StoreWriter, file_digests
 from mtrain.errors import UserError
 from mtrain.text.corpora import (
     RawPair,
@@ -57,6 +57,9 @@ def describe_inputs(config: Config) -> dict[str, Any]:
                 if path is not None and not path.is_file()]  # fmt: skip
     if missing:
         raise UserError("\n".join(dict.fromkeys(missing)))
+    for path in given:
+        if path is not None:
+            Tokenizer(path)  # or it would be complained of by the name of its copy
     return {
         "settings": data_settings(config),
         "inputs": [digest for corpus in corpora for digest in input_digests(corpus)],
@@ -78,6 +81,7 @@ class _Scan:
 
     verdicts: npt.NDArray[np.uint8]
     source_overlap: int
+    kept_overlap: int  # pairs
 
 
 class DataBuilder:
@@ -115,6 +119,7 @@ class DataBuilder:
             "read_pairs": num_scanned,
             "filtered": [ledger.as_dict() for ledger in ledgers],
             "train_sources_also_in_valid_or_test": scan.source_overlap,
+            "kept_pairs_also_in_valid_or_test": scan.kept_overlap,
             "seconds": round(time.monotonic() - started, 1),
         }
 
@@ -146,7 +151,7 @@ class DataBuilder:
     def _scan(self, scratch: Path, held_out: _HeldOut) -> _Scan:
         """Judge and hash each training pair; of equal pairs keep the first."""
         filters = self._config.data.filters
-        source_overlap = count = 0
+        source_overlap = kept_overlap = count = 0
         verdict_path, hash_path = scratch / "verdicts", scratch / "hashes"
         with (
             progress("reading", unit="pairs") as shown,
@@ -158,8 +163,9 @@ class DataBuilder:
                 hashed = pair_hash(source, target)
                 if verdict == KEPT:
                     source_overlap += pair_hash(source, "") in held_out.sources
-                    if filters.drop_overlap and hashed in held_out.pairs:
-                        verdict = CODES["overlap"]
+                    if hashed in held_out.pairs:
+                        kept_overlap += not filters.drop_overlap
+                        verdict = CODES["overlap"] if filters.drop_overlap else KEPT
                 verdicts.write(bytes((verdict,)))
                 hashes.write(hashed.to_bytes(8, "little"))
                 count += 1
@@ -168,7 +174,7 @@ class DataBuilder:
         kept = np.memmap(verdict_path, np.uint8, "r+")
         if filters.drop_duplicates:
             mark_duplicates(np.memmap(hash_path, np.uint64, "r"), kept)
-        return _Scan(kept, source_overlap)
+        return _Scan(kept, source_overlap, kept_overlap)
 
     def _make_tokenizers(self, scan: _Scan) -> TokenizerPair:
         """Put the tokenizers into the folder: copied where given, else trained."""
@@ -248,7 +254,7 @@ class DataBuilder:
             raise UserError("data.train: a file shrank while it was read; run it again")
         if not writer.num_pairs:
             raise UserError("data.train: the filters on length and ratio leave not one pair")
-        figures = _figures(writer, tokenizers)
+        figures = self._figures("train", writer, tokenizers)
         if has_links:
             figures["links"] = {"count": writer.num_links(), **mapper.counts()}
         return ledgers, figures
@@ -266,16 +272,19 @@ class DataBuilder:
             writer.append([pair[0] for pair in fitting], [pair[1] for pair in fitting])
         if not fitting:
             raise UserError("data.valid: every pair is empty or over data.filters.max_tokens")
-        return _figures(writer, tokenizers) | {"left_out_of_loss": len(pairs) - len(fitting)}
+        figures = self._figures("valid", writer, tokenizers)
+        return figures | {"left_out_of_loss": len(pairs) - len(fitting)}
 
-
-def _figures(writer: StoreWriter, tokenizers: TokenizerPair) -> dict[str, Any]:
-    return {
-        "pairs": writer.num_pairs,
-        "tokens": writer.num_tokens(),
-        "vocab_size": tokenizers.vocab_size,
-        "fingerprint": writer.fingerprint(),
-    }
+    def _figures(
+        self, split: str, writer: StoreWriter, tokenizers: TokenizerPair
+    ) -> dict[str, Any]:
+        return {
+            "pairs": writer.num_pairs,
+            "tokens": writer.num_tokens(),
+            "vocab_size": tokenizers.vocab_size,
+            "fingerprint": writer.fingerprint(),
+            "sha256": file_digests(self._folder / split),
+        }
 
 
 def _encode(pairs: list[TextPair], tokenizers: TokenizerPair) -> list[tuple[list[int], list[int]]]:

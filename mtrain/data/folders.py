@@ -6,7 +6,7 @@ Knows names and manifests; no torch. A data folder appears under its name only w
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,13 @@ from typing import Any
 
 from mtrain.config.load import changed_keys, dump_config, load_config
 from mtrain.config.schema import Config
-from mtrain.data.store import TokenStore
+from mtrain.data.store import TokenStore, check_files
 from mtrain.errors import UserError
 from mtrain.text.lines import read_lines, write_whole
 from mtrain.text.tokenizer import TokenizerPair
 
 DATA_FORMAT = 1
+RUN_MARK = b"# written by mtrain train: the whole configuration, every default spelled out\n"
 
 # What may change when a run goes on: how long, how it is watched and kept, where it computes.
 # Everything else decides what is learnt, and belongs to another run.
@@ -53,9 +54,15 @@ class HeldOutText:
 
 
 def read_held_out(folder: Path, name: str) -> HeldOutText:
-    """Read NAME.source and NAME.target from a folder."""
-    sources = list(read_lines(folder / f"{name}.source"))
-    return HeldOutText(name, sources, list(read_lines(folder / f"{name}.target")))
+    """Read NAME.source and NAME.target from a folder; refuse them if they are not in step."""
+    paths = [folder / f"{name}.{side}" for side in ("source", "target")]
+    sources, references = (list(read_lines(path)) for path in paths)
+    if len(sources) != len(references):
+        raise UserError(
+            f"{paths[0]} has {len(sources)} lines but {paths[1]} has {len(references)}",
+            "restore both from the original folder",
+        )
+    return HeldOutText(name, sources, references)
 
 
 @dataclass(frozen=True)
@@ -89,15 +96,20 @@ class DataFolder:
         return manifest
 
     def tokenizers(self) -> TokenizerPair:
-        """Read the tokenizers."""
-        return TokenizerPair.load(self.path / "tokenizer")
+        """Read the tokenizers, if they are those that the tokens are of."""
+        tokenizers = TokenizerPair.load(self.path / "tokenizer")
+        if tokenizers.digest() != self.manifest()["tokenizers"]:
+            raise UserError(
+                f"{self.path / 'tokenizer'}: not the tokenizer that these data were prepared with",
+                f"remove {self.path} and run `mtrain prepare` again",
+            )
+        return tokenizers
 
     def store(self, split: str) -> TokenStore:
-        """Open the tokens of train or valid."""
-        about = self.manifest()["splits"][split]
-        return TokenStore(
-            self.path / split, about["vocab_size"], about["fingerprint"], "links" in about
-        )
+        """Open the tokens of train or valid, every byte of them checked."""
+        about, folder = self.manifest()["splits"][split], self.path / split
+        check_files(folder, about.get("sha256", {}))  # there once were no digests
+        return TokenStore(folder, about["vocab_size"], about["fingerprint"], "links" in about)
 
     def check_belongs(self, config: Config) -> None:
         """Refuse to train on data that were prepared for other settings."""
@@ -147,6 +159,8 @@ class RunFolder:
     def open(path: Path) -> "RunFolder":
         """Return an existing run, or say that `path` is none."""
         run = RunFolder(path)
+        if path.is_file():
+            raise UserError(f"{path}: this is a file, the folder of a run was expected")
         if not path.is_dir():
             raise UserError(f"{path}: there is no such run folder")
         if not run.config_path.is_file():
@@ -162,9 +176,25 @@ class RunFolder:
         return config.model_copy(update={"run_dir": self.path})
 
     def check_belongs(self, config: Config) -> None:
-        """Refuse a configuration that would change what this run has learnt from or with."""
-        if not self.config_path.is_file():
+        """Refuse a configuration that would change what this run has learnt from or with.
+
+        A folder with files of someone else's where ours would go is refused, too.
+        """
+        taken = [name for name in ("tokenizer", "test", "checkpoints", "metrics.jsonl")
+                 if _holds_something(self.path / name)]  # fmt: skip
+        if not self.config_path.is_file():  # which we write before those
+            if taken:
+                raise UserError(
+                    f"{self.path}: this folder is no run, but there are already: "
+                    + ", ".join(taken),
+                    "give this configuration a run_dir of its own; nothing was changed",
+                )
             return
+        if not self.config_path.read_bytes().startswith(RUN_MARK):
+            raise UserError(
+                f"{self.config_path}: not written by `mtrain train`, which would overwrite it",
+                "give this configuration a run_dir of its own, or rename the file",
+            )
         changed = changed_keys(load_config(self.config_path), config, CHANGEABLE_ON_RESUME)
         if changed:
             raise UserError(
@@ -179,22 +209,22 @@ class RunFolder:
             yield
 
     def begin(self, config: Config, data: DataFolder) -> None:
-        """Make the folder, or bring it up to date: tokenizer and test sets, last the config."""
+        """Make the folder, or bring it up to date: the config first, tokenizer, test sets."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        _copy_folder(data.path / "tokenizer", self.path / "tokenizer")
-        test_names = {f"{name}.{side}" for name in data.manifest()["tests"]
-                      for side in ("source", "target")}  # fmt: skip
-        _copy_folder(data.path / "text", self.tests, test_names)
         with write_whole(self.config_path) as file:
-            file.write(dump_config(config).encode())
+            file.write(RUN_MARK + dump_config(config).encode())
+        _copy_files(sorted((data.path / "tokenizer").iterdir()), self.path / "tokenizer")
+        tests = [data.path / "text" / f"{name}.{side}" for name in data.manifest()["tests"]
+                 for side in ("source", "target")]  # fmt: skip
+        _copy_files(tests, self.tests)
 
     def tokenizers(self) -> TokenizerPair:
         """Read the tokenizers."""
         return TokenizerPair.load(self.path / "tokenizer")
 
-    def test_sets(self) -> list[HeldOutText]:
-        """Read the test sets."""
-        names = sorted(path.stem for path in self.tests.glob("*.source"))
+    def test_sets(self, config: Config) -> list[HeldOutText]:
+        """Read the test sets that the run's configuration names."""
+        names = sorted(corpus.name or "test" for corpus in config.data.test)
         return [read_held_out(self.tests, name) for name in names]
 
 
@@ -202,7 +232,7 @@ class RunFolder:
 def hold(lock_path: Path, refusal: str) -> Iterator[None]:
     """Hold a lock that a killed process lets go of by itself; refuse if another holds it."""
     lock_path.parent.mkdir(parents=True, exist_ok=True)
-    with lock_path.open("w") as file:
+    with lock_path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -210,13 +240,13 @@ def hold(lock_path: Path, refusal: str) -> Iterator[None]:
         yield
 
 
-def _copy_folder(source: Path, destination: Path, names: set[str] | None = None) -> None:
-    """Make `destination` hold the files of `source` (only `names`, if given) and no others."""
-    destination.mkdir(parents=True, exist_ok=True)
-    wanted = {path.name for path in source.iterdir()} if names is None else names
-    for path in destination.iterdir():
-        if path.name not in wanted:
-            path.unlink()
-    for name in sorted(wanted):
-        with write_whole(destination / name) as file, (source / name).open("rb") as original:
-            shutil.copyfileobj(original, file)
+def _holds_something(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.exists()
+
+
+def _copy_files(files: Sequence[Path], folder: Path) -> None:
+    """Put copies of files into a folder; whatever else is in there stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        with write_whole(folder / path.name) as copy, path.open("rb") as original:
+            shutil.copyfileobj(original, copy)

@@ -19,7 +19,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
         f"tokens   vocabulary of {train['vocab_size']:,}",
         *([_describe_links(train["links"])] if "links" in train else []),
         f"overlap  {manifest['train_sources_also_in_valid_or_test']:,} training sources also stand "
-        "in valid or test",
+        "in valid or test" + _describe_kept(manifest.get("kept_pairs_also_in_valid_or_test", 0)),
     ]  # fmt: skip
     for entry in manifest["filtered"]:
         dropped = {reason: count for reason, count in entry["counts"].items()
@@ -29,6 +29,11 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
             lines.append(f"         {count:,} dropped: {reason}, for example")
             lines += [f"           {s!r} | {t!r}" for s, t in entry["samples"][reason]]
     return "\n".join(lines)
+
+
+def _describe_kept(pairs: int) -> str:
+    kept = f", {pairs:,} with the same translation; data.filters.drop_overlap would leave these out"
+    return kept if pairs else ""
 
 
 def _describe_links(links: dict[str, int]) -> str:

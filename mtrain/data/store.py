@@ -7,7 +7,7 @@ source token, and so on, each counted from its sentence's first.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrain.errors import UserError
+from mtrain.text.lines import file_digest
 from mtrain.text.links import Link
 
 SIDES = ("source", "target")
@@ -147,7 +148,7 @@ class Links:
 
 
 class TokenStore:
-    """Reads a store through memory maps: opening costs nothing, and the text need not fit."""
+    """Reads a store through memory maps: the text need not fit into memory."""
 
     def __init__(
         self, folder: Path, vocab_size: int, fingerprint: str, has_links: bool = False
@@ -157,7 +158,10 @@ class TokenStore:
         self.source, self.target = (Side(*_open(folder, side, token_type)) for side in SIDES)
         self.links = Links(*_open(folder, LINKS, LINK_TYPE)) if has_links else None
         parts = [part for part in (self.source, self.target, self.links) if part is not None]
-        if len({len(part.offsets) for part in parts}) > 1:
+        is_unknown = any(
+            side.tokens.max(initial=0) >= vocab_size for side in (self.source, self.target)
+        )
+        if is_unknown or len({len(part.offsets) for part in parts}) > 1:
             raise _damaged(folder)
 
     def __len__(self) -> int:
@@ -173,13 +177,25 @@ def _open(
         tokens = np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
     except (OSError, ValueError):
         raise _damaged(folder) from None
-    if offsets[-1] != len(tokens):
+    if offsets[0] != 0 or offsets[-1] != len(tokens) or (offsets[1:] < offsets[:-1]).any():
         raise _damaged(folder)
     return tokens, offsets
 
 
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a store, by name."""
+    return {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+
+
+def check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    """Raise UserError where a file is not the one whose SHA-256 is given."""
+    for name, digest in digests.items():
+        if not (folder / name).is_file() or file_digest(folder / name) != digest:
+            raise _damaged(folder)
+
+
 def _damaged(folder: Path) -> UserError:
     return UserError(
-        f"{folder}: the token store is damaged or incomplete",
+        f"{folder}: the token store is damaged, or not the one that was prepared here",
         f"remove {folder.parent} and run `mtrain prepare` again",
     )

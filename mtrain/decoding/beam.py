@@ -12,6 +12,8 @@ from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.top import log_normaliser, top_logits
 from mtrain.models.base import Model
 
+NOTHING = Hypothesis([], float("-inf"), cut_off=True)  # what a model that gives no numbers says
+
 
 @dataclass
 class _Sentence:
@@ -71,7 +73,7 @@ def beam_search(
             tokens, scores, state = tokens[rows], scores[rows], state.keep(rows)
             attention, penalties = attention[rows], penalties[rows]
             source_lengths = source_lengths[rows]
-    return [sentence.found for sentence in sentences]
+    return [sentence.found or [NOTHING] for sentence in sentences]
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def _best_continuations(logits: Tensor, scores: Tensor, count: int) -> _Candidat
     values, ids = top_logits(flat, count)
     row_scores = scores.view(-1) - log_normaliser(flat)
     totals = (values.float() + row_scores[:, None]).view(num_sentences, -1)
+    totals = totals.masked_fill(totals.isnan(), float("-inf"))
     best, places = totals.topk(min(count, totals.shape[1]), dim=1)
     per_row = ids.shape[1]
     return _Candidates(best, ids.view(num_sentences, -1).gather(1, places), places // per_row)
@@ -164,5 +167,6 @@ def _still_open(
         reachable = scoring.score(best[row], length + 1)  # no penalty makes it better
         # greedy search takes the first end there is
         is_done = is_full and (beam_size == 1 or sentence.found[-1].score >= reachable)
-        is_open.append(not at_limit and not is_done)
+        is_stuck = best[row] == float("-inf")
+        is_open.append(not (at_limit or is_done or is_stuck))
     return is_open

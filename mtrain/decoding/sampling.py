@@ -40,9 +40,12 @@ def sample_search(
     while open_sentences:
         logits, state = model.step(tokens[:, :, -1], state)
         log_probabilities = logits.float().log_softmax(dim=-1)
-        new = _draw(log_probabilities, temperature, top_k, top_p, generator)
-        new = new.masked_fill(is_ended, end_id)
+        is_lost = log_probabilities.isnan().any(dim=2)  # no distribution to draw from
+        drawable = log_probabilities.masked_fill(is_lost[:, :, None], 0.0)
+        new = _draw(drawable, temperature, top_k, top_p, generator)
+        new = new.masked_fill(is_ended | is_lost, end_id)
         gains = log_probabilities.gather(2, new[:, :, None])[:, :, 0]
+        gains = gains.masked_fill(is_lost, float("-inf"))
         scores = scores + gains.masked_fill(is_ended, 0.0)
         tokens = torch.cat([tokens, new[:, :, None]], dim=2)
         is_ended = is_ended | (new == end_id)
@@ -86,9 +89,9 @@ def _draw(
 def _hypotheses(tokens: Tensor, scores: Tensor, end_id: int, scoring: Scoring) -> list[Hypothesis]:
     found = []
     for ids, total in zip(tokens[:, 1:].tolist(), scores.tolist(), strict=True):
-        is_cut_off = end_id not in ids
-        kept = ids if is_cut_off else ids[: ids.index(end_id)]
-        num_tokens = len(kept) + (not is_cut_off)
+        is_ended = end_id in ids
+        kept = ids[: ids.index(end_id)] if is_ended else ids
+        num_tokens = len(kept) + is_ended
         score = scoring.score(total, num_tokens)
-        found.append(Hypothesis(kept, score, is_cut_off))
+        found.append(Hypothesis(kept, score, not is_ended or total == float("-inf")))
     return sorted(found, key=lambda hypothesis: (hypothesis.cut_off, -hypothesis.score))

@@ -87,14 +87,18 @@ def input_digests(corpus: Corpus) -> list[dict[str, Any]]:
 
 
 def check_readable(corpus: Corpus) -> list[str]:
-    """Return one message for each file of the corpus that is not there."""
+    """Return one message for each file of the corpus that is not there, or none."""
     if isinstance(corpus, HubDataset):
         return []
-    return [
-        f"{path}: there is no such file (looked in {Path.cwd()})"
-        for path in _files(corpus)
-        if not path.is_file()
-    ]
+    return [f"{path}: {_complaint(path)}" for path in _files(corpus) if not path.is_file()]
+
+
+def _complaint(path: Path) -> str:
+    if not path.exists():
+        return f"there is no such file (looked in {Path.cwd()})"
+    if path.is_dir():
+        return "this is a folder, a file was expected"
+    return "a pipe can be read only once, a corpus is read three times: write it to a file first"
 
 
 def _files(corpus: PairFiles | TableFile) -> list[Path]:

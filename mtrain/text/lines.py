@@ -9,6 +9,7 @@ import hashlib
 import io
 import lzma
 import os
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -64,6 +65,20 @@ def read_lines(path: Path) -> Iterator[bytes]:
     with open_bytes(path) as file:
         for line in file:
             yield line.removesuffix(b"\n")
+
+
+def open_stdin() -> BinaryIO:
+    """Open stdin, with a buffer of its own: Python's may not be waited on when the program ends."""
+    if sys.stdin is None:
+        raise UserError("stdin is closed", "name a file to read")
+    return io.BufferedReader(io.FileIO(0, closefd=False))
+
+
+def open_stdout() -> BinaryIO:
+    """Return stdout for bytes. Raises UserError where it is closed."""
+    if sys.stdout is None:
+        raise UserError("stdout is closed", "name a file to write with --output")
+    return sys.stdout.buffer
 
 
 def decode_line(line: bytes) -> tuple[str, bool]:

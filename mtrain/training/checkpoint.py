@@ -8,6 +8,7 @@ renamed, so that a kill at any moment leaves the earlier ones and no half of a n
 import errno
 import itertools
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -170,8 +171,8 @@ def set_aside(path: Path) -> None:
 def order_by_quality(paths: list[Path], metric: str) -> list[Path]:
     """Return checkpoints worst first by a dev metric (bleu, chrf or loss).
 
-    Of equals, and of those that were not validated, the newer is the better. One whose state
-    cannot be read comes first of all, with a warning.
+    Of equals, and of those without a figure, the newer is the better. One whose state cannot be
+    read comes first of all, with a warning.
     """
 
     def quality(path: Path) -> tuple[float, str]:
@@ -180,7 +181,7 @@ def order_by_quality(paths: list[Path], metric: str) -> list[Path]:
         except DamagedCheckpoint as error:
             warn(error.message)
             return float("-inf"), ""
-        if value is None:
+        if value is None or math.isnan(value):
             return float("-inf"), path.name
         return (-value if metric == "loss" else value), path.name
 

@@ -1,6 +1,7 @@
 """What training writes down as it goes: metrics.jsonl always, TensorBoard if asked for."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ class MetricsLog:
     def __init__(self, path: Path, resume_update: int, tensorboard: bool) -> None:
         kept = [event for event in read_metrics(path) if event["update"] <= resume_update]
         with write_whole(path) as file:
-            file.writelines(json.dumps(event).encode() + b"\n" for event in kept)
+            file.writelines(_as_line(event).encode() for event in kept)
         self._file = path.open("a", encoding="utf-8")
         self._writer = _tensorboard_writer(path.parent / "tensorboard") if tensorboard else None
 
     def write(self, kind: str, update: int, **figures: Any) -> None:
         """Add an event of a kind (train, valid, ...) at an update."""
-        self._file.write(json.dumps({"kind": kind, "update": update, **figures}) + "\n")
+        self._file.write(_as_line({"kind": kind, "update": update, **figures}))
         self._file.flush()
         if self._writer is not None:
             for name, value in figures.items():
@@ -34,6 +35,13 @@ class MetricsLog:
         self._file.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def _as_line(event: dict[str, Any]) -> str:
+    """Return an event as JSON, which knows no NaN: what is not finite is null."""
+    known = {key: None if isinstance(value, float) and not math.isfinite(value) else value
+             for key, value in event.items()}  # fmt: skip
+    return json.dumps(known) + "\n"
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -80,7 +88,7 @@ class Meter:
     def figures(self) -> dict[str, float]:
         """Return the averages for the log."""
         return {
-            "loss": self.loss_sum / max(1, self.finite_tokens),
+            "loss": self.loss_sum / self.finite_tokens if self.finite_tokens else math.nan,
             "gradient_norm": self.gradient_norm,
             "tokens_per_second": round(self.tokens_per_second, 1),
             "share_waiting_for_data": round(self.seconds_waited / max(self.seconds, 1e-9), 5),
@@ -92,8 +100,9 @@ def learning_curve(events: list[dict[str, Any]]) -> str:
     rows = [f"{'update':>8}{'minutes':>9}{'dev loss':>10}{'BLEU':>7}{'chrF':>7}"]
     for event in events:
         if event["kind"] == "valid":
+            loss = math.nan if event["loss"] is None else event["loss"]
             rows.append(
-                f"{event['update']:>8}{event['minutes']:>9.1f}{event['loss']:>10.3f}"
+                f"{event['update']:>8}{event['minutes']:>9.1f}{loss:>10.3f}"
                 f"{event['bleu']:>7.2f}{event['chrf']:>7.2f}"
                 + ("  average of checkpoints" if event.get("averaged") else "")
             )

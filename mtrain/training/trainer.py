@@ -1,5 +1,6 @@
 """The training loop: update, validate, save, stop; and going on where another one stopped."""
 
+import math
 import time
 from typing import Any
 
@@ -53,9 +54,8 @@ class Trainer:
             f"{parts.precision.reason}"
         )
         feed = Prefetcher(parts.updates(position.epoch, position.batch))
-        total = self._config.max_updates
         try:
-            with self._stop, progress("training", total, "updates", position.update) as shown:
+            with self._stop, progress("training", None, "updates", position.update) as shown:
                 self._loop(feed, shown)
         finally:
             feed.close()
@@ -91,8 +91,7 @@ class Trainer:
         position, config = self._position, self._config
         waited, started = feed.seconds_waited, time.perf_counter()
         planned = next(feed)
-        last = last_update(position.update, self._minutes_spent(), config)
-        rate = learning_rate(position.update, last, config)
+        rate = learning_rate(position.update, self._last_update(), config)
         result = self._parts.updater.update(
             position.update, planned.batches, rate, self._raise_if_stopped
         )
@@ -104,7 +103,7 @@ class Trainer:
         note = f"loss {result.loss:.3f}, {self._meter.tokens_per_second:,.0f} target tokens/s"
         if config.max_minutes is not None:
             note += f", {position.minutes:.1f} of {config.max_minutes:g} minutes"
-        shown.advance(1, note, total=last)
+        shown.advance(1, note, total=self._last_update())
         self._check_finite(result)
         if position.update % config.log_every == 0:
             self._write(
@@ -134,7 +133,7 @@ class Trainer:
                 f"{MAX_SKIPPED_IN_A_ROW} updates in a row gave no finite gradient; the last good "
                 f"weights are saved in {self._run.checkpoints}",
                 "lower training.learning_rate, lengthen training.warmup_updates, or use "
-                "training.precision: bf16 or fp32",
+                "training.precision: bf16 or fp32; each needs a run_dir of its own",
             )
 
     # -- when -----------------------------------------------------------------------------------
@@ -149,6 +148,9 @@ class Trainer:
     def _minutes_spent(self) -> float:
         """Minutes of the budget used, those that the last validation will take included."""
         return self._position.minutes + self._validation_minutes
+
+    def _last_update(self) -> int:
+        return last_update(self._position.update, self._minutes_spent(), self._config)
 
     def _is_finished(self) -> bool:
         position, config = self._position, self._config
@@ -214,7 +216,8 @@ class Trainer:
     def _note_quality(self, validation: Validation) -> None:
         value = getattr(validation, self._config.valid_metric)
         quality = -value if self._config.valid_metric == "loss" else value
-        if self._position.best is None or quality > self._position.best:
+        best = -math.inf if self._position.best is None else self._position.best
+        if quality > best:  # which what is no number never is
             self._position.best, self._position.validations_since_best = quality, 0
         else:
             self._position.validations_since_best += 1

@@ -13,7 +13,7 @@ from mtrain.config.schema import TrainingConfig
 from mtrain.console import warn
 from mtrain.data.batches import Batch
 from mtrain.data.plan import derive_seed
-from mtrain.errors import UserError
+from mtrain.errors import UserError, is_out_of_memory
 from mtrain.models.base import Head, Model
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.loss import Guide, batch_loss
@@ -108,7 +108,9 @@ class Updater:
             self.optimizer.zero_grad(set_to_none=True)
             try:
                 return self._accumulate(number, batches, num_tokens, before_batch)
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 largest = max(len(batch.source) for batch in batches)
             # outside the handler, so that the failed pass's tensors are free again
             if self._parts >= largest:

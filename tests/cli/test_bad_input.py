@@ -4,10 +4,12 @@ import ctypes
 import gzip
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,9 @@ from tests.cli.conftest import contents
 from tests.cli.test_kill import TINIEST
 from tests.cli.test_resume import as_options
 from tests.cli.warm import WarmCommandLine
-from tests.conftest import CommandLine, Finished, every_line, succeed
+from tests.conftest import CommandLine, Finished, every_line, succeed, write_task
 
+SHORT = ("training.max_updates=2", "decoding.max_length_ratio=1")
 SCORE_FILES = ("score", "--hypotheses", "test.words", "--references", "test.words")
 
 
@@ -79,7 +82,7 @@ REFUSED = {
         ("translate", "nowhere"),
         ["nowhere: there is no such run folder"],
     ),
-    "run that is a file": (("translate", "config.yaml"), ["config.yaml: there is no such run"]),
+    "run that is a file": (("translate", "config.yaml"), ["config.yaml: this is a file"]),
     "folder that is no run": (
         ("translate", "run/data"),
         ["run/data: this folder is no run", "config.yaml"],
@@ -146,6 +149,11 @@ REFUSED = {
     "files without a line": (
         ("score", "--hypotheses", os.devnull, "--references", os.devnull),
         ["there is not one line to score"],
+    ),
+    "a gate that no score fails": ((*SCORE_FILES, "--fail-under", "nan"), ["nan is no BLEU"]),
+    "files with what belongs to a run": (
+        (*SCORE_FILES, "--checkpoint", "update-7"),
+        ["--checkpoint and --set belong to a run"],
     ),
     "gate that is no number": ((*SCORE_FILES, "--fail-under", "good"), ["--fail-under", "number"]),
     "a changed model": (
@@ -230,8 +238,39 @@ def test_a_run_that_has_not_been_trained_is_refused(
 def test_a_run_without_test_sets_cannot_be_scored(
     warm: WarmCommandLine, trained_copy: Path
 ) -> None:
-    shutil.rmtree(trained_copy / "run" / "test")
-    refused(warm("score", "run"), "run: this run has no test set", "data.test")
+    none = ("--set", "data.test=[]")
+    refused(warm("score", "run", *none), "run: this run has no test set", "data.test")
+
+
+def test_nothing_of_the_users_in_a_run_dir_is_ever_changed(
+    warm: WarmCommandLine, task: Path
+) -> None:
+    """Neither a file where the run would have its own, nor the configuration that he wrote."""
+    for name in ("exp/test/mytest.en", "exp/notes.txt"):
+        (task / name).parent.mkdir(parents=True, exist_ok=True)
+        (task / name).write_text("precious")
+    shutil.copy(task / "config.yaml", task / "exp" / "mine.yaml")
+    (task / "own").mkdir()
+    shutil.copy(task / "config.yaml", task / "own" / "config.yaml")
+    succeed(warm, "prepare", "config.yaml", "--set", "data_dir=data")
+    before = contents(task)
+    for verb in ("prepare", "train"):
+        elsewhere = ("--set", "data_dir=data", "--set")
+        said = warm(verb, "exp/mine.yaml", *elsewhere, "run_dir=exp")
+        refused(said, "exp: this folder is no run, but there are already: test")
+        said = warm(verb, "own/config.yaml", *elsewhere, "run_dir=own")
+        refused(said, "own/config.yaml: not written by `mtrain train`, which would overwrite it")
+    assert contents(task) == before
+
+    shutil.rmtree(task / "exp" / "test")
+    train = ("train", "exp/mine.yaml", *as_options("run_dir=exp", "data_dir=data", *SHORT))
+    succeed(warm, *train)
+    (task / "exp" / "test" / "mytest.en").write_text("precious")
+    (task / "exp" / "tokenizer" / "deeper").mkdir()
+    succeed(warm, *train, "--set", "training.max_updates=3")
+    assert (task / "exp/test/mytest.en").read_text() == "precious"
+    assert (task / "exp/notes.txt").read_text() == "precious"
+    assert (task / "exp/tokenizer/deeper").is_dir()
 
 
 def test_data_prepared_anew_from_other_text_are_refused_by_a_trained_run(
@@ -314,6 +353,18 @@ def test_a_run_that_may_only_be_read_translates_and_is_not_trained_on(
     refused(written, "locked/", "no permission")
 
 
+# -- a full memory ---------------------------------------------------------------------------------
+
+
+def test_a_model_that_no_memory_holds_is_refused(mtrain: CommandLine, trained_copy: Path) -> None:
+    limit = partial(resource.setrlimit, resource.RLIMIT_AS, (1 << 35, 1 << 35))
+    huge = as_options("model.ffn_dim=2147483647", "run_dir=new", "data_dir=run/data", "device=cpu")
+    process = mtrain.start("train", "config.yaml", *huge, preexec_fn=limit)
+    out, said = process.communicate(timeout=60)
+    refused(Finished(process.returncode, out.decode(), said.decode()), "error: out of memory")
+    assert not (trained_copy / "new").exists()
+
+
 # -- a full disk -----------------------------------------------------------------------------------
 
 
@@ -359,6 +410,15 @@ def test_a_full_disk_ends_training_with_every_checkpoint_whole(
     assert f"going on from copy/run/checkpoints/{kept[-1].name}" in gone_on.err
 
 
+@pytest.mark.parametrize("kilobytes", [16, 64, 512])
+def test_a_full_disk_ends_prepare_and_leaves_nothing(kilobytes: int, task: Path) -> None:
+    """Whether it is the text, the tokenizer or the tokens that have no room."""
+    write_task(task, {"train": 40_000})
+    prepare = f"{sys.executable} -m mtrain prepare config.yaml --set data_dir=disk/data"
+    refused(on_a_small_disk(task, kilobytes, prepare), "disk/data: the disk is full")
+    assert [path.name for path in (task / "copy").iterdir()] == [".data.lock"]
+
+
 def test_a_full_disk_leaves_no_part_of_an_output(trained_copy: Path) -> None:
     """And what stood under the name stays."""
     fill = "echo older > disk/older; cat /dev/zero > disk/filler 2> /dev/null"
@@ -388,8 +448,12 @@ def test_an_output_that_takes_nothing_is_an_error(
     assert b"Traceback" not in said
 
 
-def test_help_and_errors_in_a_config_need_no_torch(mtrain: CommandLine, task: Path) -> None:
-    (task / "torch.py").write_text("raise ImportError('torch was imported')")
+def test_help_and_errors_in_a_config_need_no_torch(mtrain: CommandLine, trained_copy: Path) -> None:
+    (trained_copy / "torch.py").write_text("raise ImportError('torch was imported')")
     assert "prepare" in succeed(mtrain, "--help").out
-    refused(mtrain("train", "config.yaml", "--set", "sead=1"), "did you mean seed?")
+    texts = ("test.digits", "test.words")
+    for command in (("train", "config.yaml"), ("translate", "run"), ("score", "run"),
+                    ("align", "run", *texts), ("attention", "run")):  # fmt: skip
+        refused(mtrain(*command, "--set", "sead=1"), "did you mean seed?")
+    refused(mtrain("align", "run", *texts, "--reverse", "nowhere"), "nowhere: there is no such run")
     assert every_line(succeed(mtrain, "--version").out)[0].startswith("mtrain ")

@@ -150,8 +150,9 @@ def test_a_damaged_config_is_refused(
     content: bytes, words: list[str], warm: WarmCommandLine, trained_copy: Path
 ) -> None:
     (trained_copy / "run" / "config.yaml").write_bytes(content)
-    for command in (("translate", "run"), ("score", "run"), ("train", "config.yaml")):
+    for command in (("translate", "run"), ("score", "run")):
         refused(warm(*command, stdin=TEXT), *words)
+    refused(warm("train", "config.yaml"), "run/config.yaml: not written by `mtrain train`")
 
 
 def test_the_config_of_another_run_is_refused(
@@ -187,10 +188,18 @@ def test_the_tokenizer_of_another_run_is_refused(
 
 
 @pytest.mark.parametrize("name", ["source.tokens", "target.tokens", "source.offsets"])
-@pytest.mark.parametrize("damage", ["cut short", "emptied", "removed"])
+@pytest.mark.parametrize("damage", ["cut short", "emptied", "removed", "flipped in its body"])
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_a_damaged_token_store_is_refused(
     split: str, damage: str, name: str, warm: WarmCommandLine, trained_copy: Path
 ) -> None:
     DAMAGE[damage](trained_copy / "run" / "data" / split / name)
     refused(warm("train", "config.yaml"), f"run/data/{split}", "damaged")
+
+
+def test_a_damaged_test_set_gives_no_score(warm: WarmCommandLine, trained_copy: Path) -> None:
+    path = trained_copy / "run/test/held-out.target"
+    path.write_bytes(b"one more\n" + path.read_bytes())
+    refused(warm("score", "run"), "held-out.source has 60 lines but", "held-out.target has 61")
+    path.unlink()
+    refused(warm("score", "run"), "run/test/held-out.target: there is no such file")

@@ -154,7 +154,8 @@ def test_filters_can_be_turned_off(mtrain: CommandLine, folder: Path) -> None:
         "drop_overlap": {"duplicate": 9, "identical": 4},
         "drop_identical": {"duplicate": 9 + 3, "overlap": 3},
     }.items():
-        succeed(mtrain, "prepare", "config.yaml", "--set", f"data.filters.{key}=false")
+        said = succeed(mtrain, "prepare", "config.yaml", "--set", f"data.filters.{key}=false").out
+        assert ("3 with the same translation" in said) == (key == "drop_overlap")
         counts = manifest(folder)["filtered"][0]["counts"]
         assert {why: n for why, n in counts.items() if n and why != "kept"} == dropped
 
@@ -454,6 +455,16 @@ def test_a_killed_prepare_is_never_taken_for_finished(
     assert left_behind(unprepared) == []
 
 
+def test_a_signal_ends_it_with_nothing_left_behind(mtrain: CommandLine, unprepared: Path) -> None:
+    with mtrain.start("prepare", "config.yaml", stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list((unprepared / "run").glob(".data.building-*")):
+            time.sleep(0.001)
+        process.terminate()
+    assert process.returncode == 143
+    assert not (unprepared / "run" / "data").exists()
+    assert left_behind(unprepared) == []
+
+
 def without_manifest(found: dict[str, Any]) -> dict[str, Any]:
     return {name: content for name, content in found.items() if name != "manifest"}
 
@@ -584,7 +595,7 @@ def test_all_missing_files_are_named_at_once(mtrain: CommandLine, folder: Path) 
         ("valid.en", b"a\n" * 21, "valid.en has 21 lines but valid.de has 20"),
         ("train.en", b"", "train.en has 0 lines but train.de has 300"),
         ("train.en", gzip.compress(b"text\n" * 300)[:-9], "train.en: damaged compressed file"),
-        ("my.model", b"no model", "this is not a SentencePiece model"),
+        ("my.model", b"no model", "error: my.model: this is not a SentencePiece model"),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(

@@ -91,8 +91,8 @@ def test_the_users_own_files_end_in_a_translation(trained: Path) -> None:
 def test_the_gpu_box_commands_train(command: str, trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "box"
     shutil.copytree(trained, folder)
-    shutil.rmtree(folder / "runs/my-model/checkpoints")
-    (folder / "runs/my-model/config.yaml").unlink()
+    for path in (folder / "runs/my-model").glob("[!d]*"):  # all but data
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     must_run(command, folder)
     assert list((folder / "runs/my-model/checkpoints").glob("update-*"))
 

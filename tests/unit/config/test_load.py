@@ -66,6 +66,21 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
          "8: training.learning_rate: input should be a finite number, not 'nan'"),
         ("training:\n  learning_rate: inf",
          "8: training.learning_rate: input should be a finite number, not 'inf'"),
+        ("training:\n  learning_rate: true", "8: training.learning_rate: takes no true"),
+        ("seed: false", "7: seed: takes no false"),
+        ("seed: 18446744073709551616", "7: seed: input should be less than 9223372036854775808"),
+        ("tokenizer: {vocab_size: 1000000000}",
+         "7: tokenizer.vocab_size: input should be less than or equal to 1000000, not"),
+        ("training: {batch_tokens: 99999999999999999999}",
+         "7: training.batch_tokens: input should be less than or equal to 2147483647, not"),
+        ("training: {max_minutes: 1e300}",
+         "7: training.max_minutes: input should be less than or equal to 1000000000, not 1e+300"),
+        ("decoding: {beam_size: 1001}", "7: decoding.beam_size: input should be less than or"),
+        ("decoding: {n_best: 1001}", "7: decoding.n_best: input should be less than or equal to"),
+        ("decoding: {length_penalty: 99}", "7: decoding.length_penalty: input should be less"),
+        ("decoding: {max_length_ratio: 1e300}", "7: decoding.max_length_ratio: input should be"),
+        ("decoding: {temperature: 1e-300}", "7: decoding.temperature: input should be greater"),
+        ("decoding: {top_p: 1e-300}", "7: decoding.top_p: input should be greater than or equal"),
         ("training:\n  schedule: cosin",
          "8: training.schedule: input should be 'linear', 'cosine' or 'inverse_sqrt', not 'cosin'"),
         ("training:\n  adam_betas: [0.9]", "8: training.adam_betas.1 is missing"),
@@ -226,6 +241,31 @@ def test_an_error_in_an_override_names_the_override(
     override: str, error: str, tmp_path: Path
 ) -> None:
     assert fail(tmp_path, SMALLEST, override)[0].startswith(error)
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    config = load(
+        tmp_path,
+        SMALLEST.replace("a.en", "~/a.en").replace("runs/a", "~/run"),
+        "tokenizer.path=~/x.model",
+        "data.test=[{path: ~/x.tsv}]",
+        "data_dir=~nobody-here/x",
+    )
+    assert config.run_dir == Path("/home/me/run")
+    assert config.data.train[0].source == Path("/home/me/a.en")  # type: ignore[union-attr]
+    assert config.tokenizer.path == Path("/home/me/x.model")
+    assert config.data.test[0].path == Path("/home/me/x.tsv")  # type: ignore[union-attr]
+    assert config.data_dir == Path("~nobody-here/x")
+
+
+def test_with_a_time_budget_updates_are_only_limited_if_asked(tmp_path: Path) -> None:
+    assert load(tmp_path, SMALLEST).training.max_updates == 3000
+    budget = "training.max_minutes=60"
+    assert load(tmp_path, SMALLEST, budget).training.max_updates > 1_000_000_000
+    assert load(tmp_path, SMALLEST, budget, "training.max_updates=9").training.max_updates == 9
 
 
 def test_overrides_go_over_the_file_and_later_ones_over_earlier(tmp_path: Path) -> None:

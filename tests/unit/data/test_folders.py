@@ -7,7 +7,14 @@ import pytest
 
 from mtrain.config import Config, load_config
 from mtrain.config.load import changed_keys
-from mtrain.data.folders import CHANGEABLE_ON_RESUME, DATA_FORMAT, DataFolder, hold
+from mtrain.data.folders import (
+    CHANGEABLE_ON_RESUME,
+    DATA_FORMAT,
+    DataFolder,
+    RunFolder,
+    hold,
+    read_held_out,
+)
 from mtrain.errors import UserError
 
 SMALLEST = """\
@@ -99,6 +106,44 @@ def test_a_folder_without_a_whole_manifest_is_refused(
         DataFolder(tmp_path).manifest()
     assert str(tmp_path) in str(caught.value)
     assert error in str(caught.value)
+
+
+def write_set(folder: Path, num_sources: int, num_references: int) -> None:
+    (folder / "mine.source").write_bytes(b"a\n" * num_sources)
+    (folder / "mine.target").write_bytes(b"b\n" * num_references)
+
+
+def test_held_out_text_out_of_step_is_refused_with_both_counts(tmp_path: Path) -> None:
+    write_set(tmp_path, 3, 3)
+    assert read_held_out(tmp_path, "mine").references == [b"b"] * 3
+    write_set(tmp_path, 3, 4)
+    with pytest.raises(UserError) as caught:
+        read_held_out(tmp_path, "mine")
+    assert f"{tmp_path}/mine.source has 3 lines but" in str(caught.value)
+    assert f"{tmp_path}/mine.target has 4" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["tokenizer/my.model", "test/my.en", "metrics.jsonl",
+                                  "checkpoints/update-best/weights"])  # fmt: skip
+def test_a_run_dir_with_the_users_own_files_where_ours_would_go_is_refused(
+    name: str, tmp_path: Path
+) -> None:
+    config, run = load(tmp_path), RunFolder(tmp_path / "run")
+    run.check_belongs(config)  # there is none yet
+    (run.path / "notes").mkdir(parents=True)
+    (run.path / "test").mkdir()
+    run.check_belongs(config)  # nothing in our way
+    path = run.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("precious")
+    with pytest.raises(UserError, match=name.partition("/")[0]):
+        run.check_belongs(config)
+
+
+def test_a_configuration_that_train_has_not_written_is_no_run(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    with pytest.raises(UserError, match="not written by `mtrain train`"):
+        RunFolder(tmp_path).check_belongs(config)
 
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:

@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtrain.data.store import LINKS, SIDES, StoreWriter, TokenStore
+from mtrain.data.store import (
+    LINKS,
+    SIDES,
+    IntArray,
+    StoreWriter,
+    TokenStore,
+    check_files,
+    file_digests,
+)
 from mtrain.errors import UserError
 from mtrain.text.links import Link
 
@@ -202,7 +210,7 @@ def test_a_damaged_file_is_refused_with_the_folder_named(
             file.truncate(resize((folder / name).stat().st_size))
     with pytest.raises(UserError) as caught:
         TokenStore(folder, SMALL, fingerprint, has_links=True)
-    assert f"{folder}: the token store is damaged or incomplete" in str(caught.value)
+    assert f"{folder}: the token store is damaged, or not the one" in str(caught.value)
     assert f"remove {tmp_path / 'data'} and run `mtrain prepare` again" in str(caught.value)
 
 
@@ -212,5 +220,42 @@ def test_parts_of_unequal_length_are_refused(part: str, tmp_path: Path) -> None:
         write(tmp_path / name, [[1]] * count, [[1]] * count, links=[[(0, 0)]] * count)
     for kind in ("tokens", "offsets"):
         (tmp_path / "b" / f"{part}.{kind}").replace(tmp_path / "a" / f"{part}.{kind}")
-    with pytest.raises(UserError, match="damaged or incomplete"):
+    with pytest.raises(UserError, match="damaged"):
         TokenStore(tmp_path / "a", SMALL, "", has_links=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("source.offsets", np.array([1, 2, 6])),
+        ("source.offsets", np.array([0, 7, 6])),
+        ("target.offsets", np.array([0, -1, 6])),
+        ("links.offsets", np.array([0, 6, 4])),
+        ("target.tokens", np.array([1, 2, 3, 1, 4, 3], np.uint16)),
+    ],
+    ids=["from one on", "past the end", "below zero", "backwards", "of a larger vocabulary"],
+)
+def test_numbers_that_lead_nowhere_are_refused(
+    name: str, content: IntArray, tmp_path: Path
+) -> None:
+    """Files of the right sizes, as another store has them, or none."""
+    folder = tmp_path / "data"
+    write(folder, [[1, 2, 3]] * 2, [[1, 2, 3]] * 2, links=[[(0, 2)]] * 2)
+    TokenStore(folder, 4, "", has_links=True)
+    content.tofile(folder / name)
+    with pytest.raises(UserError, match="damaged"):
+        TokenStore(folder, 4, "", has_links=True)
+
+
+@pytest.mark.parametrize("part", [*SIDES, LINKS])
+@pytest.mark.parametrize("kind", ["tokens", "offsets"])
+def test_one_bit_makes_it_another_store(part: str, kind: str, tmp_path: Path) -> None:
+    write(tmp_path / "a", [[1, 2, 3]] * 9, [[1, 2, 3]] * 9, links=[[(0, 2), (1, 1)]] * 9)
+    digests = file_digests(tmp_path / "a")
+    check_files(tmp_path / "a", digests)
+    path = tmp_path / "a" / f"{part}.{kind}"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{tmp_path / 'a'}: the token store is damaged"):
+        check_files(tmp_path / "a", digests)

@@ -185,3 +185,12 @@ def test_the_length_limit_marks_cut_off_and_they_come_last() -> None:
         assert flags == sorted(flags)
         seen |= set(flags)
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_model_that_gives_no_numbers_says_nothing_and_is_cut_off(beam_size: int) -> None:
+    model = tiny_model(30)
+    with torch.no_grad():
+        model.output.weight.fill_(float("nan"))
+    for found in search(model, sources([3, 7]), [8, 8], beam_size):
+        assert found == [Hypothesis([], float("-inf"), cut_off=True)]

@@ -108,3 +108,11 @@ def test_a_score_is_the_models_own_whatever_was_drawn_from() -> None:
         assert order == sorted(order)
     assert len(lengths) > 3  # some ended long before others
     assert 6 in lengths
+
+
+def test_a_model_that_gives_no_numbers_says_nothing_and_is_cut_off() -> None:
+    model = tiny_model(30)
+    with torch.no_grad():
+        model.output.weight.fill_(float("nan"))
+    for found in sample(model, sources([3, 7]), 2):
+        assert found == [Hypothesis([], float("-inf"), cut_off=True)] * 2

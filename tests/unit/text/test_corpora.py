@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import lzma
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -316,7 +317,12 @@ def test_what_is_missing_is_told_before_anything_is_read(tmp_path: Path) -> None
     assert check_readable(aligned) == [
         f"{tmp_path / 'a.align'}: there is no such file (looked in {Path.cwd()})"
     ]
-    assert len(check_readable(TableFile(path=tmp_path))) == 1  # a folder
+    assert check_readable(TableFile(path=tmp_path)) == [
+        f"{tmp_path}: this is a folder, a file was expected"
+    ]
+    os.mkfifo(tmp_path / "pipe")  # as of <(zcat a.gz)
+    [message] = check_readable(PairFiles(source=source, target=tmp_path / "pipe"))
+    assert message.startswith(f"{tmp_path / 'pipe'}: a pipe can be read only once")
     assert "there is no such file" in fail(TableFile(path=tmp_path / "a.parquet"))
 
 

@@ -305,7 +305,7 @@ def test_order_by_quality_puts_the_best_last(metric: str, sign: int, tmp_path: P
     for update, value in values.items():
         save(tmp_path, update, **{"bleu": 0.0, metric: sign * value})
     save(tmp_path, 5)
-    save(tmp_path, 50)
+    save(tmp_path, 50, **{"bleu": 0.0, metric: float("nan")})
     damaged = save(tmp_path, 60, bleu=99.0)
     (damaged / "state.json").write_text("{}")
     ordered = order_by_quality(list_checkpoints(tmp_path), metric)

@@ -1,6 +1,8 @@
 """metrics.jsonl: what survives a kill, what a resumed run drops, and the curve made of it."""
 
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,22 @@ def test_going_on_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     written(path, [10, 20, 30, 40])
     written(path, [25, 35], resume_update=20)
     assert [event["update"] for event in read_metrics(path)] == [10, 20, 25, 35]
+
+
+def test_what_is_no_number_is_null_and_stays_it(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    meter = Meter()
+    meter.note(UpdateResult(math.nan, gradient_norm=math.inf, num_tokens=200), 1.0, 0.0)
+    path.write_text('{"kind": "train", "update": 1, "loss": NaN}\n')
+    log = MetricsLog(path, 1, tensorboard=False)
+    log.write("train", 2, **meter.figures())
+    log.write("valid", 2, loss=math.nan, bleu=0.0, chrf=0.0, minutes=1.0)
+    log.close()
+    assert not re.search("nan|infinity", path.read_text(), re.IGNORECASE)
+    events = read_metrics(path)
+    assert [event["loss"] for event in events] == [None] * 3
+    assert events[1]["gradient_norm"] is None
+    assert learning_curve(events).split()[-3:] == ["nan", "0.00", "0.00"]
 
 
 def test_no_file_is_no_events(tmp_path: Path) -> None:

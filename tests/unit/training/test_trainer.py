@@ -14,17 +14,19 @@ from mtrain.config import Config
 from mtrain.data.batches import Batch
 from mtrain.data.folders import RunFolder
 from mtrain.errors import Interrupted, UserError
-from mtrain.models.base import AttentionRecord
+from mtrain.models.base import AttentionRecord, Model
 from mtrain.training.checkpoint import (
     Checkpoint,
     is_resumable,
     list_checkpoints,
     load_checkpoint,
+    order_by_quality,
     read_state,
 )
 from mtrain.training.log import read_metrics
 from mtrain.training.parts import Parts
 from mtrain.training.trainer import MAX_SKIPPED_IN_A_ROW, Trainer
+from mtrain.training.validation import Validation
 from tests.in_process import open_run, small_config
 
 
@@ -111,6 +113,32 @@ def test_it_stops_early_when_patience_is_over(
     assert newest(config).state["position"]["update"] == 6
 
 
+@pytest.mark.parametrize("metric", ["bleu", "loss"])
+def test_a_model_that_gives_no_numbers_is_measured_and_is_never_the_best(
+    metric: str, small_task: Path, tmp_path: Path
+) -> None:
+    """Those of the first validation are none: it ends as it should, the last one is the best."""
+
+    def spoil(parts: Parts) -> None:
+        validate = parts.validator.validate
+
+        def spoilt(model: Model, on_progress: Callable[[int], None]) -> Validation:
+            parts.validator.validate = validate  # type: ignore[method-assign]
+            with torch.no_grad():
+                model.output_matrix.fill_(float("nan"))  # of the weights to measure alone
+            return validate(model, on_progress)
+
+        parts.validator.validate = spoilt  # type: ignore[method-assign]
+
+    training = {"valid_every": 2, "max_updates": 4, "valid_metric": metric, "patience": 2}
+    config = small_config(small_task, tmp_path / "run", training)
+    train(config, spoil)
+    first, second = events(config, "valid")
+    assert (first["loss"], first["bleu"]) == (None, 0.0)
+    assert second["loss"] is not None
+    assert order_by_quality(checkpoints(config), metric)[-1].name == "update-00000004"
+
+
 def test_it_does_not_stop_while_it_gets_better(small_task: Path, tmp_path: Path) -> None:
     training = {"max_updates": 12, "valid_every": 2, "patience": 1, "valid_metric": "loss"}
     config = small_config(small_task, tmp_path / "run", training)
@@ -158,6 +186,7 @@ def test_20_updates_in_a_row_that_are_not_finite_end_the_run_with_the_last_good_
     with pytest.raises(UserError, match=f"{MAX_SKIPPED_IN_A_ROW} updates in a row") as error:
         train(config, spoil)
     assert "learning_rate" in error.value.hint
+    assert "run_dir of its own" in error.value.hint
     last, last_good = newest(config), newest(good)
     assert last.state["position"]["update"] == 6 + MAX_SKIPPED_IN_A_ROW
     assert last.state["position"]["skipped"] == MAX_SKIPPED_IN_A_ROW

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -176,7 +177,15 @@ class SmallMemory:
     def __call__(self, batch: Batch) -> None:
         self.asked.append(len(batch.source))
         if len(batch.source) > self.room:
-            raise torch.OutOfMemoryError("no room")
+            raise next(SAID)
+
+
+SAID = cycle(
+    [
+        torch.OutOfMemoryError("no room"),
+        RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    ]
+)
 
 
 @pytest.mark.parametrize("room", [1, 2, 3, 5, 9])

@@ -1,0 +1,91 @@
+"""The lesson's corpus: pairs of several files, split by source so that no source is in two sets.
+
+Valid and test hold as many sentences of each length as there are, up to a quota, so that quality
+can be told by length; what is left over is to be learnt from.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mtrain.config.schema import PairFiles
+from mtrain.text.corpora import read_pairs
+from mtrain.text.lines import clean_bytes
+
+SEED = "mtrain lesson 1"
+HELD_OUT_SHARE = 0.08  # of the sources, for valid and test together
+LENGTHS = (5, 10, 15, 20, 30, 40, 60, 10_000)  # words, upper bounds of the ranges
+QUOTA = 150  # most test sentences of each range; valid has a third of it
+SETS = ("train", "valid", "test")
+
+Pair = tuple[str, str]
+
+
+def split(corpora: Iterable[tuple[Path, Path]]) -> dict[str, list[Pair]]:
+    """Return the pairs of each set, repeats left out. A digest of its source decides for a pair."""
+    sets: dict[str, list[Pair]] = {name: [] for name in SETS}
+    counts: dict[tuple[str, int], int] = defaultdict(int)
+    place_of: dict[str, str] = {}
+    held_out: set[str] = set()
+    for source, target in dict.fromkeys(_pairs(corpora)):
+        if source not in place_of:
+            place_of[source] = _place(source, counts)
+        if place_of[source] == "train":
+            sets["train"].append((source, target))
+        elif source not in held_out:  # one translation of each
+            held_out.add(source)
+            sets[place_of[source]].append((source, target))
+    return sets
+
+
+def _pairs(corpora: Iterable[tuple[Path, Path]]) -> Iterator[Pair]:
+    for source_path, target_path in corpora:
+        files = PairFiles(source=source_path, target=target_path)
+        for source, target in read_pairs(files, ("", "")):
+            pair = clean_bytes(source), clean_bytes(target)
+            if all(pair):
+                yield pair
+
+
+def _place(source: str, counts: dict[tuple[str, int], int]) -> str:
+    digest = hashlib.blake2b(f"{SEED}/{source}".encode(), digest_size=8).digest()
+    number = int.from_bytes(digest, "little")
+    if number / 2**64 < HELD_OUT_SHARE:
+        words = len(source.split())
+        bound = next(bound for bound in LENGTHS if words <= bound)
+        name, quota = ("test", QUOTA) if number % 4 else ("valid", QUOTA // 3)
+        if counts[name, bound] < quota:
+            counts[name, bound] += 1
+            return name
+    return "train"
+    words = len(source.split())
+    bound = next(number for number, bound in enumerate(LENGTHS) if words <= bound)
+    for name, quota in (("test", QUOTA), ("valid", QUOTA // 3)):
+        if counts[name, bound] < quota:
+            counts[name, bound] += 1
+            return name
+    return "train"
+
+
+def write(sets: dict[str, list[Pair]], folder: Path, languages: tuple[str, str]) -> None:
+    """Write SET.LANGUAGE for each set and language."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pairs in sets.items():
+        for side, language in enumerate(languages):
+            text = "".join(f"{pair[side]}\n" for pair in pairs)
+            (folder / f"{name}.{language}").write_text(text, "utf-8", newline="\n")
+
+
+def near_duplicates(sets: dict[str, list[Pair]]) -> str:
+    """Tell how many test sources have a near-copy in train: but for case, digits, punctuation."""
+    known = {_skeleton(source) for source, _ in sets["train"]}
+    count = sum(_skeleton(source) in known for source, _ in sets["test"])
+    return (
+        f"{count} of {len(sets['test'])} test sources stand in train but for case, digits and "
+        "punctuation"
+    )
+
+
+def _skeleton(text: str) -> str:
+    return "".join(sign for sign in text.lower() if sign.isalpha() or sign == " ").strip()

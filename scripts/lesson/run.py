@@ -1,0 +1,260 @@
+"""Train small members of the family on the same data for the same minutes, and measure them.
+
+    python scripts/lesson/run.py --corpus EN DE [--corpus EN DE ...] --minutes 5 OUT
+        [--gold EN DE GOLD]
+
+English to German. GOLD has word alignments of the files EN and DE, `0-0 1-2`, English first.
+Each member is trained by `mtrain train` in a process of its own, so that a run that was stopped
+goes on where it was. The page that is written from what this leaves: scripts/lesson/report.py.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import corpus
+import yaml
+
+from mtrain.console import say
+from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.text.tokenizer import available_cores
+from mtrain.training.log import read_metrics
+
+LANGUAGES = ("en", "de")
+LONGEST_TOKENS = 60  # of what is learnt from; the test has longer ones
+TRANSFORMER = {
+    "type": "transformer", "encoder_layers": 2, "decoder_layers": 2, "d_model": 192,
+    "num_heads": 4, "ffn_dim": 768, "dropout": 0.1, "max_positions": 256,
+}  # fmt: skip
+RNN = {"type": "rnn", "embedding_dim": 192, "hidden_dim": 256, "dropout": 0.1, "max_positions": 256}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of the lesson."""
+
+    title: str
+    model: dict[str, Any]
+    is_reverse: bool = False  # German to English, to symmetrise alignments with
+    is_guided: bool = False  # by the alignments of two others, made one
+    learning_rate: float = 2e-3
+    decoding: dict[str, Any] = field(default_factory=dict)
+
+
+MEMBERS = {
+    "rnn-none": Member("RNN without attention", {**RNN, "attention": "none", "hidden_dim": 320}),
+    "rnn-additive": Member("RNN, additive attention", RNN),
+    "transformer-sinusoidal": Member("Transformer, sinusoidal positions", TRANSFORMER),
+    "transformer-learned": Member(
+        "Transformer, learned positions", {**TRANSFORMER, "positions": "learned"}
+    ),
+    "transformer-rotary": Member(
+        "Transformer, rotary positions", {**TRANSFORMER, "positions": "rotary"}
+    ),
+    "transformer-reverse": Member("Transformer, German to English", TRANSFORMER, is_reverse=True),
+    "transformer-guided": Member("Transformer, guided alignment", TRANSFORMER, is_guided=True),
+}
+FORWARD, REVERSE = "transformer-sinusoidal", "transformer-reverse"
+
+
+class Lesson:
+    """One sitting of the lesson, in a folder."""
+
+    def __init__(self, out: Path, minutes: float) -> None:
+        self.out, self.minutes = out, minutes
+        self.text = out / "text"
+        self.guide = out / "train.align"
+
+    def run_dir(self, name: str) -> Path:
+        """Return where a member is trained."""
+        return self.out / "runs" / name
+
+    def learn(self, name: str) -> None:
+        """Train one member and score it on the test set."""
+        config = self._write_config(name)
+        _mtrain("prepare", config)
+        _mtrain("train", config)
+        run = self.run_dir(name)
+        scores = subprocess.run(
+            [sys.executable, "-m", "mtrain", "score", run, "--json"], stdout=subprocess.PIPE,
+            check=True,
+        ).stdout  # fmt: skip
+        (run / "scores.json").write_bytes(scores)
+
+    def _write_config(self, name: str) -> Path:
+        member = MEMBERS[name]
+        source, target = LANGUAGES[::-1] if member.is_reverse else LANGUAGES
+        train = {side: str(self.text / f"train.{language}")
+                 for side, language in (("source", source), ("target", target))}  # fmt: skip
+        held_out = [{side: value.replace("train.", f"{split}.") for side, value in train.items()}
+                    for split in ("valid", "test")]  # fmt: skip
+        data = "guided" if member.is_guided else "reverse" if member.is_reverse else "forward"
+        tree = {
+            "run_dir": str(self.run_dir(name)),
+            "data_dir": str(self.out / "data" / data),
+            "data": {
+                "source_lang": source,
+                "target_lang": target,
+                "train": [train | ({"alignments": str(self.guide)} if member.is_guided else {})],
+                "valid": held_out[:1],
+                "test": held_out[1:],
+                "filters": {"max_tokens": LONGEST_TOKENS},
+            },
+            "tokenizer": {"type": "unigram", "vocab_size": 5000},
+            "model": member.model,
+            "training": {
+                "batch_tokens": 1500,
+                "max_minutes": self.minutes,
+                "learning_rate": member.learning_rate,
+                "warmup_updates": 200,
+                "valid_every": 300,
+            },
+            "decoding": {"batch_tokens": 8000, **member.decoding},
+        }
+        path = self.out / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
+        return path
+
+    def align(self, name: str, texts: tuple[Path, Path], output: Path, *options: Any) -> None:
+        """Link the words of two files by one member, or by two that are made one."""
+        _mtrain("align", self.run_dir(name), *texts, "--output", output, *options)
+
+    def both_ways(self) -> list[Any]:
+        """Return the options that join the links of the two directions."""
+        return ["--reverse", self.run_dir(REVERSE)]
+
+    def make_guide(self) -> None:
+        """Align train by the Transformers of both directions."""
+        texts = self.text / "train.en", self.text / "train.de"
+        self.align(FORWARD, texts, self.guide, *self.both_ways())
+
+    def measure_alignment(self, gold: tuple[Path, Path, Path]) -> dict[str, Any]:
+        """Return the alignment error rate of each member that has attention."""
+        texts, measured = gold[:2], {}
+        plans: dict[str, tuple[str, list[Any]]] = {
+            name: (name, [])
+            for name, member in MEMBERS.items()
+            if name != "rnn-none" and not member.is_reverse
+        }
+        plans["both directions"] = (FORWARD, self.both_ways())
+        for what, (name, options) in plans.items():
+            links = self.out / f"gold.{what.replace(' ', '-')}.align"
+            self.align(name, texts, links, *options)
+            command = [sys.executable, "-m", "mtrain", "score", "--json"]
+            files = {"alignments": links, "gold-alignments": gold[2],
+                     "sources": texts[0], "references": texts[1]}  # fmt: skip
+            command += [word for key, path in files.items() for word in (f"--{key}", str(path))]
+            scored = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+            title = MEMBERS[name].title
+            measured[what] = {
+                **{key: scored[key] for key in ("aer", "precision", "recall", "links")},
+                "what": f"{title}, joined with the reverse direction" if options else title,
+            }
+        return measured
+
+    def results(self, name: str) -> dict[str, Any]:
+        """Return what is told of one member."""
+        run = RunFolder(self.run_dir(name))
+        events = read_metrics(run.metrics_path)
+        valid = [event for event in events if event["kind"] == "valid"]
+        speeds = [event["tokens_per_second"] for event in events if event["kind"] == "train"]
+        (scored,) = json.loads((run.path / "scores.json").read_text("utf-8"))["sets"]
+        return {
+            "title": MEMBERS[name].title,
+            "parameters": _num_parameters(run),
+            "updates": valid[-1]["update"],
+            "target_tokens": valid[-1]["target_tokens"],
+            "tokens_per_second": statistics.median(speeds),
+            "dev_bleu": max(event["bleu"] for event in valid),
+            "curve": [[round(event["minutes"], 2), event["bleu"]] for event in valid],
+            "scores": {score["name"]: score["value"] for score in scored["scores"]},
+            "signatures": {score["name"]: score["signature"] for score in scored["scores"]},
+            "by_length": scored["by_length"],
+        }
+
+
+def _num_parameters(run: RunFolder) -> int:
+    from safetensors import safe_open
+
+    newest = sorted(run.checkpoints.glob("update-*"))[-1]
+    with safe_open(newest / "model.safetensors", "np") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    count = 0
+    for shape in shapes.values():
+        size = 1
+        for length in shape:
+            size *= length
+        count += size
+    return count
+
+
+def _mtrain(*arguments: Any) -> None:
+    subprocess.run([sys.executable, "-m", "mtrain", *map(str, arguments)], check=True)
+
+
+def _about_data(lesson: Lesson, sets: dict[str, list[corpus.Pair]]) -> dict[str, Any]:
+    store = DataFolder(lesson.out / "data" / "forward").store("train")
+    return {
+        "train_pairs": len(store),
+        "train_tokens": int(store.target.lengths.sum()) + len(store),
+        "longest_training_tokens": LONGEST_TOKENS,
+        "longest_training_words": max(
+            len(source.split()) for source, _ in sets["train"]
+            if len(source.split()) <= LONGEST_TOKENS
+        ),
+        "test_sentences": len(sets["test"]),
+        "near_duplicates": corpus.near_duplicates(sets),
+    }  # fmt: skip
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    """Run the whole lesson, or what of it is not done yet."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder for all that is made")
+    parser.add_argument("--corpus", nargs=2, type=Path, action="append", required=True,
+                        metavar=("EN", "DE"), help="two files; may be given again")  # fmt: skip
+    parser.add_argument("--gold", nargs=3, type=Path, metavar=("EN", "DE", "GOLD"),
+                        help="sentences with word alignments that people made")  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=5.0, help="of training, each member")
+    given = parser.parse_args()
+    lesson = Lesson(given.out, given.minutes)
+    sets = corpus.split(map(tuple, given.corpus))
+    corpus.write(sets, lesson.text, LANGUAGES)
+    for name, member in MEMBERS.items():
+        if member.is_guided and not lesson.guide.is_file():
+            lesson.make_guide()
+        if not (lesson.run_dir(name) / "scores.json").is_file():
+            say(f"== {member.title}")
+            lesson.learn(name)
+    results = {
+        "command": " ".join(sys.argv),
+        "commit": _commit(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": f"{platform.machine()}, {available_cores()} cores",
+        "threads": available_cores(),
+        "minutes": given.minutes,
+        "data": _about_data(lesson, sets),
+        "members": {name: lesson.results(name) for name in MEMBERS},
+        "alignment": lesson.measure_alignment(tuple(given.gold)) if given.gold else {},
+        "gold": str(given.gold[2].name) if given.gold else "",
+    }
+    (given.out / "results.json").write_text(json.dumps(results, indent=1), "utf-8")
+    say(f"{given.out / 'results.json'} is written")
+
+
+if __name__ == "__main__":
+    main()
