@@ -115,6 +115,7 @@ class Lesson:
                 "learning_rate": member.learning_rate,
                 "warmup_updates": 200,
                 "valid_every": 300,
+                "log_every": 10,
             },
             "decoding": {"batch_tokens": 8000, **member.decoding},
         }

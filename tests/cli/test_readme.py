@@ -87,6 +87,15 @@ def test_the_users_own_files_end_in_a_translation(trained: Path) -> None:
     assert translation.count("\n") == source.count("\n")
 
 
+def test_the_attention_commands_show_and_link(trained: Path) -> None:
+    lines = commands("What the model attends to")
+    assert [line.split()[1] for line in lines] == ["attention", "attention", "translate", "align"]
+    for line in lines:
+        must_run(line, trained)
+    assert (trained / "shown" / "attention.html").is_file()
+    assert (trained / "new.align").read_text().count("\n") == 20
+
+
 @pytest.mark.parametrize("command", commands("On a GPU box"))
 def test_the_gpu_box_commands_train(command: str, trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "box"
