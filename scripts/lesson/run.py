@@ -1,11 +1,11 @@
 """Train small members of the family on the same data for the same minutes, and measure them.
 
     python scripts/lesson/run.py --corpus EN DE [--corpus EN DE ...] --minutes 5 OUT
-        [--gold EN DE GOLD]
+        [--gold EN DE GOLD] [--page FILE.md]
 
 English to German. GOLD has word alignments of the files EN and DE, `0-0 1-2`, English first.
-Each member is trained by `mtrain train` in a process of its own, so that a run that was stopped
-goes on where it was. The page that is written from what this leaves: scripts/lesson/report.py.
+Each member is trained by `mtrain train` in a process of its own, so that a lesson that was stopped
+goes on where it was. In the end heads.py looks for heads and report.py writes the page.
 """
 
 import argparse
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import corpus
+import heads
+import report
 import yaml
 
 from mtrain.console import say
@@ -202,18 +204,19 @@ def _mtrain(*arguments: Any) -> None:
 
 
 def _about_data(lesson: Lesson, sets: dict[str, list[corpus.Pair]]) -> dict[str, Any]:
-    store = DataFolder(lesson.out / "data" / "forward").store("train")
+    folder = DataFolder(lesson.out / "data" / "forward")
+    store = folder.store("train")
+    sources = folder.tokenizers().source.decode(
+        [store.source.sentence(row) for row in range(len(store))]
+    )
     return {
         "train_pairs": len(store),
         "train_tokens": int(store.target.lengths.sum()) + len(store),
         "longest_training_tokens": LONGEST_TOKENS,
-        "longest_training_words": max(
-            len(source.split()) for source, _ in sets["train"]
-            if len(source.split()) <= LONGEST_TOKENS
-        ),
+        "longest_training_words": max(len(source.split()) for source in sources),
         "test_sentences": len(sets["test"]),
         "near_duplicates": corpus.near_duplicates(sets),
-    }  # fmt: skip
+    }
 
 
 def _commit() -> str:
@@ -230,6 +233,8 @@ def main() -> None:
                         metavar=("EN", "DE"), help="two files; may be given again")  # fmt: skip
     parser.add_argument("--gold", nargs=3, type=Path, metavar=("EN", "DE", "GOLD"),
                         help="sentences with word alignments that people made")  # fmt: skip
+    parser.add_argument("--page", type=Path, metavar="FILE.md",
+                        help="what is written of it; by default OUT/RESULTS.md")  # fmt: skip
     parser.add_argument("--minutes", type=float, default=5.0, help="of training, each member")
     given = parser.parse_args()
     lesson = Lesson(given.out, given.minutes)
@@ -254,7 +259,9 @@ def main() -> None:
         "gold": str(given.gold[2].name) if given.gold else "",
     }
     (given.out / "results.json").write_text(json.dumps(results, indent=1), "utf-8")
-    say(f"{given.out / 'results.json'} is written")
+    heads.write_heads(lesson.run_dir(FORWARD), sets["test"][::4], given.out)
+    report.write_page(given.out, given.page or given.out / "RESULTS.md")
+    say(f"{given.page or given.out / 'RESULTS.md'} is written")
 
 
 if __name__ == "__main__":

@@ -375,3 +375,15 @@ def test_one_process_with_4_batches_an_update_equals_two_with_2(
                 "atol": 1e-6, "rtol": 1e-4}  # fmt: skip
             torch.testing.assert_close(learnt_by_two[key], learnt_alone[key], **tolerance)
     assert len({key for key in learnt_alone if key.startswith(f"{name}/")}) > 3
+
+
+@every_model
+def test_bf16_logits_are_near_those_of_fp32(name: str) -> None:
+    model, batch = ready_model(name), a_batch()
+    expected = logits_of(model, batch)
+    with choose_precision("bf16", "cpu").autocast(), torch.inference_mode():
+        halves = [model(batch)[:, 0].float()]
+        state = model.encode(batch.source, batch.source_lengths)
+        halves.append(model.step(batch.target_in[:, :1], state)[0][:, 0].float())
+    for half in halves:
+        assert float((half - expected[:, 0]).norm() / expected[:, 0].norm()) < 0.02

@@ -28,7 +28,8 @@ from tests.in_process import (
 )
 
 DEVICE = "cuda"
-MODEL = "transformer-pre-sinusoidal-decoder"
+MODELS = ("transformer-pre-sinusoidal-all", "transformer-modern", "decoder-only",
+          "rnn-bahdanau", "rnn-luong", "rnn-gnmt")  # fmt: skip
 LENGTHS = [(5, 7), (9, 2), (2, 6), (7, 9), (3, 1), (4, 4), (8, 8), (6, 3)]
 
 pytestmark = [
@@ -47,9 +48,12 @@ def deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def a_model() -> Model:
+every_model = pytest.mark.parametrize("model_name", MODELS)
+
+
+def a_model(name: str) -> Model:
     torch.manual_seed(1)
-    return new_model(MODEL).eval().to(DEVICE)
+    return new_model(name).eval().to(DEVICE)
 
 
 def a_batch() -> Batch:
@@ -63,17 +67,21 @@ def test_auto_takes_the_gpu_in_half_precision() -> None:
     assert precision.scales_loss == (precision.name == "fp16")
 
 
-def test_fp32_logits_on_the_gpu_are_those_of_the_cpu() -> None:
-    model, batch = a_model(), a_batch()
+@every_model
+def test_fp32_logits_on_the_gpu_are_those_of_the_cpu(model_name: str) -> None:
+    model, batch = a_model(model_name), a_batch()
     with torch.inference_mode():
         on_gpu = model(batch).cpu()
         on_cpu = model.cpu()(batch.to(torch.device("cpu")))
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-4, rtol=1e-3)
 
 
+@every_model
 @pytest.mark.parametrize(("name", "tolerance"), [("bf16", 0.03), ("fp16", 0.005)])
-def test_half_precision_logits_are_near_those_of_fp32(name: str, tolerance: float) -> None:
-    model, batch = a_model(), a_batch()
+def test_half_precision_logits_are_near_those_of_fp32(
+    name: str, tolerance: float, model_name: str
+) -> None:
+    model, batch = a_model(model_name), a_batch()
     real = real_places(batch.to(torch.device("cpu"))).to(DEVICE)
     with torch.inference_mode():
         expected = model(batch)
@@ -86,10 +94,11 @@ def test_half_precision_logits_are_near_those_of_fp32(name: str, tolerance: floa
         assert float((half - full).norm() / full.norm()) < tolerance
 
 
+@every_model
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
-def test_updates_lower_the_loss_and_weights_stay_fp32(name: str) -> None:
+def test_updates_lower_the_loss_and_weights_stay_fp32(name: str, model_name: str) -> None:
     """fp16 may skip a few first updates, until its loss scale has come down."""
-    model, batch = a_model(), a_batch()
+    model, batch = a_model(model_name), a_batch()
     precision = choose_precision(name, DEVICE)
     config = TrainingConfig(label_smoothing=0.0)
     updater = Updater(model, config, precision, ProcessGroup(), seed=1)

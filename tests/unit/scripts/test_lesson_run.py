@@ -1,0 +1,68 @@
+"""The lesson's split of its corpus, and the configurations of its members."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mtrain.config import load_config
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parents[3] / "scripts" / "lesson"))
+    import corpus
+    import run
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """Sources of 1 to 70 words, some with two translations, some pairs twice, some sides empty."""
+    pairs = []
+    for number in range(6000):
+        words = " ".join(f"word{number}" for _ in range(1 + number % 70))
+        pairs.append((words, f"wort {number}"))
+        if number % 3 == 0:
+            pairs += [(words, f"anderes wort {number}"), pairs[-1], (words, ""), ("", words)]
+    paths = tmp_path / "a.en", tmp_path / "a.de"
+    for side, path in enumerate(paths):
+        path.write_text("".join(f"{pair[side]}\n" for pair in pairs))
+    return paths
+
+
+def test_no_source_is_in_two_sets_and_no_pair_is_lost_but_second_translations(
+    files: tuple[Path, Path],
+) -> None:
+    sets = corpus.split([files])
+    sources = [{source for source, _ in sets[name]} for name in corpus.SETS]
+    assert sum(map(len, sources)) == len(set.union(*sources)) == 6000
+    assert all(all(pair) for pairs in sets.values() for pair in pairs)
+    for name in ("valid", "test"):
+        assert len(sets[name]) == len({source for source, _ in sets[name]})
+    assert len(sets["train"]) > 7000
+    assert corpus.split([files]) == sets
+
+
+def test_held_out_sets_have_sentences_of_every_length_up_to_their_quota(
+    files: tuple[Path, Path],
+) -> None:
+    sets = corpus.split([files])
+    for name, most in (("test", corpus.QUOTA), ("valid", corpus.QUOTA // 3)):
+        lengths = (len(source.split()) for source, _ in sets[name])
+        ranges = Counter(next(b for b in corpus.LENGTHS if words <= b) for words in lengths)
+        assert set(ranges) == set(corpus.LENGTHS)
+        assert max(ranges.values()) <= most
+
+
+def test_near_copies_are_counted() -> None:
+    sets = {"train": [("Turn it on.", "x")], "test": [("turn it ON", "x"), ("Other", "x")]}
+    assert corpus.near_duplicates(sets).startswith("1 of 2 ")
+
+
+@pytest.mark.parametrize("name", run.MEMBERS)
+def test_every_members_configuration_loads(name: str, tmp_path: Path) -> None:
+    member = run.MEMBERS[name]
+    lesson = run.Lesson(tmp_path, minutes=0.5)
+    config = load_config(lesson._write_config(name))
+    assert config.model.type == member.model["type"]
+    assert config.data.source_lang == ("de" if member.is_reverse else "en")
+    assert config.data.has_alignments == member.is_guided
+    assert config.training.max_minutes == 0.5
