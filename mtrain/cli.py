@@ -180,7 +180,8 @@ def attention(
         int | None, typer.Option(metavar="N", help="Of the large picture; from 1.")
     ] = None,
     head: Annotated[
-        int | None, typer.Option(metavar="N", help="Of the large picture; by default the mean.")
+        int | None,
+        typer.Option(metavar="N", help="Of the large picture; by default as for alignments."),
     ] = None,
     merge_subwords: Annotated[
         bool, typer.Option("--merge-subwords", help="Show words, not pieces.")

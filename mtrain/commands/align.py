@@ -45,7 +45,7 @@ def align(
             f"of {' to '.join(forward.languages)}",
             "give as --reverse a run of the other direction",
         )
-    num_lines = sum(1 for _ in read_lines(sources))
+    num_lines = sum(1 for _ in read_lines(sources)) if sources.is_file() else None
     with (
         write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
         progress("aligning", num_lines, "lines") as shown,
@@ -85,9 +85,7 @@ class _Aligner:
         source_ids = self._tokenizers.source.encode(sources, available_cores())
         target_ids = self._tokenizers.target.encode(targets, available_cores())
         lines = [[pair] if all(pair) else [] for pair in zip(source_ids, target_ids, strict=True)]
-        # one side alone has no words to link
-        texts = [pair if line else ("", "") for pair, line in zip(pairs, lines, strict=True)]
-        return list(self.linker.link(lines, texts))
+        return list(self.linker.link(lines, pairs))
 
 
 def _blocks(sources: Path, targets: Path, size: int) -> Iterator[list[TextPair]]:

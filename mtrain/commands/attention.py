@@ -1,6 +1,6 @@
 """`mtrain attention`: what a model attends to, as pictures, as a page and as arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mtrain.commands.loading import LoadedRun, load_run
@@ -16,6 +16,7 @@ from mtrain.text.lines import clean_bytes, open_stdin, read_lines
 from mtrain.text.tokenizer import Tokenizer
 
 END = "</s>"
+BLOCK_LINES = 50
 MAX_WEIGHTS = 50_000_000  # a page of more, 70 MB, would be too much for a browser
 PAGE, ARRAYS, PICTURES = "attention.html", "attention.npz", "[0-9]*-*.png"
 
@@ -59,7 +60,7 @@ def show_attention(
         num_weights += sum(weights.size for weights in sentence.weights.values())
         if num_weights > MAX_WEIGHTS:
             raise UserError(
-                f"attention of more than {len(shown)} of these sentences is too much for one page",
+                f"the attention of the first {len(shown) + 1} lines is too much for one page",
                 "choose some: head -n 20 INPUT | mtrain attention RUN --output DIR",
             )
         shown.append(merge_subwords(sentence) if wants_words else sentence)
@@ -79,30 +80,38 @@ def _sides(loaded: LoadedRun) -> tuple[Tokenizer, Tokenizer]:
 
 def _pairs(
     loaded: LoadedRun, lines: Sequence[bytes], targets: Sequence[bytes] | None, max_ids: int
-) -> list[IdPair]:
-    """Return the ids of each line and its translation; lines without words are left out, said."""
-    pairs: list[list[IdPair]]
-    if targets is None:
-        with progress("translating", len(lines), "lines") as shown:
-            translations = loaded.translator().translate(lines, shown.advance)
-        pairs = [list(translation.segments) for translation in translations]
-    else:
-        source_ids, target_ids = (
-            tokenizer.encode([clean_bytes(line) for line in side])
-            for tokenizer, side in zip(_sides(loaded), (lines, targets), strict=True)
-        )
-        pairs = [[pair] if all(pair) else [] for pair in zip(source_ids, target_ids, strict=True)]
-    found = []
-    for number, segments in enumerate(pairs, start=1):
-        if len(segments) > 1 or any(max(map(len, pair)) > max_ids for pair in segments):
-            raise UserError(
-                f"line {number} is longer than the {max_ids} tokens that this model reads at once",
-                "leave it out, or cut it into sentences",
-            )
-        if not segments:
-            warn(f"line {number} is empty: nothing to show of it")
-        found += segments
-    return found
+) -> Iterator[IdPair]:
+    """Yield the ids of each line and its translation; lines without words are left out, said."""
+    translator = loaded.translator()
+    with progress("attending", len(lines), "lines") as shown:
+        for start in range(0, len(lines), BLOCK_LINES):
+            block = slice(start, start + BLOCK_LINES)
+            if targets is None:
+                translations = translator.translate(lines[block])
+                pairs: list[Sequence[IdPair]] = [found.segments for found in translations]
+            else:
+                pairs = _encode(loaded, lines[block], targets[block])
+            for number, segments in enumerate(pairs, start + 1):
+                if len(segments) > 1 or any(max(map(len, pair)) > max_ids for pair in segments):
+                    raise UserError(
+                        f"line {number} is longer than the {max_ids} tokens that this model reads "
+                        "at once",
+                        "leave it out, or cut it into sentences",
+                    )
+                if not segments:
+                    warn(f"line {number} is empty: nothing to show of it")
+                yield from segments
+                shown.advance(1)
+
+
+def _encode(
+    loaded: LoadedRun, sources: Sequence[bytes], targets: Sequence[bytes]
+) -> list[Sequence[IdPair]]:
+    source_ids, target_ids = (
+        tokenizer.encode([clean_bytes(line) for line in side])
+        for tokenizer, side in zip(_sides(loaded), (sources, targets), strict=True)
+    )
+    return [[pair] if all(pair) else [] for pair in zip(source_ids, target_ids, strict=True)]
 
 
 def _check_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ from mtrain.console import progress, say, warn
 from mtrain.data.folders import RunFolder
 from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
 from mtrain.decoding.translator import Translation
+from mtrain.errors import UserError
 from mtrain.evaluation.alignment import format_links
 from mtrain.text.lines import (
     clean_bytes,
@@ -35,6 +36,8 @@ def translate(
     With n_best over 1 each hypothesis is a line `line number ||| text ||| score`. With
     `alignments_path` the links between the words of each line and its best translation go there.
     """
+    if output_path and alignments_path and output_path.resolve() == alignments_path.resolve():
+        raise UserError(f"{output_path}: --output and --alignments name the same file")
     run = RunFolder.open(run_dir)
     config = run.config(overrides)
     is_file = input_path is not None and input_path.is_file()  # no pipe, which is read only once
@@ -77,10 +80,8 @@ def _open_input(path: Path | None) -> Iterator[BinaryIO]:
 def _links(linker: Linker, lines: list[bytes], translations: list[Translation]) -> Iterator[bytes]:
     texts = [(clean_bytes(line), translation.texts[0])
              for line, translation in zip(lines, translations, strict=True)]  # fmt: skip
-    segments = [translation.segments for translation in translations]
     # an output of no words at all has nothing to link
-    said = [pairs if text[1] else () for pairs, text in zip(segments, texts, strict=True)]
-    texts = [text if pairs else ("", "") for pairs, text in zip(said, texts, strict=True)]
+    said = [translation.segments if translation.texts[0] else () for translation in translations]
     for links in linker.link(said, texts):
         yield format_links(links).encode() + b"\n"
 

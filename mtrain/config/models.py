@@ -16,9 +16,9 @@ class ModelSection(Section):
     type: str
     """architecture"""
     dropout: Probability = 0.1
-    """on embeddings and on the output of every sub-layer or recurrent layer"""
+    """on embeddings, on every sub-layer's output, between recurrent layers and on the readout"""
     max_positions: Annotated[int, Field(ge=8, le=1 << 20)] = 512
-    """longest source or target in tokens; `translate` splits a longer line"""
+    """longest source or target in tokens; `translate` splits a longer source line"""
     tie_embeddings: Literal["auto", "all", "decoder", "none"] = "auto"
     """which of source, target and output matrix are one: all three, the decoder's two, none;
     auto is all with a shared tokenizer, else decoder"""
@@ -77,7 +77,7 @@ class DecoderOnlyConfig(StackSection):
     source_attention: Literal["full", "causal"] = "full"
     """whether a source token sees the whole source (prefix LM) or only what is before it"""
     source_loss: bool = False
-    """also learn to predict the source's tokens; needs source_attention: causal"""
+    """also learn to predict the source; needs source_attention: causal and one vocabulary"""
 
     @model_validator(mode="after")
     def _source_is_not_given_away(self) -> "DecoderOnlyConfig":
@@ -132,6 +132,11 @@ class RnnConfig(ModelSection):
             raise ValueError(
                 "attention: dot compares states of one width, but an encoder whose last layer "
                 "reads both ways has wider ones; use general, or a lower bidirectional_layers"
+            )
+        if self.residual and 2 <= self.bidirectional_layers < self.encoder_layers:
+            raise ValueError(
+                "residual: the first layer that reads one way has another width than what it "
+                "reads; set bidirectional_layers to 0, 1 or encoder_layers"
             )
         if self.query == "bottom" and self.decoder_layers == 1:
             raise ValueError(

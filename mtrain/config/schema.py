@@ -258,9 +258,10 @@ class DecodingConfig(Section):
     coverage_penalty: Annotated[float, Field(ge=0, le=100)] = 0.0
     """beam search: GNMT's penalty for source tokens that got little attention, times this"""
     alignment_layer: PositiveInt | None = None
-    """decoder layer whose attention aligns words; by default the last but one"""
+    """decoder layer whose attention aligns words, covers the source and is guided by alignments;
+    by default the last but one"""
     alignment_head: PositiveInt | None = None
-    """which of its heads; by default the mean of all"""
+    """which of its heads; by default the first if data.train has alignments, else their mean"""
     n_best: Annotated[int, Field(gt=0, le=1000)] = 1
     """hypotheses written a line, best first"""
     max_length_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.0
@@ -314,6 +315,8 @@ class Config(Section):
             raise ValueError(
                 "model.tie_embeddings: all needs one vocabulary; use decoder, or a shared tokenizer"
             )
+        if getattr(self.model, "source_loss", False) and not self.shares_vocabulary:
+            raise ValueError("model.source_loss needs one vocabulary; use a shared tokenizer")
         if self.data.filters.max_tokens > self.model.max_positions:
             raise ValueError(
                 f"data.filters.max_tokens {self.data.filters.max_tokens} is over "

@@ -140,7 +140,7 @@ class DataBuilder:
             raise UserError(f"{name}: there is not one pair in {corpus_name(corpora[0])}")
         return count
 
-    def _read_train(self, shown: Progress) -> Iterator[tuple[int, RawPair, list[Link]]]:
+    def _read_train(self, shown: Progress) -> Iterator[tuple[int, RawPair, list[Link] | None]]:
         """Yield (number of the corpus, raw pair, links between its words) for all of train."""
         for number, corpus in enumerate(self._config.data.train):
             for block in blocks(read_linked_pairs(corpus, self._languages), BLOCK_PAIRS):
@@ -231,7 +231,7 @@ class DataBuilder:
                 if len(verdicts) < len(block):
                     raise UserError("data.train: a file grew while it was read; run it again")
                 position += len(block)
-                kept: list[tuple[int, TextPair, list[Link]]] = []
+                kept: list[tuple[int, TextPair, list[Link] | None]] = []
                 for (corpus, pair, links), verdict in zip(block, verdicts.tolist(), strict=True):
                     source, target = map(clean_bytes, pair)
                     if verdict == KEPT:

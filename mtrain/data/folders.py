@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrain.config.load import changed_keys, dump_config, load_config
-from mtrain.config.schema import Config
+from mtrain.config.schema import Config, DecodingConfig
 from mtrain.data.store import TokenStore, check_files
 from mtrain.errors import UserError
 from mtrain.text.lines import read_lines, write_whole
@@ -28,7 +28,7 @@ CHANGEABLE_ON_RESUME = (
     "run_dir",
     "data_dir",
     "device",
-    "decoding",
+    *(f"decoding.{key}" for key in DecodingConfig.model_fields if not key.startswith("alignment_")),
     "training.max_updates",
     "training.max_minutes",
     "training.valid_every",

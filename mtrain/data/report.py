@@ -39,5 +39,7 @@ def _describe_kept(pairs: int) -> str:
 def _describe_links(links: dict[str, int]) -> str:
     told = f"links    {links['count']:,} between the tokens of {links['pairs']:,} pairs"
     if links["lost"]:
-        told += f"; {links['lost']:,} pairs lost theirs: normalisation changed the number of words"
+        told += (
+            f"; {links['lost']:,} pairs lost theirs: cleaning or normalising changed their words"
+        )
     return told

@@ -5,7 +5,7 @@ Knows the model contract, no model by name; works on ids.
 Shapes: T target tokens, S source tokens, both with the end mark.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -22,7 +22,10 @@ IdPair = tuple[Sequence[int], Sequence[int]]
 
 
 class ForcedDecoder:
-    """A model with what it needs to be led through given pairs of ids."""
+    """A model with what it needs to be led through given pairs of ids.
+
+    Raises `UserError` where the model has no such attention, layer or head.
+    """
 
     def __init__(
         self,
@@ -46,26 +49,18 @@ class ForcedDecoder:
         """The longest side that the model can read, without its end mark."""
         return self._model.max_positions - 1
 
-    @torch.inference_mode()
-    def alignments(
-        self, pairs: Sequence[IdPair], on_progress: Callable[[int], None] = lambda pairs: None
-    ) -> list[FloatArray]:
-        """Return of each pair how strongly each target token attends to each of the source, (T,S).
-
-        Raises `UserError` where the model has no such attention, layer or head.
-        """
-        found: list[FloatArray] = [np.zeros((0, 0), np.float32)] * len(pairs)
+    def alignments(self, pairs: Sequence[IdPair]) -> Iterator[tuple[int, FloatArray]]:
+        """Yield, in no order, the number of each pair and how strongly each of its target tokens
+        attends to each of the source, (T,S)."""
         source_lengths, target_lengths = (
             np.array([len(pair[side]) + 1 for pair in pairs], dtype=np.int64) for side in (0, 1)
         )
         for rows in plan_in_order(source_lengths, target_lengths, self._batch_tokens):
             batch = pad_pairs([pairs[row] for row in rows], self._tokenizers).to(self._device)
-            with self._autocast():
+            with torch.inference_mode(), self._autocast():
                 weights = self._model.alignment(batch, self._head).float().cpu().numpy()
             for place, row in enumerate(rows.tolist()):
-                found[row] = weights[place, : target_lengths[row], : source_lengths[row]]
-            on_progress(len(rows))
-        return found
+                yield row, weights[place, : target_lengths[row], : source_lengths[row]]
 
     @torch.inference_mode()
     def attention(self, pair: IdPair) -> dict[str, FloatArray]:

@@ -180,10 +180,13 @@ def word_links(weights: ArrayLike, source_words: ArrayLike, target_words: ArrayL
     that attends most to what is no word, taken together, gets no link.
     """
     source_words, target_words = np.asarray(source_words), np.asarray(target_words)
-    num_source, num_target = (1 + words.max(initial=-1) for words in (source_words, target_words))
-    # a column a candidate, what is no word first; sums, since a mean has its maximum where they do
-    is_of_source = source_words[:, None] == np.arange(-1, num_source)
-    is_of_target = np.arange(num_target)[:, None] == target_words
+    # what is no word, -1, stands first: where it ties with a word, there is no link
+    sources, targets = np.unique(source_words), np.unique(target_words[target_words >= 0])
+    is_of_source = source_words[:, None] == sources
+    is_of_target = targets[:, None] == target_words  # sums have their maximum where means do
+    if not sources.size:
+        return set()
     attended = is_of_target @ np.asarray(weights, dtype=np.float64) @ is_of_source
-    likeliest = attended.argmax(axis=1) - 1
-    return {(int(word), target) for target, word in enumerate(likeliest) if word >= 0}
+    likeliest = sources[attended.argmax(axis=1)]
+    links = zip(likeliest.tolist(), targets.tolist(), strict=True)
+    return {(source, target) for source, target in links if source >= 0}

@@ -38,6 +38,6 @@ def aligning_head(config: Config) -> Head:
     al. 2019): the others stay free.
     """
     head = config.decoding.alignment_head
-    if head is None and config.data.has_alignments:
+    if head is None and config.data.has_alignments and config.training.alignment_weight:
         head = 1
     return Head(config.decoding.alignment_layer, head)

@@ -55,8 +55,7 @@ class AttentionRecord:
         }
 
 
-def no_list(kind: str, layer: int) -> None:
-    """Stand in for `AttentionRecord.list_for` where there is no record."""
+NO_RECORD = AttentionRecord(("", 0))  # asks for nothing
 
 
 class State(ABC):
@@ -80,14 +79,14 @@ class Model(nn.Module, ABC):
     """A conditional model of target tokens given source tokens."""
 
     max_positions: int  # longest source and longest target, end mark included
-    source_attention: tuple[int, int]  # layers and heads that attend to the source; (0, 0) if none
+    source_heads: tuple[int, int]  # layers and heads that attend to the source; (0, 0) if none
     export_limits: dict[str, str]  # format: why this model cannot be exported to it
 
     @abstractmethod
-    def features(self, batch: Batch, record: AttentionRecord | None = None) -> Tensor:
+    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         """Return the vectors (B,T,D) from which each target token is predicted.
 
-        Adds to `record`, if there is one, the attention weights that it asks for.
+        Adds to `record` the attention weights that it asks for.
         """
 
     @property
@@ -116,7 +115,7 @@ class Model(nn.Module, ABC):
         return self.project(self.features(batch))
 
     def predictions(
-        self, batch: Batch, record: AttentionRecord | None = None
+        self, batch: Batch, record: AttentionRecord = NO_RECORD
     ) -> tuple[Tensor, Tensor]:
         """Return features (N,D) and ids (N,) of all that is to be learnt from a batch.
 
@@ -151,7 +150,7 @@ class Model(nn.Module, ABC):
     def layer_of(self, head: Head) -> int:
         """Return the layer meant, from 0: by default the last but one, which aligns best
         (Garg et al. 2019). Raises `UserError` for a layer or head that does not exist."""
-        layers, heads = self.source_attention
+        layers, heads = self.source_heads
         if not layers:
             raise UserError(
                 "this model has no attention over the source, so nothing to show or align by",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mtrain.config.models import DecoderOnlyConfig
 from mtrain.data.batches import Batch
-from mtrain.models.base import AttentionRecord, Head, Model, State, no_list, pick_head
+from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State, pick_head
 from mtrain.nn.attention import SelfAttention, Turn, padding_mask
 from mtrain.nn.cache import KeyValueCache, extend_mask, reorder_mask
 from mtrain.nn.dropout import dropout
@@ -94,7 +94,7 @@ class DecoderOnly(Model):
     def __init__(self, config: DecoderOnlyConfig, source_vocab: int, target_vocab: int) -> None:
         super().__init__()
         self.max_positions = config.max_positions
-        self.source_attention = (config.decoder_layers, config.num_heads)
+        self.source_heads = (config.decoder_layers, config.num_heads)
         self.export_limits = dict.fromkeys(
             ("ctranslate2", "huggingface"), "model.type: decoder_only"
         )
@@ -116,11 +116,11 @@ class DecoderOnly(Model):
     def output_matrix(self) -> Tensor:
         return self.output.weight
 
-    def features(self, batch: Batch, record: AttentionRecord | None = None) -> Tensor:
+    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         return self._read(batch, record)[:, batch.source.shape[1] :]
 
     def predictions(
-        self, batch: Batch, record: AttentionRecord | None = None
+        self, batch: Batch, record: AttentionRecord = NO_RECORD
     ) -> tuple[Tensor, Tensor]:
         if not (self.training and self.source_loss):
             return super().predictions(batch, record)
@@ -142,10 +142,8 @@ class DecoderOnly(Model):
             self.layer_of(watched)
         positions = torch.arange(source.shape[1], device=source.device)
         x = self._embed(source, self.source_embedding, positions)
-        mask, turn = (
-            self._source_mask(source_lengths, source.shape[1]),
-            self.positions.turn(positions),
-        )
+        mask = self._source_mask(source_lengths, source.shape[1])
+        turn = self.positions.turn(positions)
         layers = [KeyValueCache(x, x) for _ in self.stack]  # which writing to slot 0 replaces
         for layer, cache in zip(self._layers(), layers, strict=True):
             x = layer(x, mask, turn, None, cache)
@@ -160,11 +158,10 @@ class DecoderOnly(Model):
         num_slots = state.mask.shape[-1]
         state.mask = extend_mask(state.mask, tokens.shape[1])
         state.num_steps += 1
-        record = self.record_of(state.watched) if state.watched else None
-        noted = record.list_for if record else no_list
+        record = self.record_of(state.watched) if state.watched else NO_RECORD
         for number, (layer, cache) in enumerate(zip(self._layers(), state.layers, strict=True)):
-            x = layer(x, state.mask, turn, noted("decoder", number), cache, num_slots)
-        if record and state.watched:
+            x = layer(x, state.mask, turn, record.list_for("decoder", number), cache, num_slots)
+        if state.watched:
             weights = record.weights("decoder", self.layer_of(state.watched))
             state.attention = pick_head(_over_source(weights, state.num_sources), state.watched)
         return self.project(self.stack_norm(x)), state
@@ -177,9 +174,8 @@ class DecoderOnly(Model):
         weights = record.weights("decoder", self.layer_of(head))[:, :, width:]
         return pick_head(_over_source(weights, width), head)
 
-    def _read(self, batch: Batch, record: AttentionRecord | None) -> Tensor:
+    def _read(self, batch: Batch, record: AttentionRecord) -> Tensor:
         """Return the vectors (B,L,D) of sources and targets."""
-        noted = record.list_for if record else no_list
         source, target = batch.source, batch.target_in
         places = torch.arange(max(source.shape[1], target.shape[1]), device=source.device)
         source_places = places[: source.shape[1]].expand(len(source), -1)
@@ -194,7 +190,7 @@ class DecoderOnly(Model):
         turn = self.positions.turn(torch.cat([source_places, target_places], dim=1))
         mask = self._mask(batch)
         for number, layer in enumerate(self.stack):
-            x = layer(x, mask, turn, noted("decoder", number))
+            x = layer(x, mask, turn, record.list_for("decoder", number))
         features: Tensor = self.stack_norm(x)
         return features
 

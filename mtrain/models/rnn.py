@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mtrain.config.models import RnnConfig
 from mtrain.data.batches import Batch
-from mtrain.models.base import AttentionRecord, Head, Model, State
+from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State
 from mtrain.nn.attention import padding_mask
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
@@ -78,7 +78,7 @@ class Rnn(Model):
         super().__init__()
         self.max_positions = config.max_positions
         has_attention = config.attention != "none"
-        self.source_attention = (1, 1) if has_attention else (0, 0)
+        self.source_heads = (1, 1) if has_attention else (0, 0)
         self.export_limits = dict.fromkeys(("ctranslate2", "huggingface"), "model.type: rnn")
         self.config = config
         self.scale = config.embedding_dim**0.5
@@ -109,14 +109,14 @@ class Rnn(Model):
     def output_matrix(self) -> Tensor:
         return self.output.weight
 
-    def features(self, batch: Batch, record: AttentionRecord | None = None) -> Tensor:
+    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         memory, first = self._read_source(batch.source, batch.source_lengths)
         words = self._embed(batch.target_in, self.target_embedding)
         if self.config.input_feeding:
             features, weights = self._unroll(words, memory, first)
         else:
             features, weights = self._run(words, memory, first)
-        noted = record.list_for("cross", 0) if record and weights is not None else None
+        noted = record.list_for("cross", 0) if weights is not None else None
         if noted is not None and weights is not None:
             noted.append(weights[:, None])
         return features
@@ -233,7 +233,7 @@ class Rnn(Model):
             context, weights = self._attend(state.layers[0][0], memory)
             x = torch.cat([words, context], dim=-1)
         elif state.fed is not None:
-            x = torch.cat([words, state.fed.expand(-1, words.shape[1], -1)], dim=-1)
+            x = torch.cat([words, state.fed], dim=-1)
         layers = [self._layers[0].step(x, state.layers[0])]
         x = layers[0][0]
         if query == "bottom":

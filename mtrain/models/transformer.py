@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mtrain.config.models import TransformerConfig
 from mtrain.data.batches import Batch
-from mtrain.models.base import AttentionRecord, Head, Model, State, no_list, pick_head
+from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State, pick_head
 from mtrain.nn.attention import CrossAttention, SelfAttention, Turn, padding_mask
 from mtrain.nn.cache import KeyValueCache, extend_mask, reorder_mask
 from mtrain.nn.dropout import dropout
@@ -152,7 +152,7 @@ class Transformer(Model):
     def __init__(self, config: TransformerConfig, source_vocab: int, target_vocab: int) -> None:
         super().__init__()
         self.max_positions = config.max_positions
-        self.source_attention = (config.decoder_layers, config.num_heads)
+        self.source_heads = (config.decoder_layers, config.num_heads)
         self.export_limits = _export_limits(config)
         self.dropout = config.dropout
         self.scale = config.d_model**0.5
@@ -173,14 +173,20 @@ class Transformer(Model):
     def output_matrix(self) -> Tensor:
         return self.output.weight
 
-    def features(self, batch: Batch, record: AttentionRecord | None = None) -> Tensor:
-        noted = record.list_for if record else no_list
+    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         memory, mask = self._read_source(batch.source, batch.source_lengths, record)
         positions = _positions(batch.target_in)
         x = self._embed(batch.target_in, self.target_embedding, self.target_positions, positions)
         turn = self.target_positions.turn(positions)
         for number, layer in enumerate(self.decoder):
-            x = layer(x, memory, mask, turn, noted("decoder", number), noted("cross", number))
+            x = layer(
+                x,
+                memory,
+                mask,
+                turn,
+                record.list_for("decoder", number),
+                record.list_for("cross", number),
+            )
         features: Tensor = self.decoder_norm(x)
         return features
 
@@ -204,17 +210,16 @@ class Transformer(Model):
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
         assert isinstance(state, TransformerState)
-        position = torch.tensor([state.num_steps], device=tokens.device)
+        position = tokens.new_full((1,), state.num_steps)
         x = self._embed(tokens, self.target_embedding, self.target_positions, position)
         turn = self.target_positions.turn(position)
         state.past_mask = extend_mask(state.past_mask, tokens.shape[1])
         state.num_steps += 1
-        record = self.record_of(state.watched) if state.watched else None
-        noted = record.list_for if record else no_list
+        record = self.record_of(state.watched) if state.watched else NO_RECORD
         layers = zip(self._decoder_layers(), state.layers, strict=True)
         for number, (layer, cache) in enumerate(layers):
-            x = layer.step(x, cache, state, turn, noted("cross", number))
-        if record and state.watched:
+            x = layer.step(x, cache, state, turn, record.list_for("cross", number))
+        if state.watched:
             weights = record.weights("cross", self.layer_of(state.watched))
             state.attention = pick_head(weights, state.watched)
         return self.project(self.decoder_norm(x)), state
@@ -223,16 +228,15 @@ class Transformer(Model):
         return cast(Iterator[DecoderLayer], iter(self.decoder))
 
     def _read_source(
-        self, source: Tensor, lengths: Tensor, record: AttentionRecord | None = None
+        self, source: Tensor, lengths: Tensor, record: AttentionRecord = NO_RECORD
     ) -> tuple[Tensor, Tensor]:
         """Return the memory (B,S,D) and its mask (B,1,1,S)."""
-        noted = record.list_for if record else no_list
         positions = _positions(source)
         x = self._embed(source, self.source_embedding, self.source_positions, positions)
         turn = self.source_positions.turn(positions)
         mask = padding_mask(lengths, source.shape[1], x.dtype)
         for number, layer in enumerate(self.encoder):
-            x = layer(x, mask, turn, noted("encoder", number))
+            x = layer(x, mask, turn, record.list_for("encoder", number))
         return self.encoder_norm(x), mask
 
     def _embed(

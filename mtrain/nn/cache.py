@@ -49,6 +49,6 @@ def reorder_mask(mask: Tensor, hypotheses: Tensor) -> Tensor:
 
 def extend_mask(mask: Tensor, num_hypotheses: int) -> Tensor:
     """Add a slot for the next token of each hypothesis, seen by that hypothesis alone."""
-    own = torch.full((num_hypotheses, num_hypotheses), float("-inf")).fill_diagonal_(0.0)
-    own = own.to(mask)[None, None].expand(len(mask), -1, -1, -1)
+    own = mask.new_full((num_hypotheses, num_hypotheses), float("-inf")).fill_diagonal_(0.0)
+    own = own.expand(len(mask), 1, -1, -1)
     return torch.cat([mask.expand(-1, -1, num_hypotheses, -1), own], dim=-1)

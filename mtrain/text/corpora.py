@@ -57,18 +57,23 @@ def read_pairs(corpus: Corpus, languages: tuple[str, str]) -> Iterator[RawPair]:
 
 def read_linked_pairs(
     corpus: Corpus, languages: tuple[str, str]
-) -> Iterator[tuple[RawPair, list[Link]]]:
+) -> Iterator[tuple[RawPair, list[Link] | None]]:
     """Yield every pair of a corpus in order, with the links between its words, if it has any.
 
-    Raises `UserError` as `read_pairs` does, and for what is no link within its pair.
+    They are None where a side has other words once it is cleaned, as with a no-break space: the
+    links may count either. Raises `UserError` as `read_pairs` does, and for what is no link within
+    its pair.
     """
     if not isinstance(corpus, AlignedPairFiles) or corpus.alignments is None:
         yield from ((pair, []) for pair in read_pairs(corpus, languages))
         return
     lines = _read_in_step(corpus.source, corpus.target, corpus.alignments)
     for number, (source, target, links) in enumerate(lines, start=1):
-        num_words = len(clean_bytes(source).split()), len(clean_bytes(target).split())
-        yield (source, target), parse_links(links, num_words, f"{corpus.alignments}:{number}")
+        plain = len(source.split()), len(target.split())
+        cleaned = len(clean_bytes(source).split()), len(clean_bytes(target).split())
+        most = max(plain[0], cleaned[0]), max(plain[1], cleaned[1])
+        parsed = parse_links(links, most, f"{corpus.alignments}:{number}")
+        yield (source, target), parsed if plain == cleaned else None
 
 
 def input_digests(corpus: Corpus) -> list[dict[str, Any]]:

@@ -48,13 +48,16 @@ class LinkMapper:
         self._num_linked = self._num_unmatched = 0
 
     def map(
-        self, links: Sequence[Link], texts: Sequence[str], ids: Sequence[Sequence[int]]
+        self, links: Sequence[Link] | None, texts: Sequence[str], ids: Sequence[Sequence[int]]
     ) -> list[Link]:
         """Link each token of a linked word to each token of the other side's word.
 
         `texts` and `ids` are the pair's, source first. A pair of which a side has other words in
-        its tokens than between its blanks, which normalisation can do, keeps no links.
+        its tokens than between its blanks, which normalisation can do, keeps no links; nor does
+        one whose links are None.
         """
+        if links is None:
+            self._num_unmatched += 1
         if not links:
             return []
         sources, targets = map(_tokens_of_words, ids, self._pieces)

@@ -4,7 +4,7 @@ The logits of a batch are the largest thing in translation training: 4,096 token
 pieces are 131 MB. So they are made a few rows at a time, and each chunk gives its loss and
 its gradients while it is still in the cache. They are computed once and never kept.
 
-Shapes: B sentences, S source length, T target length, N real target tokens, D width,
+Shapes: B sentences, S source length, T target length, N tokens to be predicted, D width,
 V vocabulary, C rows of a chunk.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mtrain.data.batches import Batch
-from mtrain.models.base import Head, Model
+from mtrain.models.base import NO_RECORD, Head, Model
 from mtrain.training.precision import Precision
 
 # 512 rows of 8,000 logits are 16 MB: small enough for a cache, large enough for a matrix product
@@ -58,13 +58,13 @@ def batch_loss(
     A `guide` adds its `alignment_loss` to the first of them. The model computes in the
     precision's format; the loss is summed in fp32.
     """
-    record = model.record_of(guide.head) if guide and batch.links is not None else None
+    record = model.record_of(guide.head) if guide and batch.links is not None else NO_RECORD
     with precision.autocast():
         features, targets = model.predictions(batch, record)
-    if precision.name == "bf16":  # a last LayerNorm gives fp32; fp16 would lose small gradients
-        features = features.bfloat16()
+    # some last layers give fp32, some half; in fp16 small gradients would be lost
+    features = features.bfloat16() if precision.name == "bf16" else features.float()
     loss, nll = smoothed_cross_entropy(features, model.output_matrix, targets, label_smoothing)
-    if guide and record and batch.links is not None:
+    if guide and batch.links is not None:
         weights = model.alignment_in(record, batch, guide.head)
         loss = loss + guide.weight * alignment_loss(weights, batch.links)
     return loss, nll

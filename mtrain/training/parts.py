@@ -12,7 +12,7 @@ from mtrain.data.plan import derive_seed
 from mtrain.data.store import TokenStore
 from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError
-from mtrain.models import Model, aligning_head, build_model
+from mtrain.models import Head, Model, aligning_head, build_model
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.precision import Precision, choose_precision
@@ -70,10 +70,13 @@ def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
     store, valid_store = data.store("train"), data.store("valid")
     torch.manual_seed(derive_seed(config.seed, "weights"))
     model = build_model(config, tokenizers).to(precision.device)
+    head = aligning_head(config)
+    if head != Head() or config.decoding.coverage_penalty:
+        model.layer_of(head)  # which refuses now, not at the first validation
     maker = BatchMaker(store, tokenizers, config.model.max_positions, training.subword_sampling)
     translator = Translator(
         model, tokenizers, config.decoding, precision.device, precision.autocast, config.seed,
-        aligning_head(config),
+        head,
     )  # fmt: skip
     validator = Validator(
         valid_store,
@@ -84,5 +87,5 @@ def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
         config.data.target_lang,
         training.batch_tokens,
     )
-    updater = Updater(model, training, precision, group, config.seed, aligning_head(config))
+    updater = Updater(model, training, precision, group, config.seed, head)
     return Parts(config, group, precision, tokenizers, store, maker, model, updater, validator)

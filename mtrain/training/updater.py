@@ -25,7 +25,7 @@ from mtrain.training.precision import Precision
 class UpdateResult:
     """Figures of one update, over all processes."""
 
-    loss: float  # smoothed, per target token
+    loss: float  # smoothed, with what guides attention or is learnt of the source, per target token
     gradient_norm: float  # before clipping
     num_tokens: int  # real target tokens
 

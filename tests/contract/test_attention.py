@@ -34,7 +34,7 @@ def test_every_row_of_every_head_is_a_distribution_over_what_may_be_seen(name: s
         {"encoder", "decoder", "cross"})  # fmt: skip
     for matrix in weights.values():
         torch.testing.assert_close(matrix.sum(-1), torch.ones(matrix.shape[:-1]))
-    layers, heads = model.source_attention
+    layers, heads = model.source_heads
     main = weights["decoder" if decoder_only else "cross"]
     assert main.shape[:3] == (len(LENGTHS), layers, heads)
     source_width = batch.source.shape[1]
@@ -49,7 +49,7 @@ def test_every_row_of_every_head_is_a_distribution_over_what_may_be_seen(name: s
 @attentive_model
 def test_alignment_is_over_the_real_source_and_equals_what_search_watches(name: str) -> None:
     model, batch = ready_model(name), a_batch()
-    layers, heads = model.source_attention
+    layers, heads = model.source_heads
     for head in (Head(), Head(layer=1), Head(layer=layers, head=heads)):
         with torch.inference_mode():
             alignment = model.alignment(batch, head)
@@ -78,7 +78,7 @@ def watch(name: str, head: Head) -> Tensor:
 @attentive_model
 def test_a_record_of_one_layer_holds_that_layer(name: str) -> None:
     model, batch = ready_model(name), a_batch()
-    layers = model.source_attention[0]
+    layers = model.source_heads[0]
     with torch.inference_mode():
         everything = model.attention(batch)
         kind = "cross" if "cross" in everything else "decoder"
@@ -91,7 +91,7 @@ def test_a_record_of_one_layer_holds_that_layer(name: str) -> None:
 @attentive_model
 def test_a_layer_or_head_that_does_not_exist_is_refused_by_name(name: str) -> None:
     model, batch = ready_model(name), a_batch()
-    layers, heads = model.source_attention
+    layers, heads = model.source_heads
     for head, words in (
         (Head(layer=layers + 1), f"no layer {layers + 1}: this model's are 1 to {layers}"),
         (Head(layer=0), "no layer 0"),

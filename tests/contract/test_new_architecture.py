@@ -19,7 +19,7 @@ from mtrain.config import Config
 from mtrain.config.models import ModelSection
 from mtrain.data.batches import Batch
 from mtrain.data.folders import RunFolder
-from mtrain.models.base import AttentionRecord, Head, Model, State
+from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State
 from tests.in_process import small_config
 
 
@@ -58,7 +58,7 @@ class Bag(Model):
     def __init__(self, config: BagConfig, source_vocab: int, target_vocab: int) -> None:
         super().__init__()
         self.max_positions = config.max_positions
-        self.source_attention = (0, 0)
+        self.source_heads = (0, 0)
         self.export_limits = {}
         self.source = nn.Embedding(source_vocab, config.width)
         self.target = nn.Embedding(target_vocab, config.width)
@@ -68,7 +68,7 @@ class Bag(Model):
     def output_matrix(self) -> Tensor:
         return self.target.weight
 
-    def features(self, batch: Batch, record: AttentionRecord | None = None) -> Tensor:
+    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         state = self.encode(batch.source, batch.source_lengths)
         return self._features(batch.target_in, state)
 

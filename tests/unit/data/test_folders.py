@@ -30,7 +30,18 @@ MAY_CHANGE = {
     "run_dir": "elsewhere",
     "data_dir": "data",
     "device": "cpu",
-    "decoding": "{beam_size: 2}",
+    "decoding.method": "sample",
+    "decoding.beam_size": "2",
+    "decoding.length_penalty": "0.5",
+    "decoding.length_norm": "gnmt",
+    "decoding.coverage_penalty": "0.2",
+    "decoding.n_best": "2",
+    "decoding.max_length_ratio": "3",
+    "decoding.temperature": "0.5",
+    "decoding.top_k": "7",
+    "decoding.top_p": "0.5",
+    "decoding.batch_tokens": "7",
+    "decoding.buffer_lines": "7",
     "training.max_updates": "7",
     "training.max_minutes": "7",
     "training.valid_every": "7",
@@ -64,6 +75,8 @@ MAY_NOT_CHANGE = {
     "training.subword_sampling": "0.1",
     "training.precision": "bf16",
     "training.ema_decay": "0.7",
+    "decoding.alignment_layer": "1",
+    "decoding.alignment_head": "1",
 }
 
 

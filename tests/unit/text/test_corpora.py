@@ -210,7 +210,7 @@ def read_linked(corpus: Corpus) -> list[Any]:
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress, zstandard])
 def test_links_are_read_beside_their_pairs(compress: Any, tmp_path: Path) -> None:
     corpus = aligned(tmp_path, compress(b"0-0 1-1\n\n2-1 0-0 2-1\r\n0-0\n"))
-    links = [[(0, 0), (1, 1)], [], [(2, 1), (0, 0)], [(0, 0)]]
+    links = [[(0, 0), (1, 1)], [], None, [(0, 0)]]  # the third line has words that are unclear
     assert read_linked(corpus) == list(zip(PAIRS, links, strict=True))
     assert read(corpus) == PAIRS
 
@@ -349,3 +349,14 @@ def test_a_corpus_is_called_by_its_name_or_by_where_it_lies() -> None:
     assert corpus_name(TableFile(path=Path("a.tsv"))) == "a.tsv"
     assert corpus_name(PairFiles(source=Path("a.en"), target=Path("a.de"))) == "a.en + a.de"
     assert corpus_name(HubDataset(hub="books", config="de-en")) == "books:de-en:train"
+
+
+def test_links_of_a_line_with_a_no_break_space_are_not_guessed(tmp_path: Path) -> None:
+    """Others split words at plain spaces only, so that a link there counts differently."""
+    files = {"source": "10\u00a0km weit\nplain text\n", "target": "zehn km\nreiner Text\n",
+             "alignments": "1-1\n1-1\n"}  # fmt: skip
+    paths = {side: tmp_path / side for side in files}
+    for side, text in files.items():
+        paths[side].write_text(text)
+    found = list(read_linked_pairs(AlignedPairFiles(**paths), ("", "")))
+    assert [links for _, links in found] == [None, [(1, 1)]]

@@ -14,7 +14,7 @@ from mtrain.config import Config
 from mtrain.data.batches import Batch
 from mtrain.data.folders import RunFolder
 from mtrain.errors import Interrupted, UserError
-from mtrain.models.base import AttentionRecord, Model
+from mtrain.models.base import NO_RECORD, AttentionRecord, Model
 from mtrain.training.checkpoint import (
     Checkpoint,
     is_resumable,
@@ -48,7 +48,7 @@ def at_every_batch(happens: Callable[[int, bool, Tensor], Tensor]) -> Callable[[
         counts = {True: 0, False: 0}
         compute = parts.model.features
 
-        def features(batch: Batch, record: AttentionRecord | None = None) -> Tensor:
+        def features(batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
             is_training = parts.model.training
             counts[is_training] += 1
             return happens(counts[is_training], is_training, compute(batch, record))
@@ -166,7 +166,7 @@ def test_a_time_budget_is_kept_and_the_rate_comes_down_in_it(
     assert position["validated_update"] == position["update"]
     rates = [event["learning_rate"] for event in events(config, "train")]
     assert max(rates) > 0.5 * config.training.learning_rate
-    assert rates[-1] < 0.1 * config.training.learning_rate
+    assert rates[-1] < 0.25 * config.training.learning_rate
 
 
 # -- what is not finite ----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from torch import Tensor
 from mtrain.config.schema import TrainingConfig, TransformerConfig
 from mtrain.data.batches import Batch
 from mtrain.errors import UserError
-from mtrain.models.base import AttentionRecord
+from mtrain.models.base import NO_RECORD, AttentionRecord
 from mtrain.models.transformer import Transformer
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.optimizer import WeightAverage, optimizer_tensors, restore_optimizer
@@ -30,7 +30,7 @@ class Troubled(Transformer):
 
     trouble: Callable[[Batch], Tensor | None]
 
-    def features(self, batch: Batch, record: AttentionRecord | None = None) -> Tensor:
+    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         factor = self.trouble(batch)
         features = super().features(batch, record)
         return features if factor is None else features * factor
