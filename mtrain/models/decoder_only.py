@@ -19,14 +19,12 @@ from torch import Tensor, nn
 from mtrain.config.models import DecoderOnlyConfig
 from mtrain.data.batches import Batch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State, pick_head
-from mtrain.nn.attention import SelfAttention, Turn, padding_mask
+from mtrain.nn.attention import Noted, Rotation, SelfAttention, padding_mask
 from mtrain.nn.cache import KeyValueCache, extend_mask, reorder_mask
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
 from mtrain.nn.layers import NORMS, FeedForward, residuals
 from mtrain.nn.positions import POSITIONS
-
-Noted = list[Tensor] | None
 
 
 class StackLayer(nn.Module):
@@ -44,7 +42,7 @@ class StackLayer(nn.Module):
         self,
         x: Tensor,
         mask: Tensor,
-        turn: Turn | None,
+        rotate: Rotation | None,
         noted: Noted,
         cache: KeyValueCache | None = None,
         num_slots: int = 0,
@@ -52,7 +50,7 @@ class StackLayer(nn.Module):
         """Return (B,L,D) for x (B,L,D); a cache, filled to `num_slots`, is read and added to."""
 
         def attend(y: Tensor) -> Tensor:
-            query, keys, values = self.self_attention.project(y, turn)
+            query, keys, values = self.self_attention.project(y, rotate)
             if cache is not None:
                 keys, values = cache.append(keys, values, num_slots)
             return self.self_attention.attend(query, keys, values, mask, noted=noted)
@@ -143,10 +141,10 @@ class DecoderOnly(Model):
         positions = torch.arange(source.shape[1], device=source.device)
         x = self._embed(source, self.source_embedding, positions)
         mask = self._source_mask(source_lengths, source.shape[1])
-        turn = self.positions.turn(positions)
+        rotate = self.positions.rotate(positions)
         layers = [KeyValueCache(x, x) for _ in self.stack]  # which writing to slot 0 replaces
         for layer, cache in zip(self._layers(), layers, strict=True):
-            x = layer(x, mask, turn, None, cache)
+            x = layer(x, mask, rotate, None, cache)
         padding = padding_mask(source_lengths, source.shape[1], mask.dtype)
         return DecoderOnlyState(layers, padding, source_lengths, source.shape[1], watched)
 
@@ -154,13 +152,13 @@ class DecoderOnly(Model):
         assert isinstance(state, DecoderOnlyState)
         positions = state.lengths[:, None] + state.num_steps
         x = self._embed(tokens, self.target_embedding, positions)
-        turn = self.positions.turn(positions)
+        rotate = self.positions.rotate(positions)
         num_slots = state.mask.shape[-1]
         state.mask = extend_mask(state.mask, tokens.shape[1])
         state.num_steps += 1
         record = self.record_of(state.watched) if state.watched else NO_RECORD
         for number, (layer, cache) in enumerate(zip(self._layers(), state.layers, strict=True)):
-            x = layer(x, state.mask, turn, record.list_for("decoder", number), cache, num_slots)
+            x = layer(x, state.mask, rotate, record.list_for("decoder", number), cache, num_slots)
         if state.watched:
             weights = record.weights("decoder", self.layer_of(state.watched))
             state.attention = pick_head(_over_source(weights, state.num_sources), state.watched)
@@ -187,10 +185,10 @@ class DecoderOnly(Model):
             ],
             dim=1,
         )
-        turn = self.positions.turn(torch.cat([source_places, target_places], dim=1))
+        rotate = self.positions.rotate(torch.cat([source_places, target_places], dim=1))
         mask = self._mask(batch)
         for number, layer in enumerate(self.stack):
-            x = layer(x, mask, turn, record.list_for("decoder", number))
+            x = layer(x, mask, rotate, record.list_for("decoder", number))
         features: Tensor = self.stack_norm(x)
         return features
 

@@ -17,14 +17,12 @@ from torch import Tensor, nn
 from mtrain.config.models import TransformerConfig
 from mtrain.data.batches import Batch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State, pick_head
-from mtrain.nn.attention import CrossAttention, SelfAttention, Turn, padding_mask
+from mtrain.nn.attention import CrossAttention, Noted, Rotation, SelfAttention, padding_mask
 from mtrain.nn.cache import KeyValueCache, extend_mask, reorder_mask
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
 from mtrain.nn.layers import NORMS, FeedForward, residuals
 from mtrain.nn.positions import POSITIONS, Positions
-
-Noted = list[Tensor] | None
 
 
 class EncoderLayer(nn.Module):
@@ -38,9 +36,9 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(config.d_model, config.ffn_dim, config.activation)
         self.residuals = residuals(2, config.d_model, config.dropout, config.norm, config.norm_type)
 
-    def forward(self, x: Tensor, mask: Tensor, turn: Turn | None, noted: Noted) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, rotate: Rotation | None, noted: Noted) -> Tensor:
         """Return (B,S,D) for x (B,S,D)."""
-        x = self.residuals[0](x, lambda y: self.self_attention(y, mask, False, turn, noted))
+        x = self.residuals[0](x, lambda y: self.self_attention(y, mask, False, rotate, noted))
         out: Tensor = self.residuals[1](x, self.feed_forward)
         return out
 
@@ -64,13 +62,13 @@ class DecoderLayer(nn.Module):
         x: Tensor,
         memory: Tensor,
         memory_mask: Tensor,
-        turn: Turn | None,
+        rotate: Rotation | None,
         noted_own: Noted,
         noted_cross: Noted,
     ) -> Tensor:
         """Return (B,T,D) for x (B,T,D) and memory (B,S,D)."""
         keys, values = self.cross_attention.project_memory(memory)
-        x = self.residuals[0](x, lambda y: self.self_attention(y, None, True, turn, noted_own))
+        x = self.residuals[0](x, lambda y: self.self_attention(y, None, True, rotate, noted_own))
         x = self.residuals[1](
             x, lambda y: self.cross_attention(y, keys, values, memory_mask, noted_cross)
         )
@@ -82,13 +80,13 @@ class DecoderLayer(nn.Module):
         x: Tensor,
         cache: "LayerCache",
         state: "TransformerState",
-        turn: Turn | None,
+        rotate: Rotation | None,
         noted: Noted,
     ) -> Tensor:
         """Return (B,K,D) for the newest tokens x (B,K,D), whose keys and values are cached."""
 
         def attend_to_past(y: Tensor) -> Tensor:
-            query, keys, values = self.self_attention.project(y, turn)
+            query, keys, values = self.self_attention.project(y, rotate)
             past = cache.past.append(keys, values, state.num_slots)
             return self.self_attention.attend(query, *past, state.past_mask)
 
@@ -177,13 +175,13 @@ class Transformer(Model):
         memory, mask = self._read_source(batch.source, batch.source_lengths, record)
         positions = _positions(batch.target_in)
         x = self._embed(batch.target_in, self.target_embedding, self.target_positions, positions)
-        turn = self.target_positions.turn(positions)
+        rotate = self.target_positions.rotate(positions)
         for number, layer in enumerate(self.decoder):
             x = layer(
                 x,
                 memory,
                 mask,
-                turn,
+                rotate,
                 record.list_for("decoder", number),
                 record.list_for("cross", number),
             )
@@ -212,13 +210,13 @@ class Transformer(Model):
         assert isinstance(state, TransformerState)
         position = tokens.new_full((1,), state.num_steps)
         x = self._embed(tokens, self.target_embedding, self.target_positions, position)
-        turn = self.target_positions.turn(position)
+        rotate = self.target_positions.rotate(position)
         state.past_mask = extend_mask(state.past_mask, tokens.shape[1])
         state.num_steps += 1
         record = self.record_of(state.watched) if state.watched else NO_RECORD
         layers = zip(self._decoder_layers(), state.layers, strict=True)
         for number, (layer, cache) in enumerate(layers):
-            x = layer.step(x, cache, state, turn, record.list_for("cross", number))
+            x = layer.step(x, cache, state, rotate, record.list_for("cross", number))
         if state.watched:
             weights = record.weights("cross", self.layer_of(state.watched))
             state.attention = pick_head(weights, state.watched)
@@ -233,10 +231,10 @@ class Transformer(Model):
         """Return the memory (B,S,D) and its mask (B,1,1,S)."""
         positions = _positions(source)
         x = self._embed(source, self.source_embedding, self.source_positions, positions)
-        turn = self.source_positions.turn(positions)
+        rotate = self.source_positions.rotate(positions)
         mask = padding_mask(lengths, source.shape[1], x.dtype)
         for number, layer in enumerate(self.encoder):
-            x = layer(x, mask, turn, record.list_for("encoder", number))
+            x = layer(x, mask, rotate, record.list_for("encoder", number))
         return self.encoder_norm(x), mask
 
     def _embed(

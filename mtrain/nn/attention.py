@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from mtrain.nn.dropout import dropout
 
-Turn = Callable[[Tensor], Tensor]  # what rotary positions do to queries and keys
+Noted = list[Tensor] | None  # where a caller wants weights added, if he does
+Rotation = Callable[[Tensor], Tensor]  # what rotary positions do to queries and keys
 
 
 def padding_mask(lengths: Tensor, width: int, dtype: torch.dtype) -> Tensor:
@@ -25,7 +26,7 @@ def padding_mask(lengths: Tensor, width: int, dtype: torch.dtype) -> Tensor:
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """Turn (B,L,D) into (B,H,L,Dh), without copying."""
+    """Rotation (B,L,D) into (B,H,L,Dh), without copying."""
     return x.view(*x.shape[:-1], num_heads, -1).transpose(1, 2)
 
 
@@ -45,7 +46,7 @@ class _Attention(nn.Module):
         values: Tensor,
         mask: Tensor | None,
         causal: bool = False,
-        noted: list[Tensor] | None = None,
+        noted: Noted = None,
     ) -> Tensor:
         """Mix values (B,H,S,Dh) by how queries (B,H,L,Dh) match keys; returns (B,L,D)."""
         if noted is None:
@@ -87,23 +88,23 @@ class SelfAttention(_Attention):
         super().__init__(d_model, num_heads, dropout)
         self.in_projection = _stacked_projection(d_model, 3)
 
-    def project(self, x: Tensor, turn: Turn | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, rotate: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, each (B,H,L,Dh), of x (B,L,D)."""
         query, keys, values = (
             split_heads(part, self.num_heads) for part in self.in_projection(x).chunk(3, dim=-1)
         )
-        return (turn(query), turn(keys), values) if turn else (query, keys, values)
+        return (rotate(query), rotate(keys), values) if rotate else (query, keys, values)
 
     def forward(
         self,
         x: Tensor,
         mask: Tensor | None,
         causal: bool = False,
-        turn: Turn | None = None,
-        noted: list[Tensor] | None = None,
+        rotate: Rotation | None = None,
+        noted: Noted = None,
     ) -> Tensor:
         """Return (B,L,D); `causal` lets a position see itself and what is before it."""
-        return self.attend(*self.project(x, turn), mask, causal, noted)
+        return self.attend(*self.project(x, rotate), mask, causal, noted)
 
 
 class CrossAttention(_Attention):
@@ -125,7 +126,7 @@ class CrossAttention(_Attention):
         keys: Tensor,
         values: Tensor,
         mask: Tensor | None,
-        noted: list[Tensor] | None = None,
+        noted: Noted = None,
     ) -> Tensor:
         """Return (B,L,D) for queries x (B,L,D)."""
         query = split_heads(self.query_projection(x), self.num_heads)

@@ -1,7 +1,7 @@
 """Position encodings: fixed sinusoids, learned vectors, rotations of queries and keys.
 
 Shapes: positions (...) are whole numbers from 0, D width, H heads, Dh width of a head.
-Each kind answers to both calls: called, it gives what to add to the embeddings, and `turn`
+Each kind answers to both calls: called, it gives what to add to the embeddings, and `rotate`
 what to do to queries and keys.
 """
 
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtrain.nn.attention import Turn
+from mtrain.nn.attention import Rotation
 
 
 def _angles(num_positions: int, width: int) -> Tensor:
@@ -43,7 +43,7 @@ class SinusoidalPositions(nn.Module):
         """Return the encoding (...,D) of positions (...)."""
         return self.table[positions]
 
-    def turn(self, positions: Tensor) -> Turn | None:
+    def rotate(self, positions: Tensor) -> Rotation | None:
         """Return None: queries and keys stay as they are."""
         return None
 
@@ -60,13 +60,13 @@ class LearnedPositions(nn.Module):
         """Return the encoding (...,D) of positions (...)."""
         return F.embedding(positions, self.weight)
 
-    def turn(self, positions: Tensor) -> Turn | None:
+    def rotate(self, positions: Tensor) -> Rotation | None:
         """Return None: queries and keys stay as they are."""
         return None
 
 
 class RotaryPositions(nn.Module):
-    """Turns pairs of a query's and a key's elements by angles that grow with the position.
+    """Rotates pairs of a query's and a key's elements by angles that grow with the position.
 
     So a product of the two depends on the distance between them alone (Su et al. 2021, RoPE).
     """
@@ -84,18 +84,18 @@ class RotaryPositions(nn.Module):
         """Return nothing to add, a zero."""
         return self.cosines.new_zeros(())
 
-    def turn(self, positions: Tensor) -> Turn | None:
-        """Return what turns (B,H,L,Dh) at the positions (L,), or (B,L) of each sentence."""
+    def rotate(self, positions: Tensor) -> Rotation | None:
+        """Return what rotates (B,H,L,Dh) at the positions (L,), or (B,L) of each sentence."""
         cosines, sines = self.cosines[positions], self.sines[positions]  # (...,L,Dh/2)
         if positions.dim() == 2:
             cosines, sines = cosines[:, None], sines[:, None]
 
-        def turn(x: Tensor) -> Tensor:
+        def rotate(x: Tensor) -> Tensor:
             first, second = x.chunk(2, dim=-1)
-            turned = (first * cosines - second * sines, second * cosines + first * sines)
-            return torch.cat(turned, dim=-1).to(x.dtype)
+            rotated = (first * cosines - second * sines, second * cosines + first * sines)
+            return torch.cat(rotated, dim=-1).to(x.dtype)
 
-        return turn
+        return rotate
 
 
 Positions = SinusoidalPositions | LearnedPositions | RotaryPositions

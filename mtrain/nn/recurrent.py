@@ -67,9 +67,9 @@ class RecurrentLayer(nn.Module):
             update = torch.sigmoid(update + old_update)
             new = torch.tanh(new + torch.sigmoid(reset + old_reset) * old_new)
             return (torch.lerp(new, state[0].to(new.dtype), update),)
-        enter, forget, new, leave = (gates + recurrent).chunk(4, dim=-1)
-        cell = torch.sigmoid(forget) * state[1] + torch.sigmoid(enter) * torch.tanh(new)
-        return torch.sigmoid(leave) * torch.tanh(cell), cell
+        inward, forget, new, outward = (gates + recurrent).chunk(4, dim=-1)
+        cell = torch.sigmoid(forget) * state[1] + torch.sigmoid(inward) * torch.tanh(new)
+        return torch.sigmoid(outward) * torch.tanh(cell), cell
 
 
 class BidirectionalLayer(nn.Module):
@@ -77,16 +77,17 @@ class BidirectionalLayer(nn.Module):
 
     def __init__(self, cell: str, input_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.ahead = RecurrentLayer(cell, input_dim, hidden_dim)
-        self.back = RecurrentLayer(cell, input_dim, hidden_dim)
+        self.forward_layer = RecurrentLayer(cell, input_dim, hidden_dim)
+        self.backward_layer = RecurrentLayer(cell, input_dim, hidden_dim)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return (B,L,2H): the state after all before each place, and after all behind it."""
-        return torch.cat([self.ahead(x), reverse(self.back(reverse(x, lengths)), lengths)], dim=-1)
+        backward = reverse(self.backward_layer(reverse(x, lengths)), lengths)
+        return torch.cat([self.forward_layer(x), backward], dim=-1)
 
 
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:
-    """Turn each sequence of x (B,L,...) round within its length; the padding stays behind it.
+    """Rotation each sequence of x (B,L,...) round within its length; the padding stays behind it.
 
     So padding never comes before text in either direction, and no kernel need know of it.
     """

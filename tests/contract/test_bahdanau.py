@@ -41,14 +41,14 @@ class Reference:
     def annotations(self, source: list[int]) -> Array:
         """A.2.1: h_j is the forward state and the backward state at word j."""
         words = self.p["source_embedding.weight"][source] * self.scale
-        hidden = self.p["encoder.0.ahead.kernel.weight_hh_l0"].shape[1]
+        hidden = self.p["encoder.0.forward_layer.kernel.weight_hh_l0"].shape[1]
         ahead, back = np.zeros(hidden), np.zeros(hidden)
         forward, backward = [], []
         for word in words:
-            ahead = gru(word, ahead, self.p, "encoder.0.ahead")
+            ahead = gru(word, ahead, self.p, "encoder.0.forward_layer")
             forward.append(ahead)
         for word in words[::-1]:
-            back = gru(word, back, self.p, "encoder.0.back")
+            back = gru(word, back, self.p, "encoder.0.backward_layer")
             backward.append(back)
         return np.concatenate([forward, backward[::-1]], axis=1)
 

@@ -64,15 +64,17 @@ def test_only_learned_positions_are_parameters() -> None:
 
 
 def test_rotary_positions_turn_products_by_distance_alone() -> None:
-    turned = RotaryPositions(40, 16, 2)
+    rotary = RotaryPositions(40, 16, 2)
     torch.manual_seed(1)
     query, key = torch.randn(2, 1, 2, 1, 8)
 
     def product(query_place: int, key_place: int) -> torch.Tensor:
-        turn_query, turn_key = (turned.turn(torch.tensor([p])) for p in (query_place, key_place))
-        assert turn_query is not None
-        assert turn_key is not None
-        return (turn_query(query) * turn_key(key)).sum(-1)
+        rotate_query, rotate_key = (
+            rotary.rotate(torch.tensor([p])) for p in (query_place, key_place)
+        )
+        assert rotate_query is not None
+        assert rotate_key is not None
+        return (rotate_query(query) * rotate_key(key)).sum(-1)
 
     torch.testing.assert_close(product(0, 0), (query * key).sum(-1))
     torch.testing.assert_close(product(30, 22), product(8, 0))
