@@ -35,7 +35,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile # a process a core
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "== setting up .venv"

@@ -56,7 +56,7 @@ def must_run(command: str, folder: Path) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that the section on one's own files does, in its order."""
     folder = tmp_path_factory.mktemp("readme")
-    write_task(folder, {"train": 500, "valid": 20, "test": 20, "new": 20, "old": 20})
+    write_task(folder, {"train": 500, "valid": 20, "test": 20, "new": 4, "old": 4})
     for path in folder.glob("*.digits"):
         path.rename(path.with_suffix(".en"))
     for path in folder.glob("*.words"):
@@ -93,7 +93,7 @@ def test_the_attention_commands_show_and_link(trained: Path) -> None:
     for line in lines:
         must_run(line, trained)
     assert (trained / "shown" / "attention.html").is_file()
-    assert (trained / "new.align").read_text().count("\n") == 20
+    assert (trained / "new.align").read_text().count("\n") == 4
 
 
 @pytest.mark.parametrize("command", commands("On a GPU box"))
