@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -25,6 +25,9 @@ from mtrain.errors import (
     describe_system_error,
     is_out_of_memory,
 )
+
+if TYPE_CHECKING:
+    from mtrain.data.folders import OpenedRun
 
 
 class _ReaderGone(Exception):
@@ -59,6 +62,12 @@ RunArgument = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the configuration's."),
+]
+InputArgument = Annotated[
+    Path | None, typer.Argument(metavar="INPUT", help="Text file; stdin by default.")
+]
+OutputOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Appears when complete; stdout by default.")
 ]
 CheckpointOption = Annotated[
     str | None,
@@ -112,12 +121,8 @@ def train(
 @app.command()
 def translate(
     run: RunArgument,
-    input: Annotated[
-        Path | None, typer.Argument(metavar="INPUT", help="Text file; stdin by default.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Appears when complete; stdout by default.")
-    ] = None,
+    input: InputArgument = None,
+    output: OutputOption = None,
     beam_size: Annotated[int | None, typer.Option(metavar="N", help="1 is greedy.")] = None,
     n_best: Annotated[
         int | None, typer.Option(metavar="N", help="Write N scored hypotheses a line.")
@@ -130,10 +135,10 @@ def translate(
 ) -> None:
     """Translate text, line by line, in order."""
     options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best}
-    settings = _check_run(run, overrides, options)
+    opened = _open_run(run, overrides, options)
     from mtrain.commands.translate import translate
 
-    translate(run, input, output, alignments, settings, checkpoint)
+    translate(opened, input, output, alignments, checkpoint)
 
 
 @app.command()
@@ -143,9 +148,7 @@ def align(
     targets: Annotated[
         Path, typer.Argument(metavar="TARGETS", help="Their translations.", show_default=False)
     ],
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Appears when complete; stdout by default.")
-    ] = None,
+    output: OutputOption = None,
     reverse: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Join with the links of this reverse run.")
     ] = None,
@@ -156,20 +159,17 @@ def align(
     overrides: SetOption = None,
 ) -> None:
     """Link the words of given translations, as 0-0 1-2, by what the model attends to."""
-    settings = _check_run(run, overrides)
-    if reverse:
-        _check_run(reverse, overrides)
+    opened = _open_run(run, overrides)
+    backward = _open_run(reverse, overrides) if reverse else None
     from mtrain.commands.align import align
 
-    align(run, sources, targets, output, reverse, symmetrise, settings, checkpoint)
+    align(opened, sources, targets, output, backward, symmetrise, checkpoint)
 
 
 @app.command()
 def attention(
     run: RunArgument,
-    input: Annotated[
-        Path | None, typer.Argument(metavar="INPUT", help="Text file; stdin by default.")
-    ] = None,
+    input: InputArgument = None,
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for page, arrays and pictures.")
     ] = Path("attention"),
@@ -192,22 +192,21 @@ def attention(
 ) -> None:
     """Show what the model attends to, sentence by sentence."""
     options = {"decoding.alignment_layer": layer, "decoding.alignment_head": head}
-    settings = _check_run(run, overrides, options)
+    opened = _open_run(run, overrides, options)
     from mtrain.commands.attention import show_attention
 
-    show_attention(run, input, references, output, merge_subwords, pictures, settings, checkpoint)
+    show_attention(opened, input, references, output, merge_subwords, pictures, checkpoint)
 
 
-def _check_run(
-    run: Path, overrides: Sequence[str] | None, options: dict[str, int | None] | None = None
-) -> tuple[str, ...]:
-    """Return all settings put over a run's; refuse what is wrong before the wait for torch."""
+def _open_run(
+    path: Path, overrides: Sequence[str] | None, options: dict[str, int | None] | None = None
+) -> "OpenedRun":
+    """Open a run and its configuration; refuse what is wrong before the wait for torch."""
     from mtrain.data.folders import RunFolder
 
     given = [f"{key}={value}" for key, value in (options or {}).items() if value is not None]
-    settings = (*(overrides or ()), *given)
-    RunFolder.open(run).config(settings)
-    return settings
+    run = RunFolder.open(path)
+    return run, run.config((*(overrides or ()), *given))
 
 
 def _check_finite(value: float | None) -> float | None:
@@ -308,7 +307,7 @@ def main() -> None:
     # 2 to 8 times slower on a machine with anything else to do; on an idle one this costs 5 %
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     if sys.stderr is None:  # closed: else its number would be that of the next file opened
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(prog_name="mtrain")

@@ -32,7 +32,7 @@ from mtrain.data.batches import PlannedUpdate, Prefetcher
 from mtrain.data.folders import DataFolder, RunFolder, read_held_out
 from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError
-from mtrain.models import Model
+from mtrain.models import Head, Model
 from mtrain.text.lines import write_whole
 from mtrain.text.tokenizer import available_cores
 from mtrain.training.checkpoint import list_checkpoints, load_last_whole, order_by_quality
@@ -184,7 +184,7 @@ def measure_translation(
 ) -> Figures:
     """Translate the lines a few times with the model as it is; end marks count as tokens."""
     device, autocast = parts.precision.device, parts.precision.autocast
-    translator = Translator(parts.model, parts.tokenizers, decoding, device, autocast, seed=1)
+    translator = Translator(parts.model, parts.tokenizers, decoding, device, autocast, 1, Head())
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()

@@ -11,10 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+STREAMS = ("stdin", "stdout", "stderr")
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,12 @@ class CommandLine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def start(self, *arguments: object, **options: object) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: object, **options: Any) -> "subprocess.Popen[bytes]":
         """Start a command and return the process."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
-            [sys.executable, "-m", "mtrain", *map(str, arguments)],
-            **{"cwd": self.folder, "env": environment, **streams, **options},  # type: ignore[call-overload]
-        )
+        given = {"cwd": self.folder, "env": environment, **dict.fromkeys(STREAMS, subprocess.PIPE)}
+        command = [sys.executable, "-m", "mtrain", *map(str, arguments)]
+        return subprocess.Popen(command, **(given | options))
 
     def __call__(self, *arguments: object, stdin: bytes = b"", timeout: float = 120) -> Finished:
         """Run a command to its end."""

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from mtrain.commands.loading import LoadedRun, load_run
 from mtrain.console import progress, say, warn
-from mtrain.data.folders import RunFolder
-from mtrain.decoding.forced import IdPair
+from mtrain.data.folders import OpenedRun
+from mtrain.decoding.forced import ForcedDecoder, IdPair
 from mtrain.errors import UserError
 from mtrain.evaluation.attention import SentenceAttention, merge_subwords, save_npz
 from mtrain.evaluation.attention_page import write_page
 from mtrain.evaluation.heatmaps import check_available, write_all_heads, write_heatmap
 from mtrain.models import aligning_head
 from mtrain.text.lines import clean_bytes, open_stdin, read_lines
-from mtrain.text.tokenizer import Tokenizer
+from mtrain.text.tokenizer import TokenizerPair
 
 END = "</s>"
 BLOCK_LINES = 50
@@ -22,13 +22,12 @@ PAGE, ARRAYS, PICTURES = "attention.html", "attention.npz", "[0-9]*-*.png"
 
 
 def show_attention(
-    run_dir: Path,
+    opened: OpenedRun,
     input_path: Path | None,
     references: Path | None,
     output_dir: Path,
     wants_words: bool,
     wants_pictures: bool,
-    overrides: tuple[str, ...],
     checkpoint_name: str | None,
 ) -> None:
     """Write the attention of each line and its translation into a folder.
@@ -36,10 +35,8 @@ def show_attention(
     The translation is the model's own, or that of `references`, which it is then made to write.
     """
     if wants_pictures:
-        check_available()
+        check_available("drawing pictures (left out with --no-pictures)")
     _check_folder(output_dir)
-    run = RunFolder.open(run_dir)
-    config = run.config(overrides)
     lines = _read(input_path)
     targets = _read(references) if references else None
     if targets is not None and len(targets) != len(lines):
@@ -47,16 +44,12 @@ def show_attention(
             f"{references} has {len(targets)} lines but {input_path or 'stdin'} has {len(lines)}",
             "line n of one must be the translation of line n of the other",
         )
-    loaded = load_run(run, config, checkpoint_name)
+    loaded = load_run(*opened, checkpoint_name)
     decoder = loaded.forced_decoder()
     shown: list[SentenceAttention] = []
     num_weights = 0
     for ids in _pairs(loaded, lines, targets, decoder.max_ids):
-        source, target = (
-            [*tokenizer.pieces(list(side)), END]
-            for tokenizer, side in zip(_sides(loaded), ids, strict=True)
-        )
-        sentence = SentenceAttention(source, target, decoder.attention(ids))
+        sentence = see(loaded.tokenizers, decoder, ids)
         num_weights += sum(weights.size for weights in sentence.weights.values())
         if num_weights > MAX_WEIGHTS:
             raise UserError(
@@ -74,8 +67,13 @@ def _read(path: Path | None) -> list[bytes]:
     return list(lines)
 
 
-def _sides(loaded: LoadedRun) -> tuple[Tokenizer, Tokenizer]:
-    return loaded.tokenizers.source, loaded.tokenizers.target
+def see(tokenizers: TokenizerPair, decoder: ForcedDecoder, ids: IdPair) -> SentenceAttention:
+    """Return the attention of one pair of ids, with its tokens."""
+    source, target = (
+        [*tokenizer.pieces(list(side)), END]
+        for tokenizer, side in zip((tokenizers.source, tokenizers.target), ids, strict=True)
+    )
+    return SentenceAttention(source, target, decoder.attention(ids))
 
 
 def _pairs(
@@ -90,7 +88,8 @@ def _pairs(
                 translations = translator.translate(lines[block])
                 pairs: list[Sequence[IdPair]] = [found.segments for found in translations]
             else:
-                pairs = _encode(loaded, lines[block], targets[block])
+                texts = [[clean_bytes(line) for line in side[block]] for side in (lines, targets)]
+                pairs = loaded.encode_pairs(*texts)
             for number, segments in enumerate(pairs, start + 1):
                 if len(segments) > 1 or any(max(map(len, pair)) > max_ids for pair in segments):
                     raise UserError(
@@ -102,16 +101,6 @@ def _pairs(
                     warn(f"line {number} is empty: nothing to show of it")
                 yield from segments
                 shown.advance(1)
-
-
-def _encode(
-    loaded: LoadedRun, sources: Sequence[bytes], targets: Sequence[bytes]
-) -> list[Sequence[IdPair]]:
-    source_ids, target_ids = (
-        tokenizer.encode([clean_bytes(line) for line in side])
-        for tokenizer, side in zip(_sides(loaded), (sources, targets), strict=True)
-    )
-    return [[pair] if all(pair) else [] for pair in zip(source_ids, target_ids, strict=True)]
 
 
 def _check_folder(folder: Path) -> None:

@@ -1,15 +1,16 @@
 """From a run folder to a model that is ready to be used: what all but training begin with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtrain.config import Config
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
-from mtrain.decoding.forced import ForcedDecoder
+from mtrain.decoding.forced import ForcedDecoder, IdPair
 from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError
 from mtrain.models import Model, aligning_head, build_model
-from mtrain.text.tokenizer import TokenizerPair
+from mtrain.text.tokenizer import TokenizerPair, available_cores
 from mtrain.training.checkpoint import (
     Checkpoint,
     list_checkpoints,
@@ -51,6 +52,18 @@ class LoadedRun:
         head = aligning_head(self.config)
         return ForcedDecoder(self.model, self.tokenizers, device, autocast, batch_tokens, head)
 
+    def encode_pairs(
+        self, sources: Sequence[str], targets: Sequence[str]
+    ) -> list[Sequence[IdPair]]:
+        """Return the ids of each pair of cleaned lines, as the one segment that it is.
+
+        A pair with an empty side has none.
+        """
+        cores = available_cores()
+        source_ids = self.tokenizers.source.encode(sources, cores)
+        target_ids = self.tokenizers.target.encode(targets, cores)
+        return [[pair] if all(pair) else [] for pair in zip(source_ids, target_ids, strict=True)]
+
 
 def load_run(run: RunFolder, config: Config, checkpoint_name: str | None) -> LoadedRun:
     """Return the run's model with its best checkpoint, or the one named."""
@@ -62,7 +75,7 @@ def load_run(run: RunFolder, config: Config, checkpoint_name: str | None) -> Loa
             "restore the tokenizer folder from the original run",
         )
     precision = choose_precision(config.training.precision, config.device)
-    model = build_model(config, tokenizers)
+    model = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
     put_weights(model, checkpoint.weights, str(checkpoint.path))
     model.to(precision.device)
     say(f"using {checkpoint.path} on {precision.device} in {precision.name}")

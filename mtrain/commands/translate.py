@@ -8,7 +8,7 @@ from typing import BinaryIO
 from mtrain.commands.linking import Linker
 from mtrain.commands.loading import load_run
 from mtrain.console import progress, say, warn
-from mtrain.data.folders import RunFolder
+from mtrain.data.folders import OpenedRun
 from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
 from mtrain.decoding.translator import Translation
 from mtrain.errors import UserError
@@ -24,11 +24,10 @@ from mtrain.text.lines import (
 
 
 def translate(
-    run_dir: Path,
+    opened: OpenedRun,
     input_path: Path | None,
     output_path: Path | None,
     alignments_path: Path | None,
-    overrides: tuple[str, ...],
     checkpoint_name: str | None,
 ) -> None:
     """Translate a file, or stdin, into a file that appears when it is complete, or stdout.
@@ -38,11 +37,10 @@ def translate(
     """
     if output_path and alignments_path and output_path.resolve() == alignments_path.resolve():
         raise UserError(f"{output_path}: --output and --alignments name the same file")
-    run = RunFolder.open(run_dir)
-    config = run.config(overrides)
     is_file = input_path is not None and input_path.is_file()  # no pipe, which is read only once
     num_lines = sum(1 for _ in read_lines(input_path)) if input_path and is_file else None
-    loaded = load_run(run, config, checkpoint_name)
+    loaded = load_run(*opened, checkpoint_name)
+    decoding = loaded.config.decoding
     translator = loaded.translator()
     linker = Linker(loaded) if alignments_path else None
     tally = LineTally()
@@ -53,11 +51,11 @@ def translate(
         progress("translating", num_lines, "lines") as shown,
     ):
         blocks = full_blocks if is_file else arriving_blocks
-        for block in blocks(source, config.decoding.buffer_lines):
+        for block in blocks(source, decoding.buffer_lines):
             translations = translator.translate(block, shown.advance)
             for translation in translations:
                 tally.note(translation)
-                sink.write(_format(translation, tally.lines, config.decoding.n_best))
+                sink.write(_format(translation, tally.lines, decoding.n_best))
             sink.flush()
             if linker and link_sink:
                 link_sink.writelines(_links(linker, block, translations))

@@ -3,7 +3,7 @@
 A new architecture has its keys here, in a section of its own and a line of `ModelConfig`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
@@ -45,6 +45,13 @@ class StackSection(ModelSection):
     """LayerNorm, or RMSNorm, which neither centres nor shifts"""
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
     """position encoding: added to the embeddings, or turning queries and keys"""
+
+    @property
+    def layer(self) -> dict[str, Any]:
+        """The keys that a layer is made with."""
+        shared = {"d_model", "num_heads", "ffn_dim", "activation", "dropout", "attention_dropout",
+                  "norm", "norm_type"}  # fmt: skip
+        return self.model_dump(include=shared)
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> "StackSection":
@@ -159,9 +166,7 @@ ModelConfig = Annotated[
     Discriminator(_model_type),
 ]
 
-# The tags above, by which an error says which kind it was in.
+# By their tags, by which an error says which kind it was in.
 MODEL_SECTIONS: dict[str, type[BaseModel]] = {
-    "<transformer>": TransformerConfig,
-    "<rnn>": RnnConfig,
-    "<decoder_only>": DecoderOnlyConfig,
+    tag.tag: section for section, tag in map(get_args, get_args(get_args(ModelConfig)[0]))
 }

@@ -145,16 +145,17 @@ def pad_pairs(
         torch.tensor([len(ids) + 1 for ids in side]) for side in (sources, targets)
     )
     return Batch(
-        _padded([[*ids, source_end] for ids in sources], source_end),
+        pad([[*ids, source_end] for ids in sources], source_end),
         source_lengths,
-        _padded(target_in, target_end),
-        _padded([[*ids, target_end] for ids in targets], target_end),
+        pad(target_in, target_end),
+        pad([[*ids, target_end] for ids in targets], target_end),
         target_lengths,
         int(target_lengths.sum()),
     )
 
 
-def _padded(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+def pad(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+    """Return rows of ids as one tensor, (rows, longest), padded on the right."""
     width = max(map(len, rows))
     return torch.tensor([[*ids, *[padding] * (width - len(ids))] for ids in rows])
 

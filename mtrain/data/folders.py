@@ -228,6 +228,9 @@ class RunFolder:
         return [read_held_out(self.tests, name) for name in names]
 
 
+OpenedRun = tuple[RunFolder, Config]  # with its configuration, in which some may be overridden
+
+
 @contextmanager
 def hold(lock_path: Path, refusal: str) -> Iterator[None]:
     """Hold a lock that a killed process lets go of by itself; refuse if another holds it."""

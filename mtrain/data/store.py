@@ -18,9 +18,8 @@ import numpy.typing as npt
 
 from mtrain.errors import UserError
 from mtrain.text.lines import file_digest
-from mtrain.text.links import Link
+from mtrain.text.links import SIDES, Link
 
-SIDES = ("source", "target")
 LINKS = "links"
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -119,7 +118,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Links:
+class TokenLinks:
     """Which tokens of each pair are linked."""
 
     tokens: npt.NDArray[np.unsignedinteger]
@@ -156,7 +155,7 @@ class TokenStore:
         self.fingerprint = fingerprint
         token_type = _token_type(vocab_size)
         self.source, self.target = (Side(*_open(folder, side, token_type)) for side in SIDES)
-        self.links = Links(*_open(folder, LINKS, LINK_TYPE)) if has_links else None
+        self.links = TokenLinks(*_open(folder, LINKS, LINK_TYPE)) if has_links else None
         parts = [part for part in (self.source, self.target, self.links) if part is not None]
         is_unknown = any(
             side.tokens.max(initial=0) >= vocab_size for side in (self.source, self.target)

@@ -51,12 +51,13 @@ def beam_search(
     state = model.encode(source, source_lengths, watched)
     tokens = source.new_full((len(sentences), 1, 1), start_id)  # (B,K,1+t)
     scores = torch.zeros(tokens.shape[:2], device=source.device)  # (B,K) sums of log p
-    attention = scores.new_zeros(len(source), 1, source.shape[1])  # (B,K,S) sums, where watched
+    attention: Tensor | None = None  # (B,K,S) sums, where watched
     penalties = scores  # (B,K) for what is not covered
     while open_sentences:
         logits, state = model.step(tokens[:, :, -1], state)
         if state.attention is not None:
-            attention = attention + state.attention
+            seen = state.attention
+            attention = seen if attention is None else attention + seen
             penalties = scoring.coverage(attention, source_lengths)
         candidates = _best_continuations(logits, scores, 2 * beam_size)
         own = [sentences[i] for i in open_sentences]
@@ -64,15 +65,16 @@ def beam_search(
         tokens, scores, parents = _continue(candidates, tokens, end_id, beam_size)
         state = state.reorder(parents)
         penalties = penalties.gather(1, parents)
-        attention = attention.gather(1, parents[:, :, None].expand(-1, -1, attention.shape[2]))
+        if attention is not None:
+            attention = attention.gather(1, parents[:, :, None].expand(-1, -1, attention.shape[2]))
         is_open = _still_open(tokens, scores, penalties, beam_size, scoring, own)
         if not all(is_open):
             rows = torch.tensor([row for row, is_open_ in enumerate(is_open) if is_open_],
                                 device=source.device, dtype=torch.long)  # fmt: skip
             open_sentences = [open_sentences[row] for row in rows.tolist()]
             tokens, scores, state = tokens[rows], scores[rows], state.keep(rows)
-            attention, penalties = attention[rows], penalties[rows]
-            source_lengths = source_lengths[rows]
+            penalties, source_lengths = penalties[rows], source_lengths[rows]
+            attention = None if attention is None else attention[rows]
     return [sentence.found or [NOTHING] for sentence in sentences]
 
 

@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from mtrain.data.batches import pad_pairs
 from mtrain.data.plan import plan_in_order
+from mtrain.data.store import FloatArray
 from mtrain.models.base import Head, Model
 from mtrain.text.tokenizer import TokenizerPair
 
-FloatArray = npt.NDArray[np.float32]
 IdPair = tuple[Sequence[int], Sequence[int]]
 
 

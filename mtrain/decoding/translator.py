@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mtrain.config.schema import DecodingConfig
+from mtrain.data.batches import pad
 from mtrain.data.plan import plan_in_order
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
@@ -57,7 +58,7 @@ class Translator:
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[None]],
         seed: int,
-        head: Head = Head(),  # noqa: B008, a frozen value
+        head: Head,
     ) -> None:
         self._model = model
         self._tokenizers = tokenizers
@@ -131,9 +132,7 @@ class Translator:
 
     def _search_batch(self, segments: Sequence[_Segment]) -> list[list[Hypothesis]]:
         end_id = self._tokenizers.source.end_id
-        width = max(len(segment.ids) for segment in segments) + 1
-        padded = [s.ids + [end_id] * (width - len(s.ids)) for s in segments]
-        source = torch.tensor(padded, device=self._device)
+        source = pad([[*s.ids, end_id] for s in segments], end_id).to(self._device)
         lengths = torch.tensor([len(s.ids) + 1 for s in segments], device=self._device)
         options = self._decoding
         longest = self._model.max_positions - 1

@@ -6,7 +6,6 @@ an array of weights.
 Shapes: T pieces of the target, S pieces of the source.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +17,10 @@ from numpy.typing import ArrayLike
 
 from mtrain.errors import UserError
 from mtrain.text.lines import clean_bytes, read_lines
-from mtrain.text.links import Link
+from mtrain.text.links import Link, parse_link
 
 Links = Set[Link]
 
-LINK = re.compile(r"([0-9]{1,9})([-p])([0-9]{1,9})")
 # In Moses' order, on which the result of growing depends.
 NEIGHBOURS = ((0, -1), (-1, 0), (0, 1), (1, 0), (-1, -1), (1, -1), (-1, 1), (1, 1))
 
@@ -68,20 +66,15 @@ def read_alignments(path: Path, first_index: int = 0) -> list[Gold]:
 def _read_links(line: str, where: str, first_index: int) -> Gold:
     sure, possible = set(), set()
     for text in line.split():
-        found = LINK.fullmatch(text)
-        if not found:
-            raise UserError(
-                f"{where}: {text[:40]!r} is not a link",
-                "a line is links between blanks, source word first: 0-0 1-2, possible ones as 3p4",
-            )
-        link = (int(found[1]) - first_index, int(found[3]) - first_index)
+        written, separator = parse_link(text, where, "-p")
+        link = (written[0] - first_index, written[1] - first_index)
         if min(link) < 0:
             raise UserError(
                 f"{where}: the link {text} has a word before the first, which is {first_index}",
                 "are this file's words counted from 1 or from 0?",
             )
         possible.add(link)
-        if found[2] == "-":
+        if separator == "-":
             sure.add(link)
     return Gold(sure, possible)
 

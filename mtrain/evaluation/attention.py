@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from mtrain.data.store import FloatArray
 from mtrain.text.lines import write_whole
 from mtrain.text.tokenizer import WORD_START
 
-FloatArray = npt.NDArray[np.float32]
 Label = TypeVar("Label")
 
 START = "<s>"

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mtrain.evaluation.attention import FloatArray, SentenceAttention
+from mtrain.data.store import FloatArray
+from mtrain.evaluation.attention import SentenceAttention
 from mtrain.text.lines import write_whole
 from mtrain.text.tokenizer import WORD_START
 

@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtrain.data.store import FloatArray
 from mtrain.errors import missing_extra
-from mtrain.evaluation.attention import FloatArray, SentenceAttention
+from mtrain.evaluation.attention import SentenceAttention
 from mtrain.text.lines import write_whole
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ FONTS = (
 )  # fmt: skip
 
 
-def check_available() -> None:
-    """Raise UserError where matplotlib is missing."""
+def check_available(purpose: str) -> None:
+    """Raise UserError where matplotlib, which the purpose needs, is missing."""
     if find_spec("matplotlib") is None:
-        raise missing_extra("matplotlib", "plot", "drawing pictures (left out with --no-pictures)")
+        raise missing_extra("matplotlib", "plot", purpose)
 
 
 def write_heatmap(

@@ -9,9 +9,7 @@ H heads, Dh width of a head. In a batch the row of a short source has a gap befo
 positions count on as if it had none.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,71 +17,31 @@ from torch import Tensor, nn
 from mtrain.config.models import DecoderOnlyConfig
 from mtrain.data.batches import Batch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State, pick_head
-from mtrain.nn.attention import Noted, Rotation, SelfAttention, padding_mask
-from mtrain.nn.cache import KeyValueCache, extend_mask, reorder_mask
+from mtrain.nn.attention import padding_mask
+from mtrain.nn.cache import KeyValueCache, Past
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
-from mtrain.nn.layers import NORMS, FeedForward, residuals
+from mtrain.nn.layers import NORMS, SelfAttentionLayer
 from mtrain.nn.positions import POSITIONS
-
-
-class StackLayer(nn.Module):
-    """Self-attention and feed-forward."""
-
-    def __init__(self, config: DecoderOnlyConfig) -> None:
-        super().__init__()
-        self.self_attention = SelfAttention(
-            config.d_model, config.num_heads, config.attention_dropout
-        )
-        self.feed_forward = FeedForward(config.d_model, config.ffn_dim, config.activation)
-        self.residuals = residuals(2, config.d_model, config.dropout, config.norm, config.norm_type)
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Tensor,
-        rotate: Rotation | None,
-        noted: Noted,
-        cache: KeyValueCache | None = None,
-        num_slots: int = 0,
-    ) -> Tensor:
-        """Return (B,L,D) for x (B,L,D); a cache, filled to `num_slots`, is read and added to."""
-
-        def attend(y: Tensor) -> Tensor:
-            query, keys, values = self.self_attention.project(y, rotate)
-            if cache is not None:
-                keys, values = cache.append(keys, values, num_slots)
-            return self.self_attention.attend(query, keys, values, mask, noted=noted)
-
-        x = self.residuals[0](x, attend)
-        out: Tensor = self.residuals[1](x, self.feed_forward)
-        return out
 
 
 @dataclass
 class DecoderOnlyState(State):
     """What every layer has read, source first, and which of it each hypothesis sees."""
 
-    layers: list[KeyValueCache]
-    mask: Tensor  # (B,1,K,slots)
+    past: Past
     lengths: Tensor  # (B,) of the sources, end mark included
     num_sources: int  # slots that hold sources
     watched: Head | None
     num_steps: int = 0
 
     def reorder(self, hypotheses: Tensor) -> "DecoderOnlyState":
-        self.mask = reorder_mask(self.mask, hypotheses)
+        self.past.reorder(hypotheses)
         return self
 
     def keep(self, sentences: Tensor) -> "DecoderOnlyState":
-        return DecoderOnlyState(
-            [layer.keep(sentences) for layer in self.layers],
-            self.mask.index_select(0, sentences),
-            self.lengths.index_select(0, sentences),
-            self.num_sources,
-            self.watched,
-            self.num_steps,
-        )
+        past, lengths = self.past.keep(sentences), self.lengths[sentences]
+        return DecoderOnlyState(past, lengths, self.num_sources, self.watched, self.num_steps)
 
 
 class DecoderOnly(Model):
@@ -103,7 +61,9 @@ class DecoderOnly(Model):
         self.positions = POSITIONS[config.positions](
             2 * config.max_positions, config.d_model, config.num_heads
         )
-        self.stack = nn.ModuleList(StackLayer(config) for _ in range(config.decoder_layers))
+        self.stack = nn.ModuleList(
+            SelfAttentionLayer(**config.layer) for _ in range(config.decoder_layers)
+        )
         last_norm = NORMS[config.norm_type] if config.norm == "pre" else nn.Identity
         self.stack_norm = last_norm(config.d_model)
         self.source_embedding, self.target_embedding, self.output = tied_embeddings(
@@ -142,23 +102,22 @@ class DecoderOnly(Model):
         x = self._embed(source, self.source_embedding, positions)
         mask = self._source_mask(source_lengths, source.shape[1])
         rotate = self.positions.rotate(positions)
-        layers = [KeyValueCache(x, x) for _ in self.stack]  # which writing to slot 0 replaces
-        for layer, cache in zip(self._layers(), layers, strict=True):
-            x = layer(x, mask, rotate, None, cache)
         padding = padding_mask(source_lengths, source.shape[1], mask.dtype)
-        return DecoderOnlyState(layers, padding, source_lengths, source.shape[1], watched)
+        past = Past([KeyValueCache() for _ in self.stack], padding)
+        for layer, cache in zip(self.stack, past.caches, strict=True):
+            x = layer(x, mask, rotate, None, cache)
+        return DecoderOnlyState(past, source_lengths, source.shape[1], watched)
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, DecoderOnlyState]:
         assert isinstance(state, DecoderOnlyState)
         positions = state.lengths[:, None] + state.num_steps
         x = self._embed(tokens, self.target_embedding, positions)
         rotate = self.positions.rotate(positions)
-        num_slots = state.mask.shape[-1]
-        state.mask = extend_mask(state.mask, tokens.shape[1])
+        state.past.extend(tokens.shape[1])
         state.num_steps += 1
         record = self.record_of(state.watched) if state.watched else NO_RECORD
-        for number, (layer, cache) in enumerate(zip(self._layers(), state.layers, strict=True)):
-            x = layer(x, state.mask, rotate, record.list_for("decoder", number), cache, num_slots)
+        for number, (layer, cache) in enumerate(zip(self.stack, state.past.caches, strict=True)):
+            x = layer(x, state.past.mask, rotate, record.list_for("decoder", number), cache)
         if state.watched:
             weights = record.weights("decoder", self.layer_of(state.watched))
             state.attention = pick_head(_over_source(weights, state.num_sources), state.watched)
@@ -209,9 +168,6 @@ class DecoderOnly(Model):
         if self.sees_whole_source:
             return mask
         return mask + mask.new_full((width, width), float("-inf")).triu(1)
-
-    def _layers(self) -> Iterator[StackLayer]:
-        return cast(Iterator[StackLayer], iter(self.stack))
 
     def _embed(self, tokens: Tensor, embedding: nn.Module, positions: Tensor) -> Tensor:
         """Return scaled embeddings plus positions, (B,L,D), of tokens (B,L)."""

@@ -18,29 +18,11 @@ from mtrain.config.models import TransformerConfig
 from mtrain.data.batches import Batch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State, pick_head
 from mtrain.nn.attention import CrossAttention, Noted, Rotation, SelfAttention, padding_mask
-from mtrain.nn.cache import KeyValueCache, extend_mask, reorder_mask
+from mtrain.nn.cache import KeyValueCache, Past
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
-from mtrain.nn.layers import NORMS, FeedForward, residuals
+from mtrain.nn.layers import NORMS, FeedForward, SelfAttentionLayer, residuals
 from mtrain.nn.positions import POSITIONS, Positions
-
-
-class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.self_attention = SelfAttention(
-            config.d_model, config.num_heads, config.attention_dropout
-        )
-        self.feed_forward = FeedForward(config.d_model, config.ffn_dim, config.activation)
-        self.residuals = residuals(2, config.d_model, config.dropout, config.norm, config.norm_type)
-
-    def forward(self, x: Tensor, mask: Tensor, rotate: Rotation | None, noted: Noted) -> Tensor:
-        """Return (B,S,D) for x (B,S,D)."""
-        x = self.residuals[0](x, lambda y: self.self_attention(y, mask, False, rotate, noted))
-        out: Tensor = self.residuals[1](x, self.feed_forward)
-        return out
 
 
 class DecoderLayer(nn.Module):
@@ -78,67 +60,44 @@ class DecoderLayer(nn.Module):
     def step(
         self,
         x: Tensor,
-        cache: "LayerCache",
-        state: "TransformerState",
+        memory: tuple[Tensor, Tensor],
+        memory_mask: Tensor,
+        cache: KeyValueCache,
+        past_mask: Tensor,
         rotate: Rotation | None,
         noted: Noted,
     ) -> Tensor:
-        """Return (B,K,D) for the newest tokens x (B,K,D), whose keys and values are cached."""
+        """Return (B,K,D) for the newest tokens x (B,K,D); `memory` is its keys and values."""
 
         def attend_to_past(y: Tensor) -> Tensor:
             query, keys, values = self.self_attention.project(y, rotate)
-            past = cache.past.append(keys, values, state.num_slots)
-            return self.self_attention.attend(query, *past, state.past_mask)
-
-        def attend_to_memory(y: Tensor) -> Tensor:
-            memory = cache.memory
-            attended: Tensor = self.cross_attention(
-                y, memory.keys, memory.values, state.memory_mask, noted
-            )
-            return attended
+            return self.self_attention.attend(query, *cache.append(keys, values), past_mask)
 
         x = self.residuals[0](x, attend_to_past)
-        x = self.residuals[1](x, attend_to_memory)
+        x = self.residuals[1](x, lambda y: self.cross_attention(y, *memory, memory_mask, noted))
         out: Tensor = self.residuals[2](x, self.feed_forward)
         return out
-
-
-@dataclass
-class LayerCache:
-    """Keys and values of one decoder layer."""
-
-    memory: KeyValueCache
-    past: KeyValueCache
-
-    def keep(self, sentences: Tensor) -> "LayerCache":
-        """Keep only some sentences."""
-        return LayerCache(self.memory.keep(sentences), self.past.keep(sentences))
 
 
 @dataclass
 class TransformerState(State):
     """What every layer has read, and which of it each hypothesis sees."""
 
-    layers: list[LayerCache]
+    memory: list[tuple[Tensor, Tensor]]  # keys and values (B,H,S,Dh) of each layer
     memory_mask: Tensor  # (B,1,1,S)
-    past_mask: Tensor  # (B,1,K,slots)
+    past: Past
     watched: Head | None
     num_steps: int = 0
 
-    @property
-    def num_slots(self) -> int:
-        """Slots filled before the newest tokens, for which the mask has been extended already."""
-        return self.past_mask.shape[-1] - self.past_mask.shape[-2]
-
     def reorder(self, hypotheses: Tensor) -> "TransformerState":
-        self.past_mask = reorder_mask(self.past_mask, hypotheses)
+        self.past.reorder(hypotheses)
         return self
 
     def keep(self, sentences: Tensor) -> "TransformerState":
         return TransformerState(
-            [layer.keep(sentences) for layer in self.layers],
-            self.memory_mask.index_select(0, sentences),
-            self.past_mask.index_select(0, sentences),
+            [(keys[sentences], values[sentences]) for keys, values in self.memory],
+            self.memory_mask[sentences],
+            self.past.keep(sentences),
             self.watched,
             self.num_steps,
         )
@@ -157,7 +116,9 @@ class Transformer(Model):
         places = config.max_positions, config.d_model, config.num_heads
         self.source_positions = POSITIONS[config.positions](*places)
         self.target_positions = POSITIONS[config.positions](*places)
-        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.encoder = nn.ModuleList(
+            SelfAttentionLayer(**config.layer) for _ in range(config.encoder_layers)
+        )
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         # post-norm stacks end in a norm already
         last_norm = NORMS[config.norm_type] if config.norm == "pre" else nn.Identity
@@ -194,35 +155,29 @@ class Transformer(Model):
         if watched is not None:
             self.layer_of(watched)
         memory, mask = self._read_source(source, source_lengths)
-        layers = []
-        for layer in self._decoder_layers():
-            keys, values = layer.cross_attention.project_memory(memory)
-            nothing = keys[:, :, :0]
-            layers.append(
-                LayerCache(
-                    KeyValueCache(keys.contiguous(), values.contiguous()),
-                    KeyValueCache(nothing, nothing),
-                )
-            )
-        return TransformerState(layers, mask, mask[:, :, :, :0], watched)
+        projected = [layer.cross_attention.project_memory(memory) for layer in self._layers()]
+        past = Past([KeyValueCache() for _ in self.decoder], mask[..., :0])
+        contiguous = [(keys.contiguous(), values.contiguous()) for keys, values in projected]
+        return TransformerState(contiguous, mask, past, watched)
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
         assert isinstance(state, TransformerState)
         position = tokens.new_full((1,), state.num_steps)
         x = self._embed(tokens, self.target_embedding, self.target_positions, position)
         rotate = self.target_positions.rotate(position)
-        state.past_mask = extend_mask(state.past_mask, tokens.shape[1])
+        state.past.extend(tokens.shape[1])
         state.num_steps += 1
         record = self.record_of(state.watched) if state.watched else NO_RECORD
-        layers = zip(self._decoder_layers(), state.layers, strict=True)
-        for number, (layer, cache) in enumerate(layers):
-            x = layer.step(x, cache, state, rotate, record.list_for("cross", number))
+        layers = zip(self._layers(), state.memory, state.past.caches, strict=True)
+        for number, (layer, memory, cache) in enumerate(layers):
+            noted = record.list_for("cross", number)
+            x = layer.step(x, memory, state.memory_mask, cache, state.past.mask, rotate, noted)
         if state.watched:
             weights = record.weights("cross", self.layer_of(state.watched))
             state.attention = pick_head(weights, state.watched)
         return self.project(self.decoder_norm(x)), state
 
-    def _decoder_layers(self) -> Iterator[DecoderLayer]:
+    def _layers(self) -> Iterator[DecoderLayer]:
         return cast(Iterator[DecoderLayer], iter(self.decoder))
 
     def _read_source(

@@ -1,4 +1,4 @@
-"""What surrounds attention in a Transformer layer: residual, normalisation, feed-forward.
+"""The layer of a Transformer, and what surrounds attention in it: residual, norm, feed-forward.
 
 Everything here keeps the shape of its input (...,D), D the width.
 """
@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtrain.nn.attention import Noted, Rotation, SelfAttention
+from mtrain.nn.cache import KeyValueCache
 from mtrain.nn.dropout import dropout
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
@@ -68,4 +70,44 @@ class FeedForward(nn.Module):
             out: Tensor = self.outer(self.activation(inner) * gate)
         else:
             out = self.outer(self.activation(inner))
+        return out
+
+
+class SelfAttentionLayer(nn.Module):
+    """Self-attention and feed-forward: the layer of an encoder, and of a stack by itself."""
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        ffn_dim: int,
+        activation: str,
+        dropout: float,
+        attention_dropout: float,
+        norm: str,
+        norm_type: str,
+    ) -> None:
+        super().__init__()
+        self.self_attention = SelfAttention(d_model, num_heads, attention_dropout)
+        self.feed_forward = FeedForward(d_model, ffn_dim, activation)
+        self.residuals = residuals(2, d_model, dropout, norm, norm_type)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        rotate: Rotation | None,
+        noted: Noted,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Return x (B,L,D) changed; what a cache holds is seen as well, and x is added to it."""
+
+        def attend(y: Tensor) -> Tensor:
+            query, keys, values = self.self_attention.project(y, rotate)
+            if cache is not None:
+                keys, values = cache.append(keys, values)
+            return self.self_attention.attend(query, keys, values, mask, noted=noted)
+
+        x = self.residuals[0](x, attend)
+        out: Tensor = self.residuals[1](x, self.feed_forward)
         return out

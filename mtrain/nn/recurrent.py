@@ -35,10 +35,8 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: Tensor, state: CellState | None = None) -> Tensor:
         """Return the states (B,L,H) after each of x (B,L,I), from a state of (B,H) or zeros."""
-        if state is None:
-            return self.kernel(x)[0]  # type: ignore[no-any-return]
-        first = tuple(part[None].contiguous() for part in state)
-        out: Tensor = self.kernel(x, first if self.cell == "lstm" else first[0])[0]
+        first = tuple(part[None].contiguous() for part in state) if state else None
+        out: Tensor = self.kernel(x, first[0] if first and self.cell == "gru" else first)[0]
         return out
 
     def project_input(self, x: Tensor, start: int = 0) -> Tensor:

@@ -12,7 +12,22 @@ from mtrain.text.tokenizer import Tokenizer, TokenizerPair, word_numbers
 
 Link = tuple[int, int]
 SIDES = ("source", "target")
-LINK = re.compile("([0-9]{1,9})-([0-9]{1,9})")
+LINK = re.compile("([0-9]{1,9})([-p])([0-9]{1,9})")
+
+
+def parse_link(text: str, where: str, separators: str = "-") -> tuple[Link, str]:
+    """Return a link as it is written, and its separator: `p` is that of a link only possible.
+
+    Raises `UserError`, naming `where`, for what is no link with one of the separators.
+    """
+    found = LINK.fullmatch(text)
+    if not found or found[2] not in separators:
+        hint = "write links as 0-0 1-2: source word - target word"
+        raise UserError(
+            f"{where}: {text[:40]!r} is not a link",
+            f"{hint}, possible ones as 3p4" if "p" in separators else f"{hint}, counted from 0",
+        )
+    return (int(found[1]), int(found[3])), found[2]
 
 
 def parse_links(line: bytes, num_words: tuple[int, int], where: str) -> list[Link]:
@@ -22,13 +37,7 @@ def parse_links(line: bytes, num_words: tuple[int, int], where: str) -> list[Lin
     """
     links = []
     for text in clean_bytes(line).split():
-        found = LINK.fullmatch(text)
-        if not found:
-            raise UserError(
-                f"{where}: {text[:40]!r} is not a link",
-                "write links as 0-0 1-2: source word - target word, both counted from 0",
-            )
-        link = int(found[1]), int(found[2])
+        link, _ = parse_link(text, where)
         if link[0] >= num_words[0] or link[1] >= num_words[1]:
             side = int(link[0] < num_words[0])
             raise UserError(

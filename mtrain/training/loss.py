@@ -8,6 +8,7 @@ Shapes: B sentences, S source length, T target length, N tokens to be predicted,
 V vocabulary, C rows of a chunk.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +33,8 @@ def smoothed_cross_entropy(
     on the target plus e/V on every word (Szegedy 2016, section 7). Only the first of the two
     can be differentiated.
     """
-    sums: tuple[Tensor, Tensor] = _ProjectedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        features, output_matrix, targets, label_smoothing
-    )
-    return sums
+    apply: Callable[..., tuple[Tensor, Tensor]] = _ProjectedCrossEntropy.apply
+    return apply(features, output_matrix, targets, label_smoothing)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
     tokenizers = data.tokenizers()
     store, valid_store = data.store("train"), data.store("valid")
     torch.manual_seed(derive_seed(config.seed, "weights"))
-    model = build_model(config, tokenizers).to(precision.device)
+    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    model = build_model(config, *sizes).to(precision.device)
     head = aligning_head(config)
     if head != Head() or config.decoding.coverage_penalty:
         model.layer_of(head)  # which refuses now, not at the first validation

@@ -45,7 +45,7 @@ class Updater:
         precision: Precision,
         group: ProcessGroup,
         seed: int,
-        head: Head = Head(),  # noqa: B008, a frozen value
+        head: Head,
     ) -> None:
         self.model = model
         self.optimizer = build_optimizer(model, config)

@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from mtrain.commands.attention import END
+from mtrain.commands.attention import see
 from mtrain.commands.loading import load_run
 from mtrain.data.folders import RunFolder
+from mtrain.data.store import FloatArray
 from mtrain.errors import UserError
-from mtrain.evaluation.attention import FloatArray, SentenceAttention, merge_subwords
+from mtrain.evaluation.attention import SentenceAttention, merge_subwords
 from mtrain.evaluation.heatmaps import check_available, write_heatmap
 from mtrain.text.lines import clean_bytes, clean_line, read_lines, write_whole
 
@@ -76,22 +77,21 @@ class Watcher:
 
     def __init__(self, run_dir: Path) -> None:
         run = RunFolder.open(run_dir)
-        loaded = load_run(run, run.config(), None)
-        self._sides = loaded.tokenizers.source, loaded.tokenizers.target
-        self._decoder = loaded.forced_decoder()
+        self._loaded = load_run(run, run.config(), None)
+        self._decoder = self._loaded.forced_decoder()
 
     def watch(self, pairs: Sequence[tuple[str, str]]) -> list[SentenceAttention]:
         """Return all weights of each pair but those that are too long for the model."""
-        source_side, target_side = self._sides
-        seen = []
-        for source_text, target_text in pairs:
-            (source,) = source_side.encode([clean_line(source_text)])
-            (target,) = target_side.encode([clean_line(target_text)])
-            if max(len(source), len(target)) <= self._decoder.max_ids:
-                pieces = [*source_side.pieces(source), END], [*target_side.pieces(target), END]
-                weights = self._decoder.attention((source, target))
-                seen.append(SentenceAttention(*pieces, weights))
-        return seen
+        sources, targets = (
+            [clean_line(text) for text in side] for side in zip(*pairs, strict=True)
+        )
+        encoded = self._loaded.encode_pairs(sources, targets)
+        return [
+            see(self._loaded.tokenizers, self._decoder, ids)
+            for segments in encoded
+            for ids in segments
+            if max(map(len, ids)) <= self._decoder.max_ids
+        ]
 
 
 def measure_rows(weights: FloatArray) -> dict[str, FloatArray]:
@@ -229,7 +229,7 @@ def draw(
     of_it: Sequence[SentenceAttention],
 ) -> dict[str, str]:
     """Write pictures of the heads found; return what each shows, by file name."""
-    check_available()
+    check_available("pictures of heads")
     folder.mkdir(parents=True, exist_ok=True)
     shown = min(seen, key=lambda sentence: abs(len(merge_subwords(sentence).source) - WORDS_SHOWN))
     previous, aligning = found["kinds"]["encoder"]["previous"], found["kinds"]["cross"]["diagonal"]

@@ -289,7 +289,7 @@ def picture(name: str, what: str) -> str:
 
 def write_page(out: Path, page: Path) -> None:
     """Write the page, and a folder `pictures` beside it, from what lies in OUT."""
-    check_available()
+    check_available("the page's plots")
     results, heads = (json.loads((out / f"{name}.json").read_text("utf-8"))
                       for name in ("results", "heads"))  # fmt: skip
     members = {name: results["members"][name] for name in STYLES}

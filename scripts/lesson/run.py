@@ -14,7 +14,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import yaml
 from mtrain.console import say
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.text.tokenizer import available_cores
+from mtrain.training.checkpoint import list_checkpoints, load_checkpoint
 from mtrain.training.log import read_metrics
 
 LANGUAGES = ("en", "de")
@@ -46,8 +47,6 @@ class Member:
     model: dict[str, Any]
     is_reverse: bool = False  # German to English, to symmetrise alignments with
     is_guided: bool = False  # by the alignments of two others, made one
-    learning_rate: float = 2e-3
-    decoding: dict[str, Any] = field(default_factory=dict)
 
 
 MEMBERS = {
@@ -114,12 +113,12 @@ class Lesson:
             "training": {
                 "batch_tokens": 1500,
                 "max_minutes": self.minutes,
-                "learning_rate": member.learning_rate,
+                "learning_rate": 2e-3,
                 "warmup_updates": 200,
                 "valid_every": 300,
                 "log_every": 10,
             },
-            "decoding": {"batch_tokens": 8000, **member.decoding},
+            "decoding": {"batch_tokens": 8000},
         }
         path = self.out / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,10 +168,11 @@ class Lesson:
         events = read_metrics(run.metrics_path)
         valid = [event for event in events if event["kind"] == "valid"]
         speeds = [event["tokens_per_second"] for event in events if event["kind"] == "train"]
+        newest = load_checkpoint(list_checkpoints(run.checkpoints)[-1])
         (scored,) = json.loads((run.path / "scores.json").read_text("utf-8"))["sets"]
         return {
             "title": MEMBERS[name].title,
-            "parameters": _num_parameters(run),
+            "parameters": sum(weight.numel() for weight in newest.weights.values()),
             "updates": valid[-1]["update"],
             "target_tokens": valid[-1]["target_tokens"],
             "tokens_per_second": statistics.median(speeds),
@@ -182,21 +182,6 @@ class Lesson:
             "signatures": {score["name"]: score["signature"] for score in scored["scores"]},
             "by_length": scored["by_length"],
         }
-
-
-def _num_parameters(run: RunFolder) -> int:
-    from safetensors import safe_open
-
-    newest = sorted(run.checkpoints.glob("update-*"))[-1]
-    with safe_open(newest / "model.safetensors", "np") as file:
-        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    count = 0
-    for shape in shapes.values():
-        size = 1
-        for length in shape:
-            size *= length
-        count += size
-    return count
 
 
 def _mtrain(*arguments: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.hostile import BoundCommandLine
 from tests.cli.warm import WarmCommandLine, start_server
 from tests.conftest import TINY_CONFIG, succeed, write_task
 
@@ -52,6 +53,12 @@ def trained_copy(tmp_path: Path, trained_run: Path) -> Path:
     """The test's own folder with a copy of the trained run, its config.yaml and its data."""
     shutil.copytree(trained_run.parent, tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+@pytest.fixture
+def bound(tmp_path: Path) -> BoundCommandLine:
+    """The command line, bound by permissions even as root, beside a folder `locked`."""
+    return BoundCommandLine(tmp_path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

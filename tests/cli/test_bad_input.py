@@ -1,12 +1,10 @@
 """Bad input and a hostile machine: a clear error, exit code 2, and nothing lost."""
 
-import ctypes
 import gzip
 import json
 import os
 import resource
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +15,7 @@ import torch
 
 from mtrain.training.checkpoint import list_checkpoints, load_checkpoint
 from tests.cli.conftest import contents
+from tests.cli.hostile import BoundCommandLine, on_a_small_disk
 from tests.cli.test_kill import TINIEST
 from tests.cli.test_resume import as_options
 from tests.cli.warm import WarmCommandLine
@@ -301,36 +300,15 @@ def test_the_gate_of_a_run_says_no_with_1_and_shows_the_scores(trained: WarmComm
 # -- permissions -----------------------------------------------------------------------------------
 
 
-def drop_override() -> None:
-    """In a child that is root: give up the right to write against permissions."""
-    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
-
-
-@pytest.fixture
-def unprivileged(mtrain: CommandLine, tmp_path: Path) -> CommandLine:
-    """The command line, bound by permissions even as root."""
-
-    class Bound(CommandLine):
-        def start(self, *arguments: object, **options: object) -> "subprocess.Popen[bytes]":
-            return super().start(*arguments, preexec_fn=drop_override, **options)
-
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o555)
-    tried = subprocess.run(["touch", locked / "file"], preexec_fn=drop_override, check=False)
-    if tried.returncode == 0:
-        pytest.skip("root cannot be bound by permissions here")
-    return Bound(tmp_path)
-
-
 def test_a_run_dir_without_write_permission_is_refused(
-    unprivileged: CommandLine, trained_copy: Path
+    bound: BoundCommandLine, trained_copy: Path
 ) -> None:
     elsewhere = ("--set", "run_dir=locked/run", "--set", "data_dir=run/data")
-    refused(unprivileged("train", "config.yaml", *elsewhere), "locked/run: no permission")
+    refused(bound("train", "config.yaml", *elsewhere), "locked/run: no permission")
 
 
 def test_a_run_that_may_only_be_read_translates_and_is_not_trained_on(
-    unprivileged: CommandLine, trained_copy: Path
+    bound: BoundCommandLine, trained_copy: Path
 ) -> None:
     run = trained_copy / "run"
     folders = [run, *(path for path in run.rglob("*") if path.is_dir())]
@@ -340,9 +318,9 @@ def test_a_run_that_may_only_be_read_translates_and_is_not_trained_on(
     for folder in folders:
         folder.chmod(0o555)
     try:
-        translated = unprivileged("translate", "run", stdin=b"3 1 2\n")
-        trained = unprivileged("train", "config.yaml", "--set", "training.max_updates=601")
-        written = unprivileged(
+        translated = bound("translate", "run", stdin=b"3 1 2\n")
+        trained = bound("train", "config.yaml", "--set", "training.max_updates=601")
+        written = bound(
             "translate", "run", "test.digits", "--output", trained_copy / "locked" / "out"
         )
     finally:
@@ -366,26 +344,6 @@ def test_a_model_that_no_memory_holds_is_refused(mtrain: CommandLine, trained_co
 
 
 # -- a full disk -----------------------------------------------------------------------------------
-
-
-def on_a_small_disk(folder: Path, kilobytes: int, script: str) -> Finished:
-    """Run a shell script where FOLDER/disk is a disk of its own; what is on it at the end is copied
-    to FOLDER/copy. The disk is gone when the script has ended."""
-    disk, copy = folder / "disk", folder / "copy"
-    disk.mkdir()
-    mount = f"mount -t tmpfs -o size={kilobytes}k tmpfs {disk}"
-    try_out = f"{mount} && {sys.executable} --version"
-    run = f"{mount} && {script}; code=$?; cp -a {disk} {copy}; exit $code"
-    for privileges in ([], ["--user", "--map-root-user"]):
-        shell = ["unshare", "--mount", *privileges, "sh", "-c"]
-        if not shutil.which("unshare") or subprocess.run([*shell, try_out]).returncode:
-            continue
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        finished = subprocess.run(
-            [*shell, run], capture_output=True, cwd=folder, env=environment, timeout=120
-        )
-        return Finished(finished.returncode, finished.stdout.decode(), finished.stderr.decode())
-    pytest.skip("no file system can be mounted here")
 
 
 def test_a_full_disk_ends_training_with_every_checkpoint_whole(
@@ -431,8 +389,6 @@ def test_a_full_disk_leaves_no_part_of_an_output(trained_copy: Path) -> None:
         copy = trained_copy / "copy"
         assert sorted(path.name for path in copy.iterdir()) == ["filler", "older"]
         assert (copy / "older").read_text() == "older\n"
-        shutil.rmtree(copy)
-        (trained_copy / "disk").rmdir()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

@@ -1,10 +1,8 @@
 """`mtrain prepare` for real: its report, doing nothing twice, kills, limits and bad input."""
 
-import ctypes
 import gzip
 import json
 import lzma
-import os
 import random
 import resource
 import shutil
@@ -25,9 +23,12 @@ from mtrain.config.schema import TokenizerConfig
 from mtrain.data.folders import DataFolder
 from mtrain.text.tokenizer import train_tokenizer
 from tests.cli.conftest import contents
+from tests.cli.hostile import BoundCommandLine, on_a_small_disk
 from tests.conftest import CommandLine, Finished, succeed
 
 Pairs = list[tuple[str, str]]
+
+CUT_GZIP = gzip.compress(b"text\n" * 300, mtime=0)[:-9]  # the same in every test process
 
 CONFIG = """\
 run_dir: run
@@ -524,29 +525,15 @@ def test_a_file_too_large_for_the_system_ends_it_cleanly(
 
 
 def test_a_full_disk_ends_it_cleanly(unprepared: Path, large: Path) -> None:
-    def on_small_disk(kilobytes: int, *command: str) -> "subprocess.CompletedProcess[str]":
-        mount = f"mount -t tmpfs -o size={kilobytes}k none run || exit 99"
-        script = f'{mount}; "$@"; code=$?; ls -A run > left; exit $code'
-        return subprocess.run(
-            ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", *command],
-            cwd=unprepared,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    (unprepared / "run").mkdir()
-    if shutil.which("unshare") is None or on_small_disk(100, "true").returncode:
-        pytest.skip("this system lets nobody mount a small disk")
     size = sum(path.stat().st_size for path in (large / "run").rglob("*")) // 1024
-    prepare = (sys.executable, "-m", "mtrain", "prepare", "config.yaml")
+    prepare = f"{sys.executable} -m mtrain prepare config.yaml --set data_dir=disk/data"
     for kilobytes in (8, size // 8, size // 2, size - 100):
-        full = on_small_disk(kilobytes, *prepare)
-        assert full.returncode == 2
-        assert full.stderr.startswith("error: ")
-        assert full.stderr.endswith("the disk is full; nothing that was complete is lost\n")
-        assert (unprepared / "left").read_text() == ".data.lock\n"
-    assert on_small_disk(4 * size, *prepare).returncode == 0
+        full = on_a_small_disk(unprepared, kilobytes, prepare)
+        assert full.code == 2
+        assert full.err.startswith("error: ")
+        assert full.err.endswith("the disk is full; nothing that was complete is lost\n")
+        assert [path.name for path in (unprepared / "copy").iterdir()] == [".data.lock"]
+    assert on_a_small_disk(unprepared, 4 * size, prepare).code == 0
 
 
 MEASURE = """
@@ -595,7 +582,7 @@ def test_all_missing_files_are_named_at_once(mtrain: CommandLine, folder: Path) 
         ("train.de", b"one line\n", "train.en has 300 lines but train.de has 1"),
         ("valid.en", b"a\n" * 21, "valid.en has 21 lines but valid.de has 20"),
         ("train.en", b"", "train.en has 0 lines but train.de has 300"),
-        ("train.en", gzip.compress(b"text\n" * 300)[:-9], "train.en: damaged compressed file"),
+        ("train.en", CUT_GZIP, "train.en: damaged compressed file"),
         ("my.model", b"no model", "error: my.model: this is not a SentencePiece model"),
     ],
 )
@@ -670,30 +657,15 @@ def test_a_data_folder_may_be_a_link(mtrain: CommandLine, folder: Path) -> None:
     assert sorted(path.name for path in (folder / "disk").iterdir()) == [".mine.lock", "mine"]
 
 
-def give_up_root() -> None:
-    """In a child that is root: give up the right to do what the permissions do not allow."""
-    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-
-
-def prepare_bound_by_permissions(mtrain: CommandLine) -> Finished:
-    if os.geteuid() == 0 and sys.platform != "linux":
-        pytest.skip("root cannot be bound by permissions here")
-    options = {"preexec_fn": give_up_root} if os.geteuid() == 0 else {}
-    process = mtrain.start("prepare", "config.yaml", **options)
-    out, err = process.communicate()
-    return Finished(process.returncode, out.decode(), err.decode())
-
-
-def test_a_folder_without_write_permission_is_named(mtrain: CommandLine, folder: Path) -> None:
+def test_a_folder_without_write_permission_is_named(bound: BoundCommandLine, folder: Path) -> None:
     (folder / "run").mkdir(mode=0o500)
-    message = refused(prepare_bound_by_permissions(mtrain))
+    message = refused(bound("prepare", "config.yaml"))
     assert "run/.data.lock: no permission (Permission denied)" in message
 
 
-def test_a_file_without_read_permission_is_named(mtrain: CommandLine, folder: Path) -> None:
+def test_a_file_without_read_permission_is_named(bound: BoundCommandLine, folder: Path) -> None:
     (folder / "train.de").chmod(0)
-    message = refused(prepare_bound_by_permissions(mtrain))
+    message = refused(bound("prepare", "config.yaml"))
     assert "train.de: no permission (Permission denied)" in message
     assert not (folder / "run" / "data").exists()
 

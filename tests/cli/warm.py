@@ -116,7 +116,7 @@ def _become(folder: Path, arguments: tuple[str, ...], streams: Path) -> None:
     modes = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}
     for number, (name, mode) in enumerate(modes.items()):
         os.dup2(os.open(streams / name, mode | os.O_APPEND), number)
-    sys.stdin = open(0)  # noqa: SIM115  (multiprocessing has closed the one that was there)
+    sys.stdin = os.fdopen(0)  # multiprocessing has closed the one that was there
     # ignored where the tests were started in the background, and inherited from there
     signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method("fork", force=True)  # as in a process not forked like this

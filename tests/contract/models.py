@@ -1,6 +1,5 @@
 """The models that must pass the contract. A later architecture is one more entry."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from mtrain.config import Config
@@ -75,19 +74,6 @@ MODELS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Vocabulary:
-    vocab_size: int
-
-
-@dataclass(frozen=True)
-class _Vocabularies:
-    """Of a pair of tokenizers, the sizes, which are all that building a model asks for."""
-
-    source: _Vocabulary
-    target: _Vocabulary
-
-
 def new_model(name: str, **settings: Any) -> Model:
     """Build a model of `MODELS` with newly drawn weights, some of its settings changed."""
     model = {**MODELS[name], **{key: settings[key] for key in settings.keys() & MODELS[name]}}
@@ -107,7 +93,4 @@ def new_model(name: str, **settings: Any) -> Model:
             "model": model,
         }
     )
-    sizes = _Vocabularies(
-        _Vocabulary(TARGET_VOCAB if shares else SOURCE_VOCAB), _Vocabulary(TARGET_VOCAB)
-    )
-    return build_model(config, sizes)  # type: ignore[arg-type]
+    return build_model(config, TARGET_VOCAB if shares else SOURCE_VOCAB, TARGET_VOCAB)

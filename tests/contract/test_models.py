@@ -21,7 +21,7 @@ from mtrain.config.schema import TrainingConfig
 from mtrain.data.batches import Batch
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
-from mtrain.models import Model
+from mtrain.models import Head, Model
 from mtrain.training.checkpoint import load_checkpoint, save_checkpoint
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.optimizer import WeightAverage, optimizer_tensors
@@ -290,7 +290,7 @@ def test_tied_parameters_share_storage_and_stay_one(name: str, tmp_path: Path) -
 def learn_pairs(model: Model, batch: Batch, num_updates: int, learning_rate: float) -> float:
     """Update on one batch again and again; return the last loss."""
     config = TrainingConfig(label_smoothing=0.0)
-    updater = Updater(model, config, choose_precision("fp32", "cpu"), ProcessGroup(), seed=1)
+    updater = Updater(model, config, choose_precision("fp32", "cpu"), ProcessGroup(), 1, Head())
     warmup = 10
     for number in range(num_updates):
         rate = learning_rate * min(1.0, (number + 1) / warmup)
@@ -387,3 +387,16 @@ def test_bf16_logits_are_near_those_of_fp32(name: str) -> None:
         halves.append(model.step(batch.target_in[:, :1], state)[0][:, 0].float())
     for half in halves:
         assert float((half - expected[:, 0]).norm() / expected[:, 0].norm()) < 0.02
+
+
+@every_model
+def test_what_it_cannot_be_exported_to_is_told_with_the_key_that_forbids_it(name: str) -> None:
+    limits = new_model(name).export_limits
+    assert limits.keys() <= {"ctranslate2", "huggingface"}
+    plain = name.startswith("transformer") and name != "transformer-modern"
+    assert bool(limits) is not plain
+    for reason in limits.values():
+        for key, value in (
+            part.split(": ") for part in reason.removeprefix("model.").split(", model.")
+        ):
+            assert MODELS[name][key] == value

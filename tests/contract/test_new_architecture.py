@@ -10,6 +10,7 @@ from typing import Literal
 
 import pytest
 import torch
+from pydantic import create_model
 from torch import Tensor, nn
 
 from mtrain import models
@@ -32,11 +33,8 @@ class BagConfig(ModelSection):
     """of everything"""
 
 
-class ConfigWithBag(Config):
-    """The configuration, had its `model` one more kind."""
-
-    model: BagConfig  # type: ignore[assignment]
-    """an architecture"""
+# the configuration, had its `model` one more kind
+ConfigWithBag = create_model("ConfigWithBag", __base__=Config, model=(BagConfig, BagConfig()))
 
 
 @dataclass

@@ -10,7 +10,7 @@ import torch
 from mtrain.config.schema import DecodingConfig, TrainingConfig
 from mtrain.data.batches import Batch
 from mtrain.decoding.translator import Translator
-from mtrain.models import Model
+from mtrain.models import Head, Model
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.optimizer import optimizer_tensors
 from mtrain.training.precision import choose_precision
@@ -101,7 +101,7 @@ def test_updates_lower_the_loss_and_weights_stay_fp32(name: str, model_name: str
     model, batch = a_model(model_name), a_batch()
     precision = choose_precision(name, DEVICE)
     config = TrainingConfig(label_smoothing=0.0)
-    updater = Updater(model, config, precision, ProcessGroup(), seed=1)
+    updater = Updater(model, config, precision, ProcessGroup(), 1, Head())
     results = [updater.update(number, [batch], 3e-3) for number in range(60)]
     finite = [result for result in results if result.is_finite]
     assert len(finite) > 40
@@ -144,7 +144,8 @@ def test_translations_on_the_gpu_are_mostly_those_of_the_cpu(
             DecodingConfig(beam_size=3),
             precision.device,
             precision.autocast,
-            seed=1,
+            1,
+            Head(),
         )
         outputs.append([translation.texts[0] for translation in translator.translate(lines)])
     same = sum(one == other for one, other in zip(*outputs, strict=True))

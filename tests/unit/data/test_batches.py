@@ -311,7 +311,13 @@ def test_the_prefetcher_hands_an_error_on_after_what_came_before_it() -> None:
 
 def test_the_prefetcher_works_ahead_but_not_without_limit() -> None:
     made: list[int] = []
-    prefetcher = Prefetcher(made.append(n) or n for n in itertools.count())  # type: ignore[func-returns-value]
+
+    def items() -> Iterator[int]:
+        for number in itertools.count():
+            made.append(number)
+            yield number
+
+    prefetcher = Prefetcher(items())
     assert next(prefetcher) == 0
     deadline = time.monotonic() + 10
     while len(made) < Prefetcher.DEPTH + 1 and time.monotonic() < deadline:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mtrain.config import Config
-from mtrain.config.schema import TokenizerConfig
+from mtrain.config.schema import Corpus, PairFiles, TokenizerConfig
 from mtrain.data import builder
 from mtrain.data.builder import DataBuilder, blocks, describe_inputs, mark_duplicates
 from mtrain.data.folders import data_settings
@@ -241,11 +241,17 @@ def test_a_line_end_inside_a_record_does_not_shift_the_lines_of_valid(
     assert (text / "valid.target").read_text() == "zwei  Zeilen\nb\n"
 
 
+def source_of(corpus: Corpus) -> Path:
+    assert isinstance(corpus, PairFiles)
+    return corpus.source
+
+
 def align(config: Config, lines: dict[int, str]) -> Config:
     """Give the first corpus an alignments file in which only the pairs named have links."""
     first, second = config.data.train
-    path = first.source.with_name("first.align")  # type: ignore[union-attr]
-    count = len(first.source.read_bytes().splitlines())  # type: ignore[union-attr]
+    source = source_of(first)
+    path = source.with_name("first.align")
+    count = len(source.read_bytes().splitlines())
     path.write_text("".join(f"{lines.get(number, '')}\n" for number in range(count)))
     return replaced(config, train=[first.model_dump() | {"alignments": path}, second.model_dump()])
 
@@ -258,7 +264,7 @@ def open_train(folder: Path, manifest: dict[str, Any]) -> TokenStore:
 def test_links_follow_their_pairs_past_the_filters_and_into_pieces(
     config: Config, tmp_path: Path
 ) -> None:
-    lost = config.data.train[0].source  # type: ignore[union-attr]
+    lost = source_of(config.data.train[0])
     lost.write_text(lost.read_text().replace("this is number 3\n", "this\u200bis number 3\n"))
     linked = align(
         config,

@@ -7,7 +7,7 @@ import torch
 
 from mtrain.config.schema import DecodingConfig
 from mtrain.decoding.translator import Translator
-from mtrain.models import Model, build_model
+from mtrain.models import Head, Model, build_model
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.precision import choose_precision
 from tests.in_process import small_config
@@ -24,7 +24,11 @@ def tokenizers(small_task: Path) -> TokenizerPair:
 def model(small_task: Path, tokenizers: TokenizerPair) -> Model:
     """Random weights, loud enough for the outputs to differ and to end."""
     torch.manual_seed(1)
-    model = build_model(small_config(small_task, small_task / "no-run"), tokenizers)
+    model = build_model(
+        small_config(small_task, small_task / "no-run"),
+        tokenizers.source.vocab_size,
+        tokenizers.target.vocab_size,
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -34,7 +38,7 @@ def model(small_task: Path, tokenizers: TokenizerPair) -> Model:
 def translator(model: Model, tokenizers: TokenizerPair, **decoding: object) -> Translator:
     precision = choose_precision("fp32", "cpu")
     config = DecodingConfig.model_validate({"beam_size": 3, "max_length_ratio": 0.5, **decoding})
-    return Translator(model, tokenizers, config, precision.device, precision.autocast, seed=1)
+    return Translator(model, tokenizers, config, precision.device, precision.autocast, 1, Head())
 
 
 def test_a_line_is_translated_the_same_in_any_company(

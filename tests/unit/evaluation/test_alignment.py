@@ -40,10 +40,11 @@ def random_directions(seed: int) -> tuple[set[Link], set[Link]]:
 
     forward = {(near(j, num_target, num_source), j) for j in range(num_target)}
     backward = {(i, near(i, num_source, num_target)) for i in range(num_source)}
-    return tuple(  # type: ignore[return-value]
+    kept_forward, kept_backward = (
         {link for link in sorted(links) if generator.random() < 0.9}
         for links in (forward, backward)
     )
+    return kept_forward, kept_backward
 
 
 def transposed(links: set[Link]) -> set[Link]:

@@ -96,7 +96,7 @@ def test_any_token_can_be_drawn_without_a_warning(
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_available()
+    check_available("a picture")
     monkeypatch.setattr(heatmaps, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"mtrain\[plot\]"):
-        check_available()
+        check_available("a picture")

@@ -12,7 +12,7 @@ from torch import Tensor
 from mtrain.config.schema import TrainingConfig, TransformerConfig
 from mtrain.data.batches import Batch
 from mtrain.errors import UserError
-from mtrain.models.base import NO_RECORD, AttentionRecord
+from mtrain.models.base import NO_RECORD, AttentionRecord, Head
 from mtrain.models.transformer import Transformer
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.optimizer import WeightAverage, optimizer_tensors, restore_optimizer
@@ -55,7 +55,7 @@ def troubled_updater(
     model = Troubled(config, VOCAB, VOCAB)
     model.trouble = trouble
     precision = choose_precision("fp32", "cpu")
-    return Updater(model, TrainingConfig(**training), precision, ProcessGroup(), seed=1)
+    return Updater(model, TrainingConfig(**training), precision, ProcessGroup(), 1, Head())
 
 
 def pairs(rows: list[int] | None = None) -> Batch:
