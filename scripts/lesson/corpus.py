@@ -59,13 +59,6 @@ def _place(source: str, counts: dict[tuple[str, int], int]) -> str:
             counts[name, bound] += 1
             return name
     return "train"
-    words = len(source.split())
-    bound = next(number for number, bound in enumerate(LENGTHS) if words <= bound)
-    for name, quota in (("test", QUOTA), ("valid", QUOTA // 3)):
-        if counts[name, bound] < quota:
-            counts[name, bound] += 1
-            return name
-    return "train"
 
 
 def write(sets: dict[str, list[Pair]], folder: Path, languages: tuple[str, str]) -> None:

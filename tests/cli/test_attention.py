@@ -4,7 +4,9 @@ Digits become words backwards: word n of the target belongs to the last digit bu
 """
 
 import json
+import os
 import random
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,10 +102,32 @@ def test_a_line_that_was_translated_in_parts_is_aligned_as_a_whole(
     links = [tuple(map(int, link.split("-"))) for link in line.split()]
     words = every_line(finished.out)[0].split()
     assert "split and rejoined" in finished.err
-    assert max(source for source, _ in links) > 60
+    assert min(source for source, _ in links) < 60 < max(source for source, _ in links)
     assert max(target for _, target in links) >= len(words) - 3  # the last part is linked
     assert all(source < 90 and target < len(words) for source, target in links)
     assert "longer than" in succeed(warm, "align", guided_folder / "run", "in", "in").err
+
+
+def test_words_that_the_tokenizer_sees_otherwise_are_not_linked_and_counted(
+    warm: WarmCommandLine, guided_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_text("1\u200b2 3\n1 2\n")  # a hidden blank, which is one to the model
+    (tmp_path / "out").write_text("three two one\ntwo one\n")
+    finished = succeed(warm, "align", guided_folder / "run", "in", "out")
+    assert every_line(finished.out) == ["", true_links("1 2")]
+    assert "1 lines have no links: the tokenizer's words are not those" in finished.err
+
+
+def test_lines_to_align_may_come_from_a_pipe(
+    warm: WarmCommandLine, guided_folder: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "out").write_text("two one\n")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("1 2\n",))
+    writer.start()
+    finished = succeed(warm, "align", guided_folder / "run", "pipe", "out")
+    writer.join()
+    assert every_line(finished.out) == [true_links("1 2")]
 
 
 def test_attention_leaves_a_page_arrays_and_pictures(
@@ -155,6 +179,7 @@ def test_attention_of_given_translations_in_words(
         (("align", "RUN", "in", "in", "--reverse", "RUN"), "not the reverse of digits to words"),
         (("align", "RUN", "in", "in", "--set", "decoding.alignment_head=7"), "no head 7"),
         (("translate", "RUN", "in", "--alignments", "no/such/folder"), "no/such"),
+        (("translate", "RUN", "in", "--output", "x", "--alignments", "x"), "name the same file"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_shown_or_aligned_is_said(
@@ -186,6 +211,11 @@ def test_a_model_without_attention_is_trained_and_says_that_it_has_none(
     end = TINY_CONFIG.index("training:\n")
     (task / "config.yaml").write_text(TINY_CONFIG[:start] + model + TINY_CONFIG[end:])
     succeed(warm, "prepare", "config.yaml")
+    for key in ("coverage_penalty=0.2", "alignment_layer=1"):  # at once, not when first needed
+        early = warm("train", "config.yaml", "--set", f"decoding.{key}")
+        assert (early.code, "no attention" in early.err) == (2, True)
+        assert not list((task / "run" / "checkpoints").glob("*"))
+        assert "training rnn" not in early.err
     succeed(warm, "train", "config.yaml")
     assert len(every_line(succeed(warm, "translate", "run", stdin=b"1 2\n").out)) == 1
     for arguments in (

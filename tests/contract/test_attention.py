@@ -1,14 +1,18 @@
 """What every model tells of its attention, to whoever asks and to nobody else."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from mtrain.config import Config
 from mtrain.errors import UserError
+from mtrain.models import aligning_head
 from mtrain.models.base import AttentionRecord, Head
 from tests.contract.models import MODELS, TARGET_VOCAB
 from tests.contract.test_models import LENGTHS, a_batch, ready_model
-from tests.in_process import real_places
+from tests.in_process import real_places, small_config
 
 ATTENTIVE = [name for name in MODELS if name not in ("rnn-sutskever", "rnn-cho")]
 attentive_model = pytest.mark.parametrize("name", ATTENTIVE)
@@ -109,3 +113,16 @@ def test_a_model_without_attention_says_so(name: str) -> None:
     assert model.attention(batch) == {}
     with pytest.raises(UserError, match="no attention over the source"):
         model.alignment(batch, Head())
+
+
+@pytest.mark.parametrize(
+    ("given", "weight", "asked", "expected"),
+    [(True, 0.05, None, 1), (True, 0.0, None, None), (False, 0.05, None, None), (True, 0.05, 2, 2)],
+)
+def test_the_first_head_aligns_where_alignments_guide_it(
+    given: bool, weight: float, asked: int | None, expected: int | None, tmp_path: Path
+) -> None:
+    config = small_config(tmp_path, tmp_path / "run", {"alignment_weight": weight}).model_dump()
+    config["decoding"]["alignment_head"] = asked
+    config["data"]["train"][0] |= {"alignments": "a.align"} if given else {}
+    assert aligning_head(Config.model_validate(config)) == Head(None, expected)

@@ -44,6 +44,18 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
          "7: unknown key decoding.zebra; known here: method, beam_size, length_penalty, "
          "length_norm, coverage_penalty, alignment_layer, alignment_head, n_best, "
          "max_length_ratio, temperature, top_k, top_p, batch_tokens, buffer_lines"),
+        ("model: {type: decoder_only, source_loss: true}", "7: model: source_loss needs"),
+        ("model: {type: decoder_only, source_attention: causal, source_loss: true}\n"
+         "tokenizer: {shared: false}", "1: model.source_loss needs one vocabulary"),
+        ("model: {type: rnn, attention: dot}", "7: model: attention: dot compares states of one"),
+        ("model: {type: rnn, query: bottom}", "7: model: query: bottom serves the layers above"),
+        ("model: {type: rnn, input_feeding: true}", "7: model: input_feeding needs attention"),
+        ("model: {type: rnn, bidirectional_layers: 2}", "7: model: bidirectional_layers 2 is more"),
+        ("model: {type: rnn, residual: true, encoder_layers: 3, bidirectional_layers: 2}",
+         "7: model: residual: the first layer that reads one way"),
+        ("model: {positions: rotary, d_model: 36, num_heads: 12}", "7: model: d_model 36 over"),
+        ("model: {type: transfomer}", "7: model.type: there is no transfomer; did you mean transf"),
+        ("model: {type: 3}", "7: model.type: there is no 3; known here: transformer, rnn, decoder"),
         ("model: {<<: {d_model: 8}}", "7: unknown key model.<<; known here: type, dropout"),
         ("2016: x", "7: 2016: keys should be strings, not 2016"),
         ("training:\n  max_updates: soon",
