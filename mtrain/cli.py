@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -130,11 +130,15 @@ def translate(
     alignments: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write links between words there, 0-0 1-2.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="torch, ctranslate2 or ctranslate2-int8.")
+    ] = None,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Translate text, line by line, in order."""
-    options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best}
+    options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best,
+               "decoding.engine": engine}  # fmt: skip
     opened = _open_run(run, overrides, options)
     from mtrain.commands.translate import translate
 
@@ -199,7 +203,9 @@ def attention(
 
 
 def _open_run(
-    path: Path, overrides: Sequence[str] | None, options: dict[str, int | None] | None = None
+    path: Path,
+    overrides: Sequence[str] | None,
+    options: Mapping[str, int | str | None] | None = None,
 ) -> "OpenedRun":
     """Open a run and its configuration; refuse what is wrong before the wait for torch."""
     from mtrain.data.folders import RunFolder

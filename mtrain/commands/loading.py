@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 from mtrain.config import Config
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
+from mtrain.decoding.engine import Engine, TorchEngine
 from mtrain.decoding.forced import ForcedDecoder, IdPair
 from mtrain.decoding.translator import Translator
-from mtrain.errors import UserError
+from mtrain.errors import UserError, missing_extra
 from mtrain.models import Model, aligning_head, build_model
 from mtrain.text.tokenizer import TokenizerPair, available_cores
 from mtrain.training.checkpoint import (
@@ -30,19 +33,38 @@ class LoadedRun:
     tokenizers: TokenizerPair
     model: Model
     precision: Precision
+    checkpoint: Path
 
     def translator(self) -> Translator:
-        """Return what translates with it."""
-        device, autocast = self.precision.device, self.precision.autocast
-        head = aligning_head(self.config)
-        return Translator(
+        """Return what translates with it, by the engine that the configuration names."""
+        decoding = self.config.decoding
+        engine = self._torch_engine() if decoding.engine == "torch" else self._ctranslate2_engine()
+        return Translator(engine, self.tokenizers, decoding.n_best)
+
+    def _torch_engine(self) -> Engine:
+        return TorchEngine(
             self.model,
             self.tokenizers,
             self.config.decoding,
-            device,
-            autocast,
+            self.precision.device,
+            self.precision.autocast,
             self.config.seed,
-            head,
+            aligning_head(self.config),
+        )
+
+    def _ctranslate2_engine(self) -> Engine:
+        if find_spec("ctranslate2") is None:
+            purpose = f"decoding.engine: {self.config.decoding.engine}"
+            raise missing_extra("ctranslate2", "ctranslate2", purpose)
+        from mtrain.export.ctranslate2 import open_engine
+
+        return open_engine(
+            self.model,
+            self.config,
+            self.tokenizers,
+            self.precision.device,
+            self.precision.name,
+            self.checkpoint,
         )
 
     def forced_decoder(self) -> ForcedDecoder:
@@ -79,7 +101,7 @@ def load_run(run: RunFolder, config: Config, checkpoint_name: str | None) -> Loa
     put_weights(model, checkpoint.weights, str(checkpoint.path))
     model.to(precision.device)
     say(f"using {checkpoint.path} on {precision.device} in {precision.name}")
-    return LoadedRun(config, tokenizers, model, precision)
+    return LoadedRun(config, tokenizers, model, precision, checkpoint.path)
 
 
 def _choose(run: RunFolder, config: Config, name: str | None) -> Checkpoint:

@@ -1,7 +1,7 @@
 """Every key of a configuration: its name, type, default and one line of explanation.
 
-The only place where a default is written. Knows nothing of YAML, files or torch. All models
-are frozen: nothing changes a configuration after it is loaded.
+With models.py and decoding.py the only place where a default is written. Knows nothing of YAML,
+files or torch. All models are frozen: nothing changes a configuration after it is loaded.
 """
 
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
 
+from mtrain.config.decoding import DecodingConfig
 from mtrain.config.models import MODEL_SECTIONS, ModelConfig, TransformerConfig
 from mtrain.config.section import (
     MAX_INT,
@@ -240,48 +241,6 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"average_checkpoints {self.average_checkpoints} needs as many kept: "
                 f"set keep_last to {self.average_checkpoints} or more"
-            )
-        return self
-
-
-class DecodingConfig(Section):
-    """How a model translates."""
-
-    method: Literal["beam", "sample"] = "beam"
-    """beam search (greedy with beam_size 1), or sampling"""
-    beam_size: Annotated[int, Field(gt=0, le=1000)] = 5
-    """hypotheses searched in parallel"""
-    length_penalty: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """a hypothesis's score is its log probability over its norm to this power"""
-    length_norm: Literal["power", "gnmt"] = "power"
-    """the norm: its length, or GNMT's (5 + length) / 6"""
-    coverage_penalty: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """beam search: GNMT's penalty for source tokens that got little attention, times this"""
-    alignment_layer: PositiveInt | None = None
-    """decoder layer whose attention aligns words, covers the source and is guided by alignments;
-    by default the last but one"""
-    alignment_head: PositiveInt | None = None
-    """which of its heads; by default the first if data.train has alignments, else their mean"""
-    n_best: Annotated[int, Field(gt=0, le=1000)] = 1
-    """hypotheses written a line, best first"""
-    max_length_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.0
-    """longest output: this times the source's tokens, plus 10"""
-    temperature: Annotated[float, Field(ge=1e-3, le=1000)] = 1.0
-    """sampling: below 1 is safer, above 1 wilder"""
-    top_k: NonNegativeInt = 0
-    """sampling: only from the so many likeliest; 0 is all"""
-    top_p: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
-    """sampling: only from the likeliest that together have this probability"""
-    batch_tokens: PositiveInt = 4096
-    """source tokens times beams translated at once"""
-    buffer_lines: PositiveInt = 10_000
-    """lines read ahead and sorted by length"""
-
-    @model_validator(mode="after")
-    def _beam_holds_the_n_best(self) -> "DecodingConfig":
-        if self.method == "beam" and self.n_best > self.beam_size:
-            raise ValueError(
-                f"n_best {self.n_best} is more than beam_size {self.beam_size} can hold"
             )
         return self
 

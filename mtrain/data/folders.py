@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtrain.config.decoding import DecodingConfig
 from mtrain.config.load import changed_keys, dump_config, load_config
-from mtrain.config.schema import Config, DecodingConfig
+from mtrain.config.schema import Config
 from mtrain.data.store import TokenStore, check_files
 from mtrain.errors import UserError
 from mtrain.text.lines import read_lines, write_whole

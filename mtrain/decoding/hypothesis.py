@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mtrain.config.schema import DecodingConfig
+from mtrain.config.decoding import DecodingConfig
 from mtrain.models.base import Head
 
 LEAST_COVERAGE = 1e-9  # a word that got no attention at all costs much, not everything

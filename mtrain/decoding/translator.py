@@ -1,28 +1,14 @@
-"""Translates buffers of lines: tokenise, sort by length, search in batches, put back in order.
-
-Knows the model contract, no model by name.
-"""
+"""Translates buffers of lines: tokenise, split, let an engine search, put back in order."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
-from mtrain.config.schema import DecodingConfig
-from mtrain.data.batches import pad
-from mtrain.data.plan import plan_in_order
-from mtrain.decoding.beam import beam_search
-from mtrain.decoding.hypothesis import Hypothesis, Scoring
-from mtrain.decoding.sampling import sample_search
+from mtrain.decoding.engine import Engine
+from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.decoding.splitting import join_segments, split_pieces
-from mtrain.models.base import Head, Model
 from mtrain.text.lines import clean_line, decode_line, one_line
 from mtrain.text.tokenizer import WORD_START, TokenizerPair, available_cores
-
-EXTRA_LENGTH = 10  # tokens that any output may have beyond max_length_ratio
 
 
 @dataclass(frozen=True)
@@ -48,25 +34,12 @@ class _Segment:
 
 
 class Translator:
-    """A model with all that it needs to translate text."""
+    """An engine with what it needs to translate text."""
 
-    def __init__(
-        self,
-        model: Model,
-        tokenizers: TokenizerPair,
-        decoding: DecodingConfig,
-        device: torch.device,
-        autocast: Callable[[], AbstractContextManager[None]],
-        seed: int,
-        head: Head,
-    ) -> None:
-        self._model = model
+    def __init__(self, engine: Engine, tokenizers: TokenizerPair, n_best: int) -> None:
+        self._engine = engine
         self._tokenizers = tokenizers
-        self._decoding = decoding
-        self._scoring = Scoring.of(decoding, head)
-        self._device = device
-        self._autocast = autocast
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self._n_best = n_best
         self.num_tokens = 0  # translated so far, end marks included
 
     def translate(
@@ -81,7 +54,7 @@ class Translator:
         for number, segment in enumerate(segments):
             per_line.setdefault(segment.line, []).append(number)
         on_progress(len(lines) - len(per_line))
-        n_best = self._decoding.n_best
+        n_best = self._n_best
         translations = []
         for line, is_valid in enumerate(validity):
             numbers = per_line.get(line)
@@ -96,7 +69,7 @@ class Translator:
 
     def _segment(self, texts: Sequence[str]) -> list[_Segment]:
         tokenizer = self._tokenizers.source
-        max_ids = self._model.max_positions - 1
+        max_ids = self._engine.max_ids
         segments = []
         for line, ids in enumerate(tokenizer.encode(texts, available_cores())):
             if len(ids) <= max_ids:
@@ -114,53 +87,17 @@ class Translator:
     def _search(
         self, segments: Sequence[_Segment], on_progress: Callable[[int], None]
     ) -> dict[int, list[Hypothesis]]:
-        """Return the hypotheses of each segment, found in batches of similar lengths."""
+        """Return n_best hypotheses of each segment."""
         remaining = Counter(segment.line for segment in segments)
-        lengths = np.array([len(segment.ids) + 1 for segment in segments], dtype=np.int64)
-        num_hypotheses = (
-            self._decoding.beam_size if self._decoding.method == "beam" else self._decoding.n_best
-        )
-        budget = max(1, self._decoding.batch_tokens // num_hypotheses)
         found: dict[int, list[Hypothesis]] = {}
-        for rows in plan_in_order(lengths, lengths, budget):
-            batch = [segments[row] for row in rows]
-            found.update(zip(rows.tolist(), self._search_batch(batch), strict=True))
-            remaining.subtract(segment.line for segment in batch)
-            done = {segment.line for segment in batch if not remaining[segment.line]}
-            on_progress(len(done))
+        for number, hypotheses in self._engine.search([segment.ids for segment in segments]):
+            # a search that found fewer repeats its last
+            found[number] = (hypotheses + hypotheses[-1:] * self._n_best)[: self._n_best]
+            self.num_tokens += len(hypotheses[0].tokens) + 1
+            line = segments[number].line
+            remaining[line] -= 1
+            on_progress(int(not remaining[line]))
         return found
-
-    def _search_batch(self, segments: Sequence[_Segment]) -> list[list[Hypothesis]]:
-        end_id = self._tokenizers.source.end_id
-        source = pad([[*s.ids, end_id] for s in segments], end_id).to(self._device)
-        lengths = torch.tensor([len(s.ids) + 1 for s in segments], device=self._device)
-        options = self._decoding
-        longest = self._model.max_positions - 1
-        limits = [
-            min(longest, int(options.max_length_ratio * len(s.ids)) + EXTRA_LENGTH)
-            for s in segments
-        ]
-        marks = self._tokenizers.target.start_id, self._tokenizers.target.end_id
-        self._model.eval()
-        with torch.inference_mode(), self._autocast():
-            if options.method == "beam":
-                found = beam_search(
-                    self._model, source, lengths, limits, marks,
-                    options.beam_size, self._scoring,
-                )  # fmt: skip
-            else:
-                found = sample_search(
-                    self._model, source, lengths, limits, marks,
-                    options.n_best, self._scoring,
-                    options.temperature, options.top_k, options.top_p, self._generator,
-                )  # fmt: skip
-        self.num_tokens += sum(len(hypotheses[0].tokens) + 1 for hypotheses in found)
-        return [self._exactly_n_best(hypotheses) for hypotheses in found]
-
-    def _exactly_n_best(self, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-        """Return n_best hypotheses; a search that found fewer repeats its last."""
-        n_best = self._decoding.n_best
-        return (hypotheses + hypotheses[-1:] * n_best)[:n_best]
 
     def _join(
         self, segments: Sequence[_Segment], found: Sequence[list[Hypothesis]], is_valid: bool

@@ -205,11 +205,11 @@ def _positions(tokens: Tensor) -> Tensor:
 
 
 def _export_limits(config: TransformerConfig) -> dict[str, str]:
-    """Return which other programs cannot run such a model, and why."""
+    """Return which other programs cannot run such a model, and why; CTranslate2 runs them all."""
     reasons = {
         "model.positions: rotary": config.positions == "rotary",
         "model.norm_type: rms": config.norm_type == "rms",
         "model.activation: swiglu": config.activation == "swiglu",
     }
     unusual = ", ".join(key for key, is_so in reasons.items() if is_so)
-    return dict.fromkeys(("ctranslate2", "huggingface"), unusual) if unusual else {}
+    return {"huggingface": unusual} if unusual else {}

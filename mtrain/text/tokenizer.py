@@ -51,6 +51,7 @@ class Tokenizer:
             )
         start_id: int = self._processor.bos_id()
         self.start_id = start_id if start_id >= 0 else self.end_id
+        self.unknown_id: int = self._processor.unk_id()
 
     def encode(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:
         """Return the ids of each text."""
@@ -81,6 +82,12 @@ class Tokenizer:
         """Return the text of each sequence of ids."""
         texts: list[str] = self._processor.decode([list(sequence) for sequence in ids])
         return texts
+
+    @property
+    def ordinary_ids(self) -> list[int]:
+        """The ids that stand for text: neither marks nor the unknown."""
+        special = self._processor.is_control, self._processor.is_unknown
+        return [i for i in range(self.vocab_size) if not any(is_so(i) for is_so in special)]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the piece of each id."""

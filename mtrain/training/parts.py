@@ -10,6 +10,7 @@ from mtrain.data.batches import BatchMaker, PlannedUpdate, planned_updates
 from mtrain.data.folders import DataFolder, read_held_out
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import TokenStore
+from mtrain.decoding.engine import TorchEngine
 from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError
 from mtrain.models import Head, Model, aligning_head, build_model
@@ -75,7 +76,7 @@ def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
     if head != Head() or config.decoding.coverage_penalty:
         model.layer_of(head)  # which refuses now, not at the first validation
     maker = BatchMaker(store, tokenizers, config.model.max_positions, training.subword_sampling)
-    translator = Translator(
+    engine = TorchEngine(
         model, tokenizers, config.decoding, precision.device, precision.autocast, config.seed,
         head,
     )  # fmt: skip
@@ -83,7 +84,7 @@ def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
         valid_store,
         BatchMaker(valid_store, tokenizers, config.model.max_positions),
         read_held_out(data.path / "text", "valid"),
-        translator,
+        Translator(engine, tokenizers, config.decoding.n_best),
         precision,
         config.data.target_lang,
         training.batch_tokens,

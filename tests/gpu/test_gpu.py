@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtrain.config.schema import DecodingConfig, TrainingConfig
+from mtrain.config.decoding import DecodingConfig
+from mtrain.config.schema import TrainingConfig
 from mtrain.data.batches import Batch
+from mtrain.decoding.engine import TorchEngine
 from mtrain.decoding.translator import Translator
 from mtrain.models import Head, Model
 from mtrain.training.distributed import ProcessGroup
@@ -138,7 +140,7 @@ def test_translations_on_the_gpu_are_mostly_those_of_the_cpu(
     outputs = []
     for device in (DEVICE, "cpu"):
         precision = choose_precision("fp32", device)
-        translator = Translator(
+        engine = TorchEngine(
             parts.model.to(precision.device),
             parts.tokenizers,
             DecodingConfig(beam_size=3),
@@ -147,6 +149,7 @@ def test_translations_on_the_gpu_are_mostly_those_of_the_cpu(
             1,
             Head(),
         )
+        translator = Translator(engine, parts.tokenizers, 1)
         outputs.append([translation.texts[0] for translation in translator.translate(lines)])
     same = sum(one == other for one, other in zip(*outputs, strict=True))
     assert same >= 0.9 * len(lines)

@@ -23,7 +23,7 @@ LEVELS = (
     {"data"},
     {"models"},
     {"decoding", "evaluation"},
-    {"training"},
+    {"training", "export"},
     {"commands"},
     {"cli"},
     {"__main__"},
@@ -38,6 +38,7 @@ SEAMS = {
     "datasets": "text/corpora.py",
     "sacrebleu": "evaluation/metrics.py",
     "torch.distributed": "training/distributed.py",
+    "ctranslate2": "export/ctranslate2.py",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

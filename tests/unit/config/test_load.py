@@ -41,7 +41,7 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("training:\n  seed: 1\n  learning_rat: 1",
          "9: unknown key training.learning_rat; did you mean learning_rate?"),
         ("decoding: {zebra: 1}",
-         "7: unknown key decoding.zebra; known here: method, beam_size, length_penalty, "
+         "7: unknown key decoding.zebra; known here: engine, method, beam_size, length_penalty, "
          "length_norm, coverage_penalty, alignment_layer, alignment_head, n_best, "
          "max_length_ratio, temperature, top_k, top_p, batch_tokens, buffer_lines"),
         ("model: {type: decoder_only, source_loss: true}", "7: model: source_loss needs"),
@@ -56,6 +56,9 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("model: {positions: rotary, d_model: 36, num_heads: 12}", "7: model: d_model 36 over"),
         ("model: {type: transfomer}", "7: model.type: there is no transfomer; did you mean transf"),
         ("model: {type: 3}", "7: model.type: there is no 3; known here: transformer, rnn, decoder"),
+        ("decoding: {engine: ctranslate2, method: sample}", "7: decoding: method: sample needs"),
+        ("decoding: {engine: ctranslate2-int8, length_norm: gnmt}", "7: decoding: length_norm"),
+        ("decoding: {engine: ctranslate2, coverage_penalty: 0.1}", "7: decoding: coverage_penalty"),
         ("model: {<<: {d_model: 8}}", "7: unknown key model.<<; known here: type, dropout"),
         ("2016: x", "7: 2016: keys should be strings, not 2016"),
         ("training:\n  max_updates: soon",

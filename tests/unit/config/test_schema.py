@@ -34,8 +34,9 @@ OPTIONS = {
     "schedule adam_betas weight_decay clip_norm label_smoothing alignment_weight subword_sampling "
     "precision valid_every save_every valid_metric patience keep_best keep_last ema_decay "
     "average_checkpoints log_every tensorboard",
-    "decoding": "method beam_size length_penalty length_norm coverage_penalty alignment_layer "
-    "alignment_head n_best max_length_ratio temperature top_k top_p batch_tokens buffer_lines",
+    "decoding": "engine method beam_size length_penalty length_norm coverage_penalty "
+    "alignment_layer alignment_head n_best max_length_ratio temperature top_k top_p batch_tokens "
+    "buffer_lines",
 }
 FROZEN = {f"{section}.{key}".removeprefix(".")
           for section, keys in OPTIONS.items() for key in keys.split()}  # fmt: skip

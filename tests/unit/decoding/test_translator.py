@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtrain.config.schema import DecodingConfig
+from mtrain.config.decoding import DecodingConfig
+from mtrain.decoding.engine import TorchEngine
 from mtrain.decoding.translator import Translator
 from mtrain.models import Head, Model, build_model
 from mtrain.text.tokenizer import TokenizerPair
@@ -38,7 +39,8 @@ def model(small_task: Path, tokenizers: TokenizerPair) -> Model:
 def translator(model: Model, tokenizers: TokenizerPair, **decoding: object) -> Translator:
     precision = choose_precision("fp32", "cpu")
     config = DecodingConfig.model_validate({"beam_size": 3, "max_length_ratio": 0.5, **decoding})
-    return Translator(model, tokenizers, config, precision.device, precision.autocast, 1, Head())
+    engine = TorchEngine(model, tokenizers, config, precision.device, precision.autocast, 1, Head())
+    return Translator(engine, tokenizers, config.n_best)
 
 
 def test_a_line_is_translated_the_same_in_any_company(

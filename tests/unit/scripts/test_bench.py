@@ -1,4 +1,7 @@
-"""Test scripts/bench.py on the small task: it measures, tells, and leaves the run alone."""
+"""Test scripts/bench on the small task: each yardstick measures, tells, and leaves the run alone.
+
+Sizes and times are tiny, and no figure is judged.
+"""
 
 import json
 import os
@@ -11,29 +14,25 @@ import pytest
 
 from tests.conftest import TINY_CONFIG, CommandLine, succeed, write_task
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "bench.py"
-POSITIVE = {
-    "training": {
-        "target_tokens_per_second",
-        "lower_quartile",
-        "upper_quartile",
-        "updates",
-        "busy_processors",
-        "peak_memory_gb",
-        "gflop_per_second",
-        "attainable_gflop_per_second",
-        "share_of_attainable",
-    },
-    "beam": {"sentences_per_second", "tokens_per_second"},
-    "greedy": {"sentences_per_second", "tokens_per_second"},
+SCRIPTS = Path(__file__).parents[3] / "scripts" / "bench"
+POSITIVE_OF_TRAINING = {
+    "target_tokens_per_second",
+    "lower_quartile",
+    "upper_quartile",
+    "updates",
+    "parameters",
+    "busy_processors",
+    "peak_memory_gb",
+    "gflop_per_second",
+    "attainable_gflop_per_second",
+    "share_of_attainable",
 }
 
 
-def bench(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the yardstick for a moment on the configuration in a folder."""
-    brief = ["--seconds", "0.5", "--sentences", "7"]
+def run(folder: Path, script: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run a yardstick in a folder."""
     return subprocess.run(
-        [sys.executable, str(SCRIPT), "config.yaml", *brief, *arguments],
+        [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -42,74 +41,136 @@ def bench(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def measured(folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
-    """Return the JSON of a run of the yardstick that must succeed, and its stdout."""
-    finished = bench(folder, *arguments, "--json", "bench.json")
+def measured(folder: Path, script: str, *arguments: object) -> dict[str, Any]:
+    """Return what a yardstick that must succeed writes, its table checked for every figure."""
+    finished = run(folder, script, *arguments, "--json", "bench.json")
     assert finished.returncode == 0, finished.stderr
-    return json.loads((folder / "bench.json").read_text("utf-8")), finished.stdout
+    report: dict[str, Any] = json.loads((folder / "bench.json").read_text("utf-8"))
+    assert report.pop("command").split()[0].endswith(script)
+    for part, figures in report.items():
+        for name in figures:
+            assert any(line.split(name)[0].strip() == part
+                       for line in finished.stdout.split("\n") if name in line)  # fmt: skip
+    return report
 
 
 def content(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return every file but the yardsticks' own with what it holds."""
+    return {path: path.read_bytes() for path in folder.rglob("*")
+            if path.is_file() and path.name != "bench.json"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small task, prepared and not trained."""
+    """The small task, prepared, and a run of three updates in `trained`."""
     folder = tmp_path_factory.mktemp("bench")
     write_task(folder, {"train": 500, "valid": 20, "test": 20})
     (folder / "config.yaml").write_text(TINY_CONFIG)
     succeed(CommandLine(folder), "prepare", "config.yaml")
+    changes = ("run_dir=trained", "data_dir=run/data", "training.max_updates=3")
+    settings = [word for change in changes for word in ("--set", change)]
+    succeed(CommandLine(folder), "train", "config.yaml", *settings)
     return folder
 
 
 @pytest.fixture(scope="module")
-def report(prepared: Path) -> dict[str, Any]:
-    """What the yardstick finds on the untrained model, and as `table` what it prints."""
+def training(prepared: Path) -> dict[str, Any]:
+    """What the yardstick of training finds."""
     before = content(prepared / "run")
-    report, table = measured(prepared, "--set", "decoding.beam_size=2")
+    report = measured(prepared, "train.py", "config.yaml", "--seconds", 1)
     assert content(prepared / "run") == before
-    return report | {"table": table}
+    return report
 
 
-def test_every_figure_is_positive_and_printed(report: dict[str, Any]) -> None:
-    for part, names in POSITIVE.items():
-        assert {name for name in names if report[part][name] > 0} == names
-        assert {name for name in report[part] if name not in report["table"]} == set()
-    assert 0 <= report["training"]["share_waiting_for_data"] <= 1
+def test_training_is_told_in_positive_figures_and_shares_that_add_up(
+    training: dict[str, Any],
+) -> None:
+    figures = training["training"]
+    assert {name for name in POSITIVE_OF_TRAINING if figures[name] > 0} == POSITIVE_OF_TRAINING
+    assert figures["lower_quartile"] <= figures["upper_quartile"]
+    shares = training["time"]
+    assert sum(shares.values()) == pytest.approx(1)
+    for part in ("forward", "backward", "optimiser"):
+        assert 0.01 < shares[f"share_{part}"] < 0.9
+    assert training["machine"]["threads"] == 1
 
 
-def test_it_says_what_was_measured(report: dict[str, Any]) -> None:
-    assert report["beam"]["weights"] == report["greedy"]["weights"] == "random"
-    assert (report["beam"]["beam_size"], report["greedy"]["beam_size"]) == (2, 1)
-    assert report["beam"]["sentences"] == 7
-    assert report["machine"]["threads"] == 1
-    assert report["overrides"] == ["decoding.beam_size=2"]
-
-
-def test_a_token_costs_what_the_shapes_say(report: dict[str, Any], prepared: Path) -> None:
+def test_a_token_costs_what_the_shapes_say(training: dict[str, Any], prepared: Path) -> None:
     """Of two encoder and two decoder layers of TINY_CONFIG, counted by hand."""
     train = json.loads((prepared / "run/data/manifest.json").read_text())["splits"]["train"]
     source, target = (train["tokens"][side] + train["pairs"] for side in ("source", "target"))
     encoder = 2 * (4 * 64 * 64 + 2 * 64 * 128) + 2 * (2 * 64 * 64)  # with the decoder's memory
     decoder = 2 * (6 * 64 * 64 + 2 * 64 * 128) + train["vocab_size"] * 64
-    training = report["training"]
-    found = training["gflop_per_second"] * 1e9 / training["target_tokens_per_second"]
+    figures = training["training"]
+    found = figures["gflop_per_second"] * 1e9 / figures["target_tokens_per_second"]
     assert found == pytest.approx(6 * (decoder + encoder * source / target), rel=0.02)
 
 
-def test_it_translates_with_the_best_checkpoint(prepared: Path) -> None:
-    command = CommandLine(prepared)
-    changes = ["--set", "run_dir=trained", "--set", "data_dir=run/data"]
-    succeed(command, "train", "config.yaml", *changes, "--set", "training.max_updates=3")
-    report, _ = measured(prepared, *changes)
-    assert report["beam"]["weights"] == "trained/checkpoints/update-00000003"
+def test_engines_translate_the_same_lines_in_turn(prepared: Path) -> None:
+    report = measured(
+        prepared, "translate.py", "trained", "test.digits", "--engines", "torch,ctranslate2",
+        "--beams", "2,1", "--rounds", 2, "--latency", 3,
+    )  # fmt: skip
+    parts = [f"beam {beam}, {engine}" for beam in (2, 1) for engine in ("torch", "ctranslate2")]
+    assert list(report) == ["machine", *parts]
+    for part in parts:
+        figures = report[part]
+        assert figures["sentences"] == 20
+        assert 0 < figures["slowest"] <= figures["sentences_per_second"] <= figures["fastest"]
+        assert figures["tokens_per_second"] > figures["sentences_per_second"]
+        assert figures["milliseconds_of_one_sentence"] > 0
+    assert report[parts[0]]["ratio_to_first"] == report[parts[2]]["ratio_to_first"] == 1
 
 
-def test_without_prepared_data_it_says_what_to_run(tmp_path: Path) -> None:
+def test_preparing_is_told_beside_bare_encoding(prepared: Path) -> None:
+    before = content(prepared)
+    report = measured(prepared, "prepare.py", "config.yaml", "--rounds", 1)
+    assert content(prepared) == before
+    ours, bare = report["prepare"], report["bare encoding"]
+    assert ours["pairs"] == 500
+    assert ours["peak_memory_mb"] > 20
+    assert ours["seconds_with_tokenizer_training"] > 0
+    assert bare["share_reached_by_prepare"] == pytest.approx(bare["seconds"] / ours["seconds"])
+    letters = sum((prepared / f"train.{side}").stat().st_size for side in ("digits", "words"))
+    assert ours["megabytes_per_second"] * ours["seconds"] == pytest.approx(letters / 1e6, rel=1e-3)
+
+
+def test_waits_are_told_and_grow_with_what_is_waited_for(prepared: Path) -> None:
+    before = content(prepared)
+    report = measured(prepared, "startup.py", "config.yaml", "trained", "--rounds", 1)
+    assert content(prepared) == before
+    waits = [report[name]["seconds"] for name in ("help", "first translation", "first update")]
+    assert 0 < waits[0] < min(waits[1:])
+
+
+def test_mtrain_trains_by_itself_where_peers_would_stand_beside_it(tmp_path: Path) -> None:
+    write_task(tmp_path, {"train": 3000})
+    report = measured(
+        tmp_path, "side_by_side.py", "train.digits", "train.words", "work", "--peers", "none",
+        "--only", "mtrain", "--size", "tiny", "--rounds", 2, "--batch-tokens", 256,
+    )  # fmt: skip
+    figures = report["mtrain"]
+    assert 0 < figures["slowest"] <= figures["target_tokens_per_second"] <= figures["fastest"]
+    assert figures["mtrain_is_so_many_times_faster"] == 1
+    lines = (tmp_path / "work" / "pieces.de").read_text().splitlines()
+    assert 290 <= len(lines) <= 310  # a tenth, of every length
+    assert {line.count("\u2581") for line in lines} == {3, 4, 5, 6}
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "said"),
+    [
+        ("train.py", ("config.yaml",), "mtrain prepare"),
+        ("translate.py", ("config.yaml", "config.yaml"), "folder of a run was expected"),
+        ("side_by_side.py", ("a", "b", "w", "--peers", "p", "--only", "moses"), "moses is no peer"),
+    ],
+)
+def test_what_is_missing_is_said_and_nothing_written(
+    script: str, arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
     (tmp_path / "config.yaml").write_text(TINY_CONFIG)
-    finished = bench(tmp_path, "--json", "bench.json")
+    finished = run(tmp_path, script, *arguments, "--json", "bench.json")
     assert finished.returncode == 2
-    assert "mtrain prepare" in finished.stderr
+    assert said in finished.stderr
     assert "Traceback" not in finished.stderr
     assert not (tmp_path / "bench.json").exists()

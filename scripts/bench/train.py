@@ -1,6 +1,6 @@
-"""The yardstick: how fast a configuration trains and translates here.
+"""The yardstick of training: real target tokens a second, what they take, what would be possible.
 
-    python scripts/bench.py CONFIG.yaml [--set key=value ...] [--seconds 60] [--json FILE]
+    python scripts/bench/train.py CONFIG.yaml [--set key=value ...] [--seconds 60] [--json FILE]
 
 Needs prepared data, and changes nothing in them or in the run. Training is measured against what
 this machine's matrix products reach on the model's own shapes in the same sitting, so that
@@ -8,46 +8,35 @@ figures of different machines can be read side by side.
 """
 
 import argparse
-import json
-import platform
 import re
 import statistics
-import subprocess
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from yardstick import Figures, Report, run_yardstick
 
-from mtrain.config import Config, load_config
-from mtrain.config.schema import DecodingConfig
+from mtrain.config import load_config
 from mtrain.console import say
 from mtrain.data.batches import PlannedUpdate, Prefetcher
-from mtrain.data.folders import DataFolder, RunFolder, read_held_out
-from mtrain.decoding.translator import Translator
-from mtrain.errors import UserError
-from mtrain.models import Head, Model
-from mtrain.text.lines import write_whole
-from mtrain.text.tokenizer import available_cores
-from mtrain.training.checkpoint import list_checkpoints, load_last_whole, order_by_quality
+from mtrain.data.folders import DataFolder
+from mtrain.models import Model
+from mtrain.training import updater as update_module
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.forecast import peak_memory
 from mtrain.training.parts import Parts, build_parts
 from mtrain.training.precision import TYPES, Precision
-from mtrain.training.saving import put_weights
 from mtrain.training.schedule import learning_rate
 
-Figures = dict[str, str | int | float]
-
 WINDOWS = 10  # of training, of which median and quartiles are told
-REPEATS = 3  # of a translation, of which the median is told
-WARM_UP_SHARE, TRAINING_SHARE, PRODUCTS_SHARE = 0.05, 0.5, 0.1  # of --seconds
+WARM_UP_SHARE, TRAINING_SHARE, PARTS_SHARE, PRODUCTS_SHARE = 0.1, 0.6, 0.15, 0.15  # of --seconds
 
 
 @dataclass(frozen=True)
@@ -138,7 +127,61 @@ def train_window(
     return window
 
 
-def measure_training(parts: Parts, seconds: float) -> Figures:
+class Stopwatch:
+    """Adds up the time that functions take, by name; a GPU is waited for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._device = device
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, its time added up under `name`."""
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            started = self._now()
+            result = function(*arguments, **options)
+            self.seconds[name] += self._now() - started
+            return result
+
+        return call
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+@contextmanager
+def watch(parts: Parts) -> Iterator[Stopwatch]:
+    """Time the parts of an update inside the block."""
+    watch = Stopwatch(parts.precision.device)
+    updater, clip = parts.updater, "clip_grad_norm_"
+    with ExitStack() as patches:
+        for owner, name, part in (
+            (update_module, "batch_loss", "forward"),
+            (torch.autograd, "backward", "backward"),
+            (torch.nn.utils, clip, "optimiser"),
+            (updater.optimizer, "step", "optimiser"),
+            (updater.optimizer, "zero_grad", "optimiser"),
+        ):
+            timed = watch.timed(part, getattr(owner, name))
+            patches.enter_context(patch.object(owner, name, timed))
+        yield watch
+
+
+def measure_shares(
+    parts: Parts, feed: Prefetcher[PlannedUpdate], number: int, seconds: float
+) -> Figures:
+    """Return the shares of training's time; the output layer's gradient counts as forward."""
+    with watch(parts) as stopwatch:
+        window = train_window(parts, feed, number, seconds)
+    stopwatch.seconds["data"] = window.seconds_waited
+    told = {f"share_{name}": stopwatch.seconds[name] / window.seconds
+            for name in ("data", "forward", "backward", "optimiser")}  # fmt: skip
+    return {**told, "share_rest": 1 - sum(told.values())}
+
+
+def measure_training(parts: Parts, seconds: float) -> Report:
     """Train as `mtrain train` does, but for validation and saving.
 
     Tokens are real ones, never padding. Fewer busy processors than threads: this machine had
@@ -151,9 +194,10 @@ def measure_training(parts: Parts, seconds: float) -> Figures:
         for _ in range(WINDOWS):
             windows.append(train_window(parts, feed, number, TRAINING_SHARE * seconds / WINDOWS))
             number += windows[-1].updates
+        memory = peak_memory(parts.precision.device)  # before the bare products take theirs
+        shares = measure_shares(parts, feed, number, PARTS_SHARE * seconds)
     finally:
         feed.close()
-    memory = peak_memory(parts.precision.device)  # before the bare products take theirs
     total = Window(*map(sum, zip(*map(astuple, windows), strict=True)))
     products = matrix_products(parts.model)
     flops = sum(map(total.flops, products))
@@ -165,134 +209,40 @@ def measure_training(parts: Parts, seconds: float) -> Figures:
     rates = [window.target_tokens / window.seconds for window in windows]
     low, median, high = statistics.quantiles(rates, n=4)
     speed, attainable = median * flops / total.target_tokens, flops / bare_seconds
-    return {
+    figures: Figures = {
         "target_tokens_per_second": median,
         "lower_quartile": low,
         "upper_quartile": high,
         "updates": total.updates,
-        "share_waiting_for_data": total.seconds_waited / total.seconds,
+        "parameters": sum(parameter.numel() for parameter in parts.model.parameters()),
+        "precision": parts.precision.name,
         "busy_processors": total.processor_seconds / total.seconds,
         "peak_memory_gb": memory / 1e9,
         "gflop_per_second": speed / 1e9,
         "attainable_gflop_per_second": attainable / 1e9,
         "share_of_attainable": speed / attainable,
     }
+    return {"training": figures, "time": shares}
 
 
-def measure_translation(
-    parts: Parts, origin: str, decoding: DecodingConfig, lines: Sequence[bytes]
-) -> Figures:
-    """Translate the lines a few times with the model as it is; end marks count as tokens."""
-    device, autocast = parts.precision.device, parts.precision.autocast
-    translator = Translator(parts.model, parts.tokenizers, decoding, device, autocast, 1, Head())
-    seconds = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        translator.translate(lines)
-        seconds.append(time.perf_counter() - started)
-    median = statistics.median(seconds)
-    return {
-        "weights": origin,
-        "beam_size": decoding.beam_size,
-        "sentences": len(lines),
-        "sentences_per_second": len(lines) / median,
-        "tokens_per_second": translator.num_tokens / REPEATS / median,
-    }
-
-
-def describe_machine(precision: Precision) -> Figures:
-    """Return what a figure depends on besides the code, and which code it was."""
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text("utf-8").split("\n") if cpu_info.is_file() else []
-    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    is_gpu = precision.device.type == "cuda"
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "gpu": torch.cuda.get_device_name(precision.device) if is_gpu else "none",
-        "cores": available_cores(),
-        "threads": torch.get_num_threads(),
-        "precision": precision.name,
-        "torch": torch.__version__,
-        "commit": current_commit(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-def current_commit() -> str:
-    """Return the commit that this script is of, marked -dirty where files differ from it."""
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        found = subprocess.run(
-            describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip()
-
-
-def bench(config: Config, seconds: float, num_sentences: int) -> dict[str, Figures]:
-    """Measure training, then translation with the configured beam and greedily."""
+def bench(options: argparse.Namespace) -> Report:
+    """Measure the training of a configuration from its first update on."""
+    config = load_config(options.config, options.overrides)
     data = DataFolder(config.data_path)
     data.check_belongs(config)
-    parts = build_parts(config, data, ProcessGroup())
-    checkpoints = list_checkpoints(RunFolder(config.run_dir).checkpoints)
-    best = load_last_whole(order_by_quality(checkpoints, config.training.valid_metric))
-    if best:
-        put_weights(parts.model, best.weights)
-    weights = {name: p.detach().clone() for name, p in parts.model.named_parameters()}
-    say(f"training for about {TRAINING_SHARE * seconds:g} seconds")
-    training = measure_training(parts, seconds)
-    put_weights(parts.model, weights)
-    # random weights hardly ever end a sentence: translations run to the length limit
-    origin = str(best.path) if best else "random"
-    lines = read_held_out(data.path / "text", "valid").sources[:num_sentences]
-    say(f"translating {len(lines)} sentences {REPEATS} times with a beam, then greedily")
-    searched = {"method": "beam", "n_best": 1}
-    beam, greedy = (
-        measure_translation(parts, origin, config.decoding.model_copy(update=changes), lines)
-        for changes in (searched, {**searched, "beam_size": 1})
-    )
-    machine = describe_machine(parts.precision)
-    return {"machine": machine, "training": training, "beam": beam, "greedy": greedy}
-
-
-def as_table(report: dict[str, Figures]) -> str:
-    """Return a line a figure."""
-
-    def spell(figure: str | int | float) -> str:
-        if isinstance(figure, float):
-            return f"{figure:,.1f}" if figure >= 10 else f"{figure:.4f}"
-        return str(figure)
-
-    return "\n".join(
-        f"{part:<10}{name:<30}{spell(figure)}"
-        for part, figures in report.items()
-        for name, figure in figures.items()
-    )
+    say(f"training and multiplying for about {options.seconds:g} seconds")
+    return measure_training(build_parts(config, data, ProcessGroup()), options.seconds)
 
 
 def main() -> None:
-    """Read the command line, measure, tell."""
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(
-        description="Measure how fast a prepared configuration trains and translates here."
+        description="Measure how fast a prepared configuration trains here."
     )
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    parser.add_argument("--seconds", type=float, default=60, help="half of them go to training")
-    parser.add_argument("--sentences", type=int, default=500, help="of the valid text")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
-    options = parser.parse_args()
-    try:
-        config = load_config(options.config, options.overrides)
-        with write_whole(options.json) if options.json else nullcontext() as file:
-            report = bench(config, options.seconds, options.sentences)
-            if file:
-                asked = {"config": str(options.config), "overrides": options.overrides}
-                file.write(json.dumps(asked | report, indent=1).encode() + b"\n")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    print(as_table(report))
+    parser.add_argument("--seconds", type=float, default=60, help="that all of it takes")
+    run_yardstick(parser, bench)
 
 
 if __name__ == "__main__":

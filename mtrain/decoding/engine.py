@@ -1,0 +1,98 @@
+"""Finds translations: token ids in, hypotheses out, in batches of similar lengths.
+
+Knows the model contract, no model by name. Other engines keep to `Engine` (export/ctranslate2.py).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+
+from mtrain.config.decoding import DecodingConfig
+from mtrain.data.batches import pad
+from mtrain.data.plan import plan_in_order
+from mtrain.decoding.beam import beam_search
+from mtrain.decoding.hypothesis import Hypothesis, Scoring
+from mtrain.decoding.sampling import sample_search
+from mtrain.models.base import Head, Model
+from mtrain.text.tokenizer import TokenizerPair
+
+EXTRA_LENGTH = 10  # tokens that any output may have beyond max_length_ratio
+
+Found = tuple[int, list[Hypothesis]]  # the number of a source, and what was found, best first
+
+
+class Engine(ABC):
+    """Searches for translations as a configuration asks."""
+
+    def __init__(self, decoding: DecodingConfig, max_positions: int) -> None:
+        self.max_ids = max_positions - 1  # of a source or a target, without its end mark
+        self._decoding = decoding
+
+    @abstractmethod
+    def search(self, sources: Sequence[list[int]]) -> Iterator[Found]:
+        """Yield one item a source, in whatever order they are found.
+
+        No source is empty or longer than `max_ids`. There may be fewer hypotheses than asked for.
+        """
+
+    def _batches(self, sources: Sequence[list[int]]) -> Iterator[list[int]]:
+        """Yield the numbers of the sources to be searched together, long ones first."""
+        decoding = self._decoding
+        hypotheses = decoding.beam_size if decoding.method == "beam" else decoding.n_best
+        budget = max(1, decoding.batch_tokens // hypotheses)
+        lengths = np.array([len(ids) + 1 for ids in sources], dtype=np.int64)
+        for rows in plan_in_order(lengths, lengths, budget):
+            yield rows.tolist()
+
+    def _limit(self, source: list[int]) -> int:
+        """Return the length at which a translation is cut off."""
+        return min(self.max_ids, int(self._decoding.max_length_ratio * len(source)) + EXTRA_LENGTH)
+
+
+class TorchEngine(Engine):
+    """Our own search."""
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizers: TokenizerPair,
+        decoding: DecodingConfig,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[None]],
+        seed: int,
+        head: Head,
+    ) -> None:
+        super().__init__(decoding, model.max_positions)
+        self._model = model
+        self._source_end = tokenizers.source.end_id
+        self._marks = tokenizers.target.start_id, tokenizers.target.end_id
+        self._scoring = Scoring.of(decoding, head)
+        self._device = device
+        self._autocast = autocast
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def search(self, sources: Sequence[list[int]]) -> Iterator[Found]:
+        for rows in self._batches(sources):
+            yield from zip(rows, self._search_batch([sources[row] for row in rows]), strict=True)
+
+    def _search_batch(self, sources: Sequence[list[int]]) -> list[list[Hypothesis]]:
+        end_id = self._source_end
+        source = pad([[*ids, end_id] for ids in sources], end_id).to(self._device)
+        lengths = torch.tensor([len(ids) + 1 for ids in sources], device=self._device)
+        limits = [self._limit(ids) for ids in sources]
+        options = self._decoding
+        self._model.eval()
+        with torch.inference_mode(), self._autocast():
+            if options.method == "beam":
+                return beam_search(
+                    self._model, source, lengths, limits, self._marks,
+                    options.beam_size, self._scoring,
+                )  # fmt: skip
+            return sample_search(
+                self._model, source, lengths, limits, self._marks,
+                options.n_best, self._scoring,
+                options.temperature, options.top_k, options.top_p, self._generator,
+            )  # fmt: skip

@@ -1,0 +1,82 @@
+"""What every yardstick shares: which machine and code were measured, a table, JSON."""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+
+from mtrain.errors import UserError
+from mtrain.text.lines import write_whole
+from mtrain.text.tokenizer import available_cores
+
+Figures = Mapping[str, str | int | float]
+Report = Mapping[str, Figures]  # of each part that was measured
+
+
+def run_yardstick(
+    parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], Report]
+) -> None:
+    """Read the command line, measure, print a table and write what --json asks for."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    options = parser.parse_args()
+    try:
+        with write_whole(options.json) if options.json else nullcontext() as file:
+            report = {"machine": describe_machine(), **measure(options)}
+            if file:
+                asked = {"command": " ".join(sys.argv)}
+                file.write(json.dumps(asked | report, indent=1).encode() + b"\n")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    print(as_table(report))
+
+
+def describe_machine() -> Figures:
+    """Return what a figure depends on besides what is measured, and which code it was."""
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text("utf-8").split("\n") if cpu_info.is_file() else []
+    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "cores": available_cores(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "commit": current_commit(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def current_commit() -> str:
+    """Return the commit that this script is of, marked -dirty where files differ from it."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(
+            describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def as_table(report: Report) -> str:
+    """Return a line a figure."""
+
+    def spell(figure: str | int | float) -> str:
+        if isinstance(figure, float):
+            return f"{figure:,.1f}" if figure >= 10 else f"{figure:.4f}"
+        return str(figure)
+
+    width = max(map(len, report)) + 2
+    return "\n".join(
+        f"{part:<{width}}{name:<30}{spell(figure)}"
+        for part, figures in report.items()
+        for name, figure in figures.items()
+    )

@@ -1,0 +1,110 @@
+"""CTranslate2 computes what the model does, whatever the Transformer is made of."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtrain.config import Config
+from mtrain.decoding.engine import TorchEngine
+from mtrain.decoding.translator import Translation, Translator
+from mtrain.errors import UserError
+from mtrain.export.ctranslate2 import open_engine
+from mtrain.models import Head, Model, build_model
+from mtrain.text.tokenizer import TokenizerPair
+from mtrain.training.precision import choose_precision
+from tests.contract.models import MODELS
+from tests.in_process import small_config
+
+LINES = [b"1 2 3", b"", b"9 8 7 6 5 4", b"0", b"3 3 3 3", b"5 1", b"7 7 2", b" \t", b"4 4 " * 40]
+TRANSFORMERS = [name for name in MODELS if name.startswith("transformer")]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tokenizers(small_task: Path) -> TokenizerPair:
+    return TokenizerPair.load(small_task / "data" / "tokenizer")
+
+
+def loud_model(config: Config, tokenizers: TokenizerPair) -> Model:
+    """Return a model with random weights, norms and biases included, whose outputs differ."""
+    torch.manual_seed(1)
+    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    model = build_model(config, *sizes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def config_of(small_task: Path, model: dict[str, Any], **decoding: Any) -> Config:
+    decoding = {"beam_size": 3, "max_length_ratio": 0.5, "engine": "ctranslate2", **decoding}
+    return small_config(small_task, small_task / "no-run", model=model, decoding=decoding)
+
+
+def translate(
+    model: Model, config: Config, tokenizers: TokenizerPair, folder: Path
+) -> tuple[list[Translation], list[Translation]]:
+    """Return the translations of LINES by CTranslate2 and by our own search."""
+    theirs = open_engine(model, config, tokenizers, CPU, "fp32", folder)
+    autocast = choose_precision("fp32", "cpu").autocast
+    ours = TorchEngine(model, tokenizers, config.decoding, CPU, autocast, 1, Head())
+    both = [
+        Translator(engine, tokenizers, config.decoding.n_best).translate(LINES)
+        for engine in (theirs, ours)
+    ]
+    return both[0], both[1]
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_every_transformer_is_exported_and_translates_greedily_as_ours(
+    name: str, small_task: Path, tokenizers: TokenizerPair, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    config = config_of(small_task, MODELS[name], beam_size=1)
+    theirs, ours = translate(loud_model(config, tokenizers), config, tokenizers, tmp_path)
+    assert [t.texts for t in theirs] == [t.texts for t in ours]
+    assert [t.is_cut_off for t in theirs] == [t.is_cut_off for t in ours]
+    assert [t.num_segments for t in theirs] == [t.num_segments for t in ours]
+    for their, our in zip(theirs, ours, strict=True):
+        if our.num_segments == 1 and not our.is_cut_off:
+            assert their.scores == pytest.approx(our.scores, abs=1e-3)
+    assert len({t.texts[0] for t in ours}) > 4
+    assert "differs by" in capsys.readouterr().err
+
+
+def test_eight_bits_translate_nearly_the_same_and_n_best_are_ordered(
+    small_task: Path, tokenizers: TokenizerPair, tmp_path: Path
+) -> None:
+    config = config_of(small_task, MODELS["transformer-gelu"], engine="ctranslate2-int8", n_best=3)
+    theirs, _ = translate(loud_model(config, tokenizers), config, tokenizers, tmp_path)
+    for translation in theirs:
+        assert len(translation.texts) == len(translation.scores) == 3
+        if translation.num_segments == 1:
+            assert translation.scores == sorted(translation.scores, reverse=True)
+
+
+def test_an_export_that_computes_something_else_is_refused(
+    small_task: Path, tokenizers: TokenizerPair, tmp_path: Path
+) -> None:
+    config = config_of(small_task, MODELS["transformer-gelu"])
+    model = loud_model(config, tokenizers)
+    open_engine(model, config, tokenizers, CPU, "fp32", tmp_path)
+    with torch.no_grad():
+        model.decoder[0].feed_forward.outer.bias[3] += 1
+    with pytest.raises(UserError, match="does not compute what the model does") as refusal:
+        open_engine(model, config, tokenizers, CPU, "fp32", tmp_path)
+    assert f"remove {tmp_path / 'ctranslate2'}" in refusal.value.hint
+
+
+@pytest.mark.parametrize("name", ["rnn-bahdanau", "decoder-only"])
+def test_a_model_that_is_no_transformer_is_refused_by_the_key_that_forbids_it(
+    name: str, small_task: Path, tokenizers: TokenizerPair, tmp_path: Path
+) -> None:
+    config = config_of(small_task, MODELS[name])
+    with pytest.raises(
+        UserError, match=f"cannot run a model with model.type: {MODELS[name]['type']}"
+    ):
+        open_engine(loud_model(config, tokenizers), config, tokenizers, CPU, "fp32", tmp_path)
+    assert not list(tmp_path.iterdir())
