@@ -4,8 +4,11 @@ Knows the model contract, no model by name. Other engines keep to `Engine` (expo
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +24,7 @@ from mtrain.text.tokenizer import TokenizerPair
 
 EXTRA_LENGTH = 10  # tokens that any output may have beyond max_length_ratio
 
+T = TypeVar("T")
 Found = tuple[int, list[Hypothesis]]  # the number of a source, and what was found, best first
 
 
@@ -72,13 +76,20 @@ class TorchEngine(Engine):
         self._scoring = Scoring.of(decoding, head)
         self._device = device
         self._autocast = autocast
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(seed)
 
     def search(self, sources: Sequence[list[int]]) -> Iterator[Found]:
-        for rows in self._batches(sources):
-            yield from zip(rows, self._search_batch([sources[row] for row in rows]), strict=True)
+        batches = list(self._batches(sources))
+        seeds = torch.randint(1 << 62, (len(batches),), generator=self._generator).tolist()
 
-    def _search_batch(self, sources: Sequence[list[int]]) -> list[list[Hypothesis]]:
+        def search_batch(rows: list[int], seed: int) -> list[list[Hypothesis]]:
+            return self._search_batch([sources[row] for row in rows], seed)
+
+        with ordered_map(search_batch, self._device) as each:
+            for rows, found in zip(batches, each(batches, seeds), strict=True):
+                yield from zip(rows, found, strict=True)
+
+    def _search_batch(self, sources: Sequence[list[int]], seed: int) -> list[list[Hypothesis]]:
         end_id = self._source_end
         source = pad([[*ids, end_id] for ids in sources], end_id).to(self._device)
         lengths = torch.tensor([len(ids) + 1 for ids in sources], device=self._device)
@@ -94,5 +105,27 @@ class TorchEngine(Engine):
             return sample_search(
                 self._model, source, lengths, limits, self._marks,
                 options.n_best, self._scoring,
-                options.temperature, options.top_k, options.top_p, self._generator,
+                options.temperature, options.top_k, options.top_p,
+                torch.Generator(self._device).manual_seed(seed),
             )  # fmt: skip
+
+
+@contextmanager
+def ordered_map(
+    function: Callable[..., T], device: torch.device
+) -> Iterator[Callable[..., Iterable[T]]]:
+    """Give a `map` that on a CPU computes as many results at a time as there are threads.
+
+    Of small matrices a thread each is faster than threads that share every product; and what is
+    computed no longer depends on their number. What is not begun yet when the block ends is left.
+    """
+    if device.type != "cpu":
+        yield partial(map, function)
+        return
+    num_threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(num_threads, initializer=partial(torch.set_num_threads, 1))
+    try:
+        yield partial(pool.map, function)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(num_threads)  # which a thread sets for more than itself

@@ -1,5 +1,7 @@
 """The translator around the search: any order, any batch, n-best, long and empty lines."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,38 @@ def test_a_line_is_translated_the_same_in_any_company(
         ] == [translation.texts for translation in together]
     backwards = translator(model, tokenizers).translate(LINES[::-1])
     assert [t.texts for t in backwards] == [t.texts for t in together[::-1]]
+
+
+@pytest.mark.parametrize("method", ["beam", "sample"])
+def test_the_number_of_threads_changes_not_a_bit(
+    method: str, model: Model, tokenizers: TokenizerPair
+) -> None:
+    before, found = torch.get_num_threads(), []
+    try:
+        for num_threads in (1, 3):
+            torch.set_num_threads(num_threads)
+            twice = translator(model, tokenizers, method=method, batch_tokens=9)
+            found.append([twice.translate(LINES), twice.translate(LINES)])
+            assert torch.get_num_threads() == num_threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
+    assert (found[0][0] == found[0][1]) is (method == "beam")  # samples go on
+
+
+def test_a_search_that_is_left_does_not_go_on(model: Model, tokenizers: TokenizerPair) -> None:
+    sources = [[5 + number % 7] for number in range(5000)]
+    precision = choose_precision("fp32", "cpu")
+    engine = TorchEngine(
+        model, tokenizers, DecodingConfig(batch_tokens=1, beam_size=1), precision.device,
+        precision.autocast, 1, Head(),
+    )  # fmt: skip
+    searching, threads = engine.search(sources), threading.active_count()
+    next(searching)
+    started = time.monotonic()
+    searching.close()
+    assert time.monotonic() - started < 2
+    assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize("method", ["beam", "sample"])
