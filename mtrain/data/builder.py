@@ -8,7 +8,7 @@ verdict) and eight (its hash) in files. Nothing here knows torch.
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -19,25 +19,24 @@ import numpy.typing as npt
 
 from mtrain.config.schema import Config, Corpus, SidePaths
 from mtrain.console import Progress, progress
+from mtrain.data.duplicates import mark_duplicates
 from mtrain.data.folders import DATA_FORMAT, data_settings
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import StoreWriter, file_digests
 from mtrain.errors import UserError
 from mtrain.text.corpora import (
-    RawPair,
     check_readable,
     corpus_name,
     input_digests,
     read_linked_pairs,
     read_pairs,
 )
-from mtrain.text.filters import CODES, KEPT, Ledger, judge_lengths, judge_text, pair_hash
-from mtrain.text.lines import clean_bytes, file_digest, read_lines
+from mtrain.text.filters import CODES, KEPT, Ledger, judge_lengths, judge_texts, pair_hashes
+from mtrain.text.lines import clean_lines, file_digest, read_lines
 from mtrain.text.links import Link, LinkMapper
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores, train_tokenizer
 
 BLOCK_PAIRS = 10_000
-HASHES_AT_ONCE = 1 << 22
 
 T = TypeVar("T")
 TextPair = tuple[str, str]
@@ -73,6 +72,25 @@ class _HeldOut:
 
     pairs: set[int] = field(default_factory=set)
     sources: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some pairs of one corpus, as they were read."""
+
+    corpus: int  # its number
+    sources: Sequence[bytes]
+    targets: Sequence[bytes]
+    links: Sequence[list[Link] | None]  # between the words of each
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> tuple[list[str], list[str]]:
+        """Return both sides of some pairs, cleaned."""
+        sides = ([side[row] for row in rows.tolist()] for side in (self.sources, self.targets))
+        sources, targets = (clean_lines(side)[0] for side in sides)
+        return sources, targets
 
 
 @dataclass
@@ -129,23 +147,28 @@ class DataBuilder:
         paths = [self._text / f"{name}.{side}" for side in ("source", "target")]
         with paths[0].open("wb") as sources, paths[1].open("wb") as targets:
             for corpus in corpora:
-                for raw_source, raw_target in read_pairs(corpus, self._languages):
-                    sources.write(raw_source.replace(b"\n", b" ") + b"\n")
-                    targets.write(raw_target.replace(b"\n", b" ") + b"\n")
-                    source, target = clean_bytes(raw_source), clean_bytes(raw_target)
-                    held_out.pairs.add(pair_hash(source, target))
-                    held_out.sources.add(pair_hash(source, ""))
-                    count += 1
+                for block in blocks(read_pairs(corpus, self._languages), BLOCK_PAIRS):
+                    texts = []
+                    for file, raw in zip((sources, targets), zip(*block, strict=True), strict=True):
+                        file.writelines(line.replace(b"\n", b" ") + b"\n" for line in raw)
+                        texts.append(clean_lines(raw)[0])
+                    held_out.pairs.update(pair_hashes(*texts).tolist())
+                    held_out.sources.update(map(hash, texts[0]))
+                    count += len(block)
         if not count:
             raise UserError(f"{name}: there is not one pair in {corpus_name(corpora[0])}")
         return count
 
-    def _read_train(self, shown: Progress) -> Iterator[tuple[int, RawPair, list[Link] | None]]:
-        """Yield (number of the corpus, raw pair, links between its words) for all of train."""
+    def _read_train(self, shown: Progress) -> Iterator[_Block]:
+        """Yield all of train, some pairs of a corpus at a time."""
         for number, corpus in enumerate(self._config.data.train):
             for block in blocks(read_linked_pairs(corpus, self._languages), BLOCK_PAIRS):
-                for pair, links in block:
-                    yield number, pair, links
+                yield _Block(
+                    number,
+                    [source for (source, _), _ in block],
+                    [target for (_, target), _ in block],
+                    [links for _, links in block],
+                )
                 shown.advance(len(block))
 
     def _scan(self, scratch: Path, held_out: _HeldOut) -> _Scan:
@@ -158,22 +181,25 @@ class DataBuilder:
             verdict_path.open("wb") as verdicts,
             hash_path.open("wb") as hashes,
         ):
-            for _, (raw_source, raw_target), _ in self._read_train(shown):
-                source, target, verdict = judge_text(raw_source, raw_target, filters)
-                hashed = pair_hash(source, target)
-                if verdict == KEPT:
-                    source_overlap += pair_hash(source, "") in held_out.sources
-                    if hashed in held_out.pairs:
-                        kept_overlap += not filters.drop_overlap
-                        verdict = CODES["overlap"] if filters.drop_overlap else KEPT
-                verdicts.write(bytes((verdict,)))
-                hashes.write(hashed.to_bytes(8, "little"))
-                count += 1
+            for block in self._read_train(shown):
+                sources, targets, codes = judge_texts(block.sources, block.targets, filters)
+                hashed = pair_hashes(sources, targets)
+                is_kept = codes == KEPT
+                is_known = np.array([source in held_out.sources for source in map(hash, sources)])
+                source_overlap += int((is_kept & is_known).sum())
+                is_known = np.array([pair in held_out.pairs for pair in hashed.tolist()])
+                if filters.drop_overlap:
+                    codes[is_kept & is_known] = CODES["overlap"]
+                else:
+                    kept_overlap += int((is_kept & is_known).sum())
+                verdicts.write(codes.tobytes())
+                hashes.write(hashed.tobytes())
+                count += len(sources)
         if not count:
             raise UserError("data.train: there is not one pair in the corpora")
         kept = np.memmap(verdict_path, np.uint8, "r+")
         if filters.drop_duplicates:
-            mark_duplicates(np.memmap(hash_path, np.uint64, "r"), kept)
+            mark_duplicates(np.memmap(hash_path, np.int64, "r"), kept)
         return _Scan(kept, source_overlap, kept_overlap)
 
     def _make_tokenizers(self, scan: _Scan) -> TokenizerPair:
@@ -206,12 +232,15 @@ class DataBuilder:
             )
         share = self._config.tokenizer.train_sentences / (2 * num_kept)
         random = np.random.default_rng(derive_seed("tokenizer sample"))
-        sample = []
+        sample: list[TextPair] = []
+        position = 0
         with progress("sampling for the tokenizer", len(scan.verdicts), "pairs") as shown:
-            for position, (_, pair, _) in enumerate(self._read_train(shown)):
-                if scan.verdicts[position] == KEPT and (share >= 1 or random.random() < share):
-                    source, target = map(clean_bytes, pair)
-                    sample.append((source, target))
+            for block in self._read_train(shown):
+                kept = np.flatnonzero(scan.verdicts[position : position + len(block)] == KEPT)
+                position += len(block)
+                if share < 1:
+                    kept = kept[random.random(len(kept)) < share]
+                sample += zip(*block.take(kept), strict=True)
         return sample
 
     def _write_train(
@@ -226,29 +255,27 @@ class DataBuilder:
             progress("tokenising", len(scan.verdicts), "pairs") as shown,
             StoreWriter(self._folder / "train", tokenizers.vocab_size, has_links) as writer,
         ):
-            for block in blocks(self._read_train(shown), BLOCK_PAIRS):
-                verdicts = scan.verdicts[position : position + len(block)]
-                if len(verdicts) < len(block):
+            for block in self._read_train(shown):
+                codes = scan.verdicts[position : position + len(block)]
+                if len(codes) < len(block):
                     raise UserError("data.train: a file grew while it was read; run it again")
                 position += len(block)
-                kept: list[tuple[int, TextPair, list[Link] | None]] = []
-                for (corpus, pair, links), verdict in zip(block, verdicts.tolist(), strict=True):
-                    source, target = map(clean_bytes, pair)
-                    if verdict == KEPT:
-                        kept.append((corpus, (source, target), links))
-                    else:
-                        ledgers[corpus].note(verdict, source, target)
-                ids = _encode([texts for _, texts, _ in kept], tokenizers)
-                chosen = []
-                for (corpus, texts, links), pair_ids in zip(kept, ids, strict=True):
-                    verdict = judge_lengths(len(pair_ids[0]), len(pair_ids[1]), filters)
-                    ledgers[corpus].note(verdict, *texts)
-                    if verdict == KEPT:
-                        chosen.append((*pair_ids, mapper.map(links, texts, pair_ids)))
+                is_left_out = codes != KEPT
+                ledger = ledgers[block.corpus]
+                ledger.note(codes[is_left_out], *block.take(np.flatnonzero(is_left_out)))
+                kept = np.flatnonzero(~is_left_out)
+                sources, targets = block.take(kept)
+                source_ids, target_ids = _encode((sources, targets), tokenizers)
+                codes = judge_lengths(_lengths(source_ids), _lengths(target_ids), filters)
+                ledger.note(codes, sources, targets)
+                chosen = np.flatnonzero(codes == KEPT).tolist()
+                links = [
+                    mapper.map(block.links[kept[row]], (sources[row], targets[row]),
+                               (source_ids[row], target_ids[row]))
+                    for row in chosen
+                ] if has_links else []  # fmt: skip
                 writer.append(
-                    [source_ids for source_ids, _, _ in chosen],
-                    [target_ids for _, target_ids, _ in chosen],
-                    [links for _, _, links in chosen],
+                    [source_ids[row] for row in chosen], [target_ids[row] for row in chosen], links
                 )
         if position < len(scan.verdicts):
             raise UserError("data.train: a file shrank while it was read; run it again")
@@ -263,10 +290,10 @@ class DataBuilder:
         """Tokenise valid for the dev loss; pairs longer than training's may be are left out."""
         longest = self._config.data.filters.max_tokens - 1
         texts = [
-            [clean_bytes(line) for line in read_lines(self._text / f"valid.{side}")]
+            clean_lines(list(read_lines(self._text / f"valid.{side}")))[0]
             for side in ("source", "target")
         ]
-        pairs = _encode(list(zip(*texts, strict=True)), tokenizers)
+        pairs = list(zip(*_encode(texts, tokenizers), strict=True))
         fitting = [(s, t) for s, t in pairs if 0 < len(s) <= longest and 0 < len(t) <= longest]
         with StoreWriter(self._folder / "valid", tokenizers.vocab_size) as writer:
             writer.append([pair[0] for pair in fitting], [pair[1] for pair in fitting])
@@ -287,32 +314,14 @@ class DataBuilder:
         }
 
 
-def _encode(pairs: list[TextPair], tokenizers: TokenizerPair) -> list[tuple[list[int], list[int]]]:
-    def side(tokenizer: Tokenizer, index: int) -> list[list[int]]:
-        return tokenizer.encode([pair[index] for pair in pairs], available_cores())
+def _encode(texts: Sequence[list[str]], tokenizers: TokenizerPair) -> list[list[list[int]]]:
+    """Return the ids of each text of each side."""
+    sides = zip((tokenizers.source, tokenizers.target), texts, strict=True)
+    return [tokenizer.encode(lines, available_cores()) for tokenizer, lines in sides]
 
-    return list(zip(side(tokenizers.source, 0), side(tokenizers.target, 1), strict=True))
 
-
-def mark_duplicates(hashes: npt.NDArray[np.uint64], verdicts: npt.NDArray[np.uint8]) -> None:
-    """Set the verdict of every kept pair whose hash an earlier kept pair has.
-
-    Sorts the hashes in parts by their value, so that memory holds one part.
-    """
-    parts = max(1, -(-len(hashes) // HASHES_AT_ONCE))
-    for part in range(parts):
-        values, places = [], []
-        for start in range(0, len(hashes), HASHES_AT_ONCE):
-            chunk = hashes[start : start + HASHES_AT_ONCE]
-            is_here = verdicts[start : start + HASHES_AT_ONCE] == KEPT
-            is_here &= chunk % np.uint64(parts) == part
-            values.append(chunk[is_here])
-            places.append(np.flatnonzero(is_here) + start)
-        value, place = np.concatenate(values), np.concatenate(places)
-        order = np.argsort(value, kind="stable")
-        is_repeat = np.zeros(len(order), dtype=bool)
-        is_repeat[1:] = value[order][1:] == value[order][:-1]
-        verdicts[place[order[is_repeat]]] = CODES["duplicate"]
+def _lengths(ids: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    return np.fromiter(map(len, ids), np.int64, len(ids))
 
 
 def blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:

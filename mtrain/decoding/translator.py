@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mtrain.decoding.engine import Engine
 from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.decoding.splitting import join_segments, split_pieces
-from mtrain.text.lines import clean_line, decode_line, one_line
+from mtrain.text.lines import clean_lines, one_line
 from mtrain.text.tokenizer import WORD_START, TokenizerPair, available_cores
 
 
@@ -46,8 +46,7 @@ class Translator:
         self, lines: Sequence[bytes], on_progress: Callable[[int], None] = lambda lines: None
     ) -> list[Translation]:
         """Return the translation of each line; `on_progress` hears how many more are done."""
-        texts, validity = zip(*map(decode_line, lines), strict=True) if lines else ((), ())
-        cleaned = [clean_line(text) for text in texts]
+        cleaned, validity = clean_lines(lines)
         segments = self._segment(cleaned)
         hypotheses = self._search(segments, on_progress)
         per_line: dict[int, list[int]] = {}

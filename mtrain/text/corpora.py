@@ -17,6 +17,7 @@ from mtrain.text.lines import clean_bytes, file_digest, read_lines
 from mtrain.text.links import Link, parse_links
 
 RawPair = tuple[bytes, bytes]
+LINES_AT_ONCE = 1000  # of files that are read in step
 COMPRESSED = (".gz", ".xz", ".zst")
 
 
@@ -122,17 +123,15 @@ def _table_suffix(path: Path) -> str:
 def _read_in_step(*paths: Path) -> Iterator[tuple[bytes, ...]]:
     """Yield the lines n of all files together; refuse files of unequal length."""
     files = [read_lines(path) for path in paths]
-    for number in itertools.count():
-        found = [next(file, None) for file in files]
-        lines = tuple(line for line in found if line is not None)
-        if len(lines) == len(files):
-            yield lines
-        elif not lines:
-            return
-        else:  # count all to the end, to say by how much they differ
+    count = 0
+    while True:
+        columns = [list(itertools.islice(file, LINES_AT_ONCE)) for file in files]
+        yield from zip(*columns, strict=False)
+        sizes = list(map(len, columns))
+        if len(set(sizes)) > 1:  # count all to the end, to say by how much they differ
             first, *others = (
-                (path, number + (line is not None) + sum(1 for _ in file))
-                for path, line, file in zip(paths, found, files, strict=True)
+                (path, count + size + sum(1 for _ in file))
+                for path, size, file in zip(paths, sizes, files, strict=True)
             )
             raise UserError(
                 f"{first[0]} has {first[1]} lines but "
@@ -140,6 +139,9 @@ def _read_in_step(*paths: Path) -> Iterator[tuple[bytes, ...]]:
                 "line n of one must be the translation of line n of the other"
                 + (", line n of the third its links" if len(files) > 2 else ""),
             )
+        if not sizes[0]:
+            return
+        count += sizes[0]
 
 
 def _read_tsv(corpus: TableFile) -> Iterator[RawPair]:

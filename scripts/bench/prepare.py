@@ -25,7 +25,7 @@ from mtrain.config import Config, load_config
 from mtrain.console import say
 from mtrain.data.folders import DataFolder
 from mtrain.text.corpora import read_pairs
-from mtrain.text.lines import clean_bytes
+from mtrain.text.lines import clean_lines
 from mtrain.text.tokenizer import TokenizerPair, available_cores
 
 BLOCK = 20_000  # pairs that the bare loop encodes by one call
@@ -52,7 +52,7 @@ def encode_everything(config: Config, tokenizers: TokenizerPair) -> tuple[float,
         for side, texts in zip(
             (tokenizers.source, tokenizers.target), zip(*block, strict=True), strict=True
         ):
-            side.encode([clean_bytes(text) for text in texts], available_cores())
+            side.encode(clean_lines(texts)[0], available_cores())
     return time.perf_counter() - started, num_pairs, num_bytes
 
 

@@ -5,53 +5,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mtrain.config import Config
 from mtrain.config.schema import Corpus, PairFiles, TokenizerConfig
-from mtrain.data import builder
-from mtrain.data.builder import DataBuilder, blocks, describe_inputs, mark_duplicates
+from mtrain.data import builder, duplicates
+from mtrain.data.builder import DataBuilder, blocks, describe_inputs
 from mtrain.data.folders import data_settings
 from mtrain.data.report import describe_manifest
 from mtrain.data.store import TokenStore
 from mtrain.errors import UserError
-from mtrain.text.filters import CODES, KEPT
 from mtrain.text.tokenizer import Tokenizer, train_tokenizer
-
-
-def mark_naively(hashes: list[int], verdicts: list[int]) -> list[int]:
-    """Do what `mark_duplicates` does, with a set."""
-    seen: set[int] = set()
-    marked = list(verdicts)
-    for position, (value, verdict) in enumerate(zip(hashes, verdicts, strict=True)):
-        if verdict == KEPT:
-            if value in seen:
-                marked[position] = CODES["duplicate"]
-            seen.add(value)
-    return marked
-
-
-@pytest.mark.parametrize("at_once", [30, 333, 1000, 10_000])
-@pytest.mark.parametrize("num_values", [1, 50, 100_000])
-def test_of_equal_pairs_the_first_that_is_kept_stays(
-    num_values: int, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(builder, "HASHES_AT_ONCE", at_once)
-    random = np.random.default_rng(num_values)
-    values = random.integers(0, 2**64, num_values, dtype=np.uint64)
-    hashes = values[random.integers(0, num_values, 1000)]
-    verdicts = random.choice([KEPT, KEPT, CODES["empty"]], 1000).astype(np.uint8)
-    expected = mark_naively(hashes.tolist(), verdicts.tolist())
-    mark_duplicates(hashes, verdicts)
-    assert verdicts.tolist() == expected
-
-
-def test_neighbouring_and_extreme_hashes_are_told_apart() -> None:
-    hashes = np.array([0, 1, 2**64 - 1, 2**63, 2**64 - 2, 0, 2**63, 2**63 + 1], np.uint64)
-    verdicts = np.zeros(len(hashes), np.uint8)
-    mark_duplicates(hashes, verdicts)
-    assert np.flatnonzero(verdicts).tolist() == [5, 6]
 
 
 def test_blocks_hold_all_items_in_order() -> None:
@@ -107,7 +71,8 @@ def test_a_folder_does_not_depend_on_how_the_work_was_cut(
 ) -> None:
     whole = build(config, tmp_path / "whole")
     monkeypatch.setattr(builder, "BLOCK_PAIRS", 7)
-    monkeypatch.setattr(builder, "HASHES_AT_ONCE", 11)
+    monkeypatch.setattr("mtrain.text.corpora.LINES_AT_ONCE", 5)
+    monkeypatch.setattr(duplicates, "HASHES_AT_ONCE", 11)
     in_pieces = build(config, tmp_path / "pieces")
     assert files(tmp_path / "pieces") == files(tmp_path / "whole")
     assert [in_pieces[key] for key in ("filtered", "tests", "read_pairs", "tokenizers")] == [

@@ -30,6 +30,7 @@ MAY_CHANGE = {
     "run_dir": "elsewhere",
     "data_dir": "data",
     "device": "cpu",
+    "decoding.engine": "ctranslate2",
     "decoding.method": "sample",
     "decoding.beam_size": "2",
     "decoding.length_penalty": "0.5",

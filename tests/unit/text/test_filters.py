@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
 from mtrain.config.schema import FilterConfig
@@ -13,8 +14,8 @@ from mtrain.text.filters import (
     SAMPLES_PER_REASON,
     Ledger,
     judge_lengths,
-    judge_text,
-    pair_hash,
+    judge_texts,
+    pair_hashes,
 )
 from tests.traps import Trap, every_trap
 
@@ -37,11 +38,13 @@ from tests.traps import Trap, every_trap
     ],
 )
 def test_text_is_judged_by_its_first_fault(source: bytes, target: bytes, reason: str) -> None:
-    assert REASONS[judge_text(source, target, FilterConfig())[2]] == reason
+    for company in ([], [(b"x", b"y")], [(b"\xff", b"y")], [(b"x\n", b"")]):
+        sources, targets = zip((source, target), *company, strict=True)
+        assert REASONS[judge_texts(sources, targets, FilterConfig())[2][0]] == reason
 
 
 def test_identical_pairs_stay_where_they_are_wanted() -> None:
-    assert judge_text(b"a", b"a", FilterConfig(drop_identical=False))[2] == KEPT
+    assert judge_texts([b"a"], [b"a"], FilterConfig(drop_identical=False))[2] == [KEPT]
 
 
 @every_trap
@@ -52,7 +55,9 @@ def test_a_trap_on_either_side_is_kept_if_it_is_text_at_all(trap: Trap) -> None:
         ((trap.raw, other), (trap.clean, other.decode())),
         ((other, trap.raw), (other.decode(), trap.clean)),
     ):
-        assert judge_text(*raw, FilterConfig()) == (*clean, CODES[reason])
+        sources, targets, codes = judge_texts([raw[0], b"x"], [raw[1], b"y"], FilterConfig())
+        assert (sources, targets) == ([clean[0], "x"], [clean[1], "y"])
+        assert codes.tolist() == [CODES[reason], KEPT]
 
 
 @pytest.mark.parametrize(
@@ -73,22 +78,25 @@ def test_a_trap_on_either_side_is_kept_if_it_is_text_at_all(trap: Trap) -> None:
 )
 def test_lengths_are_judged_with_both_borders_kept(lengths: tuple[int, int], reason: str) -> None:
     filters = FilterConfig(max_tokens=20, max_ratio=4)
-    assert REASONS[judge_lengths(*lengths, filters)] == reason
+    source, target = np.array([lengths, (1, 1)]).T
+    assert [REASONS[code] for code in judge_lengths(source, target, filters)] == [reason, "kept"]
 
 
 def test_the_hash_tells_pairs_apart_by_both_sides_and_their_order() -> None:
     texts = ["", "a", "b", "a b", "b a", "ab", "a\u2028b"]
-    hashes = {pair_hash(source, target) for source, target in itertools.product(texts, texts)}
-    assert len(hashes) == len(texts) ** 2
-    assert all(0 <= value < 2**64 for value in hashes)
+    pairs = [*itertools.product(texts, texts)] * 2
+    hashes = pair_hashes(*zip(*pairs, strict=True)).tolist()
+    assert len(set(hashes)) == len(texts) ** 2
+    assert hashes[: len(hashes) // 2] == hashes[len(hashes) // 2 :]
 
 
 def test_the_ledger_counts_all_and_keeps_a_few_of_what_is_left_out() -> None:
     ledger = Ledger("mine")
-    for number in range(10):
-        ledger.note(KEPT, "kept", "kept")
-        ledger.note(CODES["length"], f"{number}" * 1000, "target")
-    ledger.note(CODES["ratio"], "source", "target")
+    for start in (0, 2, 4, 6, 8):
+        sources = ["kept", f"{start}" * 1000, f"{start + 1}" * 1000, "kept"]
+        codes = np.array([KEPT, CODES["length"], CODES["length"], KEPT], np.uint8)
+        ledger.note(codes, sources, ["target"] * 4)
+    ledger.note(np.array([CODES["ratio"]], np.uint8), ["source"], ["target"])
     counts, samples = ledger.as_dict()["counts"], ledger.as_dict()["samples"]
     assert {reason: count for reason, count in counts.items() if count} == {
         "kept": 10,

@@ -16,6 +16,7 @@ from mtrain.errors import UserError
 from mtrain.text.lines import (
     clean_bytes,
     clean_line,
+    clean_lines,
     decode_line,
     file_digest,
     make_readable,
@@ -161,6 +162,16 @@ def test_text_is_cleaned_as_the_table_says(trap: Trap) -> None:
     assert decode_line(trap.raw)[1] is trap.is_valid
     assert clean_bytes(trap.raw) == trap.clean
     assert clean_line(trap.clean) == trap.clean  # cleaning twice is cleaning once
+
+
+@every_trap
+def test_lines_are_cleaned_together_as_each_alone(trap: Trap) -> None:
+    for others in ([], [b"x"], [b"x", b"", b" y\xc2\xa0z "], [b"\xff"], [b"a\nb", b"c"]):
+        lines = [*others, trap.raw, *others]
+        cleaned, validity = clean_lines(lines)
+        assert cleaned == [clean_bytes(line) for line in lines]
+        assert validity == [decode_line(line)[1] for line in lines]
+    assert clean_lines([]) == ([], [])
 
 
 @every_trap

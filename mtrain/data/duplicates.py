@@ -1,0 +1,29 @@
+"""Finds equal pairs among more hashes than memory holds at once."""
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrain.text.filters import CODES, KEPT
+
+HASHES_AT_ONCE = 1 << 22
+
+
+def mark_duplicates(hashes: npt.NDArray[np.int64], verdicts: npt.NDArray[np.uint8]) -> None:
+    """Set the verdict of every kept pair whose hash an earlier kept pair has.
+
+    Sorts the hashes in parts by their value, so that memory holds one part.
+    """
+    parts = max(1, -(-len(hashes) // HASHES_AT_ONCE))
+    for part in range(parts):
+        values, places = [], []
+        for start in range(0, len(hashes), HASHES_AT_ONCE):
+            chunk = hashes[start : start + HASHES_AT_ONCE]
+            is_here = verdicts[start : start + HASHES_AT_ONCE] == KEPT
+            is_here &= chunk % parts == part
+            values.append(chunk[is_here])
+            places.append(np.flatnonzero(is_here) + start)
+        value, place = np.concatenate(values), np.concatenate(places)
+        order = np.argsort(value, kind="stable")
+        is_repeat = np.zeros(len(order), dtype=bool)
+        is_repeat[1:] = value[order][1:] == value[order][:-1]
+        verdicts[place[order[is_repeat]]] = CODES["duplicate"]
