@@ -4,7 +4,6 @@ Shapes: N rows, V vocabulary, C wanted.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 64
@@ -16,19 +15,22 @@ def top_logits(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     The C largest lie in the C chunks with the largest maxima: one pass over the row finds those,
     and only they are searched.
     """
-    num_rows, vocab_size = logits.shape
+    vocab_size = logits.shape[1]
     count = min(count, vocab_size)
     if vocab_size < 4 * CHUNK * count:  # too little to leave out
         values, ids = logits.topk(count, dim=1)
         return values, ids
-    if vocab_size % CHUNK:
-        logits = F.pad(logits, (0, -vocab_size % CHUNK), value=float("-inf"))
-    chunks = logits.view(num_rows, -1, CHUNK)
-    best = chunks.amax(dim=2).topk(count, dim=1).indices
-    candidates = chunks.gather(1, best[:, :, None].expand(-1, -1, CHUNK)).flatten(1)
-    values, places = candidates.topk(count, dim=1)
-    chunk = best.gather(1, places // CHUNK)
-    return values, chunk * CHUNK + places % CHUNK
+    whole = vocab_size - vocab_size % CHUNK
+    maxima = logits[:, :whole].unflatten(1, (-1, CHUNK)).amax(dim=2)
+    if whole < vocab_size:
+        maxima = torch.cat([maxima, logits[:, whole:].amax(dim=1, keepdim=True)], dim=1)
+    chunks = maxima.topk(count, dim=1).indices
+    within = torch.arange(CHUNK, device=logits.device)
+    places = (chunks[:, :, None] * CHUNK + within).flatten(1)
+    ids = places.clamp(max=vocab_size - 1)
+    candidates = logits.gather(1, ids).masked_fill(places >= vocab_size, float("-inf"))
+    values, best = candidates.topk(count, dim=1)
+    return values, ids.gather(1, best)
 
 
 def log_normaliser(logits: Tensor) -> Tensor:

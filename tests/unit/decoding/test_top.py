@@ -32,6 +32,12 @@ def test_equal_logits_give_distinct_ids() -> None:
     assert all(len(set(row)) == 5 and max(row) < 3000 for row in ids.tolist())
 
 
+@pytest.mark.parametrize("nothing", [float("-inf"), float("nan")])
+def test_ids_are_of_the_vocabulary_where_there_is_nothing_to_choose(nothing: float) -> None:
+    _, ids = top_logits(torch.full((3, 2999), nothing), 10)
+    assert int(ids.max()) < 2999
+
+
 def test_log_normaliser_is_exact_for_half_precision_too() -> None:
     logits = torch.randn(4, 5000).bfloat16()
     expected = logits.double().logsumexp(dim=-1).float()
