@@ -101,6 +101,7 @@ def set_up(options: argparse.Namespace) -> Bench:
     """Train a tokenizer on all of the text, and write a tenth of it as its pieces."""
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work / "peers", ignore_errors=True)  # runs of an earlier time
     pairs = list(zip(read_lines(options.en), read_lines(options.de), strict=True))
     for name, chosen in (("all", pairs), ("tenth", keep_a_tenth(pairs))):
         for side, language in enumerate(("en", "de")):

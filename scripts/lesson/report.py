@@ -223,11 +223,11 @@ def write_plot(
     axes.grid(axis="y", alpha=0.25)
     if ticks:
         axes.set(xticks=range(len(ticks)), xticklabels=ticks, xlim=(-0.5, len(ticks) - 0.5))
+    (left, right), top = axes.get_xlim(), axes.get_ylim()[1]
     if num_within < len(ticks):
         axes.axvspan(num_within - 0.5, len(ticks) - 0.5, color="0.9", zorder=0)
-        axes.text(num_within - 0.45, 0, "longer than\nin training", va="bottom", fontsize=8)
+        axes.text(num_within - 0.45, top, "longer than\nin training", va="top", fontsize=8)
     ends = sorted((points[-1][1], points[-1][0], name) for name, points in series.items())[::-1]
-    (left, right), top = axes.get_xlim(), axes.get_ylim()[1]
     height = 2 * top
     for y, x, name in ends:
         height = min(y, height - 0.06 * top)
