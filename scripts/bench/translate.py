@@ -11,6 +11,9 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from yardstick import Figures, Report, run_yardstick
@@ -22,11 +25,27 @@ from mtrain.decoding.translator import Translator
 from mtrain.text.lines import read_lines
 
 
-def open_translator(options: argparse.Namespace, engine: str, beam_size: int) -> Translator:
-    """Return what translates as the command line and the arguments say."""
+@dataclass(frozen=True)
+class Measured:
+    """One translation of all lines, by one engine in a process of its own."""
+
+    seconds: float
+    num_tokens: int  # end marks counted
+    alone: float  # seconds that one sentence takes, the median of a few
+
+
+def measure(options: argparse.Namespace, engine: str, beam_size: int) -> Measured:
+    """Load the run, translate a few lines one by one, then all of them."""
     run = RunFolder.open(options.run)
     asked = (f"decoding.engine={engine}", f"decoding.beam_size={beam_size}")
-    return load_run(run, run.config((*options.overrides, *asked)), None).translator()
+    translator = load_run(run, run.config((*options.overrides, *asked)), None).translator()
+    lines = list(read_lines(options.input))
+    few = lines[:: max(1, len(lines) // options.latency)][: options.latency]
+    translator.translate(few)  # what is only slow at first
+    alone = statistics.median(seconds_for(translator, [line]) for line in few)
+    before = translator.num_tokens
+    seconds = seconds_for(translator, lines)
+    return Measured(seconds, translator.num_tokens - before, alone)
 
 
 def seconds_for(translator: Translator, lines: Sequence[bytes]) -> float:
@@ -36,51 +55,45 @@ def seconds_for(translator: Translator, lines: Sequence[bytes]) -> float:
     return time.perf_counter() - started
 
 
-def measure(
-    translators: dict[str, Translator], lines: Sequence[bytes], rounds: int, num_alone: int
-) -> dict[str, Figures]:
-    """Return the figures of each engine, measured in turn; end marks count as tokens."""
-    seconds: dict[str, list[float]] = {name: [] for name in translators}
-    num_tokens: dict[str, int] = {}
-    alone = lines[:: max(1, len(lines) // num_alone)][:num_alone]
-    for translator in translators.values():  # what is only slow at first
-        translator.translate(alone)
-    for _ in range(rounds):
-        for name, translator in translators.items():
-            before = translator.num_tokens
-            seconds[name].append(seconds_for(translator, lines))
-            num_tokens[name] = translator.num_tokens - before
-    first = next(iter(seconds.values()))
-    report: dict[str, Figures] = {}
-    for name, translator in translators.items():
-        median = statistics.median(seconds[name])
-        report[name] = {
-            "sentences": len(lines),
-            "sentences_per_second": len(lines) / median,
-            "tokens_per_second": num_tokens[name] / median,
-            "slowest": len(lines) / max(seconds[name]),
-            "fastest": len(lines) / min(seconds[name]),
-            "ratio_to_first": statistics.median(
-                base / own for base, own in zip(first, seconds[name], strict=True)
-            ),
-            "milliseconds_of_one_sentence": 1000
-            * statistics.median(seconds_for(translator, [line]) for line in alone),
-        }
-    return report
+def in_a_process(options: argparse.Namespace, engine: str, beam_size: int) -> Measured:
+    """Measure in a new process: two engines in one take threads from each other."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(measure, options, engine, beam_size).result()
+
+
+def figures(own: list[Measured], first: list[Measured], num_lines: int) -> Figures:
+    """Return what is told of one engine."""
+    seconds = [measured.seconds for measured in own]
+    median = statistics.median(seconds)
+    return {
+        "sentences": num_lines,
+        "sentences_per_second": num_lines / median,
+        "tokens_per_second": own[0].num_tokens / median,
+        "slowest": num_lines / max(seconds),
+        "fastest": num_lines / min(seconds),
+        "ratio_to_first": statistics.median(
+            base.seconds / measured.seconds for base, measured in zip(first, own, strict=True)
+        ),
+        "milliseconds_of_one_sentence": 1000 * statistics.median(m.alone for m in own),
+    }
 
 
 def bench(options: argparse.Namespace) -> Report:
-    """Measure every engine with every beam."""
-    lines = list(read_lines(options.input))
+    """Measure every engine with every beam, in turn."""
+    RunFolder.open(options.run)
+    num_lines = sum(1 for _ in read_lines(options.input))
+    engines = options.engines.split(",")
     report: dict[str, Figures] = {}
-    for beam_size in options.beams.split(","):
-        translators = {
-            engine: open_translator(options, engine, int(beam_size))
-            for engine in options.engines.split(",")
+    for beam_size in map(int, options.beams.split(",")):
+        measured: dict[str, list[Measured]] = {engine: [] for engine in engines}
+        for number in range(options.rounds):
+            say(f"beam {beam_size}, round {number + 1} of {options.rounds}")
+            for engine in engines:
+                measured[engine].append(in_a_process(options, engine, beam_size))
+        report |= {
+            f"beam {beam_size}, {engine}": figures(own, measured[engines[0]], num_lines)
+            for engine, own in measured.items()
         }
-        say(f"translating {len(lines)} sentences {options.rounds} times, beam {beam_size}")
-        measured = measure(translators, lines, options.rounds, options.latency)
-        report |= {f"beam {beam_size}, {name}": figures for name, figures in measured.items()}
     return report
 
 
