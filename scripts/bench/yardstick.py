@@ -74,9 +74,10 @@ def as_table(report: Report) -> str:
             return f"{figure:,.1f}" if figure >= 10 else f"{figure:.4f}"
         return str(figure)
 
-    width = max(map(len, report)) + 2
+    width = 2 + max(map(len, report))
+    name_width = 2 + max(len(name) for figures in report.values() for name in figures)
     return "\n".join(
-        f"{part:<{width}}{name:<30}{spell(figure)}"
+        f"{part:<{width}}{name:<{name_width}}{spell(figure)}"
         for part, figures in report.items()
         for name, figure in figures.items()
     )
