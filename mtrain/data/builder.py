@@ -22,7 +22,7 @@ from mtrain.console import Progress, progress
 from mtrain.data.duplicates import mark_duplicates
 from mtrain.data.folders import DATA_FORMAT, data_settings
 from mtrain.data.plan import derive_seed
-from mtrain.data.store import StoreWriter, file_digests
+from mtrain.data.store import StoreWriter
 from mtrain.errors import UserError
 from mtrain.text.corpora import (
     check_readable,
@@ -32,7 +32,7 @@ from mtrain.text.corpora import (
     read_pairs,
 )
 from mtrain.text.filters import CODES, KEPT, Ledger, judge_lengths, judge_texts, pair_hashes
-from mtrain.text.lines import clean_lines, file_digest, read_lines
+from mtrain.text.lines import clean_lines, file_digest, file_digests, read_lines
 from mtrain.text.links import Link, LinkMapper
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores, train_tokenizer
 

@@ -181,11 +181,6 @@ def _open(
     return tokens, offsets
 
 
-def file_digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a store, by name."""
-    return {path.name: file_digest(path) for path in sorted(folder.iterdir())}
-
-
 def check_files(folder: Path, digests: Mapping[str, str]) -> None:
     """Raise UserError where a file is not the one whose SHA-256 is given."""
     for name, digest in digests.items():

@@ -12,7 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ctranslate2
 import numpy as np
@@ -30,7 +30,7 @@ from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.errors import UserError
 from mtrain.models.base import Model
 from mtrain.models.transformer import DecoderLayer, Transformer
-from mtrain.text.lines import file_digest
+from mtrain.text.lines import file_digests
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores
 
 FOLDER = "ctranslate2"  # of the export, inside the checkpoint that it was made from
@@ -204,7 +204,7 @@ def _write(
             whole = Path(writing) / FOLDER
             whole.mkdir()
             spec.save(str(whole))
-            (whole / DIGESTS).write_text(json.dumps(_digests(whole)), "utf-8")
+            (whole / DIGESTS).write_text(json.dumps(file_digests(whole)), "utf-8")
             whole.rename(folder)
     except PermissionError:
         raise UserError(
@@ -221,23 +221,20 @@ def _is_whole(folder: Path) -> bool:
         written: dict[str, str] = json.loads((folder / DIGESTS).read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    return written == _digests(folder)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    return {path.name: file_digest(path) for path in folder.iterdir() if path.name != DIGESTS}
+    present = file_digests(folder)
+    del present[DIGESTS]
+    return present == written
 
 
 def _spec(
     model: Transformer, config: TransformerConfig, tokenizers: TokenizerPair
 ) -> transformer_spec.TransformerSpec:
-    is_rms = config.norm_type == "rms"
     shape = {
         "num_heads": config.num_heads,
         "pre_norm": config.norm == "pre",
         "activation": ACTIVATIONS[config.activation],
         "ffn_glu": config.activation == "swiglu",
-        "rms_norm": is_rms,
+        "rms_norm": config.norm_type == "rms",
         "rotary_dim": 0 if config.positions == "rotary" else None,
         "rotary_interleave": False,
     }
@@ -272,7 +269,8 @@ def _spec(
     (spec.config.eos_token,) = target.pieces([target.end_id])
     (spec.config.bos_token,) = (spec.config.decoder_start_token,) = target.pieces([target.start_id])
     spec.config.add_source_eos = True
-    spec.config.layer_norm_epsilon = torch.finfo(torch.float32).eps if is_rms else 1e-5
+    norm = cast(Any, model.encoder[0]).residuals[0].norm
+    spec.config.layer_norm_epsilon = norm.eps or torch.finfo(torch.float32).eps  # RMSNorm's own
     spec.validate()
     return spec
 

@@ -103,24 +103,19 @@ def clean_bytes(line: bytes) -> str:
 
 
 def clean_lines(lines: Sequence[bytes]) -> tuple[list[str], list[bool]]:
-    """Return raw lines as a model sees them, and of each whether it was valid UTF-8.
-
-    As `decode_line` and `clean_line` would, but all in one piece where that can be: five times as
-    fast.
-    """
-    try:
-        texts = b"\n".join(lines).decode("utf-8").split("\n") if lines else []
-    except UnicodeDecodeError:
-        texts = []
-    if len(texts) != len(lines):  # some are not UTF-8, or hold a \n themselves
-        decoded = [decode_line(line) for line in lines]
-        return [clean_line(text) for text, _ in decoded], [is_valid for _, is_valid in decoded]
-    return list(map(clean_line, texts)), [True] * len(texts)
+    """Return raw lines as a model sees them, and of each whether it was valid UTF-8."""
+    decoded = [decode_line(line) for line in lines]
+    return [clean_line(text) for text, _ in decoded], [is_valid for _, is_valid in decoded]
 
 
 def one_line(text: str) -> str:
     """Return an output text with nothing in it that would start another line."""
     return " ".join(text.splitlines())
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a folder, by name."""
+    return {path.name: file_digest(path) for path in sorted(folder.iterdir())}
 
 
 def file_digest(path: Path) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mtrain.console import warn
 from mtrain.errors import UserError
-from mtrain.text.lines import file_digest, make_readable
+from mtrain.text.lines import file_digest, file_digests, make_readable
 
 FORMAT = 1
 PREFIX = "update-"
@@ -70,8 +70,7 @@ def save_checkpoint(
         if training:
             save_file(_storable(training), writing / TRAINING)
         (writing / STATE).write_text(json.dumps(state), "utf-8")
-        digests = {path.name: file_digest(path) for path in sorted(writing.iterdir())}
-        manifest = {"format": FORMAT, "sha256": digests}
+        manifest = {"format": FORMAT, "sha256": file_digests(writing)}
         (writing / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
         for path in writing.iterdir():
             make_readable(path)

@@ -48,7 +48,7 @@ LABELS: dict[str, tuple[str, str, str, Callable[..., tuple[Any, int]]]] = {
     "eole": ("eole.utils.loss", "LossCompute", "forward",
              lambda self, batch, *_, **__: (batch["tgt"][:, 1:], self.padding_idx)),
     "sockeye": ("sockeye.training", "EarlyStoppingTrainer", "_forward_backward",
-                lambda self, batch: (batch.labels["target_label"], 0)),
+                lambda self, batch, *_, **__: (batch.labels["target_label"], 0)),
     "fairseq_cli": ("fairseq.criterions.label_smoothed_cross_entropy",
                     "LabelSmoothedCrossEntropyCriterion", "forward",
                     lambda self, model, sample, **_: (sample["target"], self.padding_idx)),

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from yardstick import Report, run_yardstick
+from yardstick import Report, make_parser, run_yardstick
 
 from mtrain.config import Config, load_config
 from mtrain.console import say
@@ -104,10 +104,7 @@ def bench(options: argparse.Namespace) -> Report:
 
 def main() -> None:
     """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(description="Measure how fast a corpus is prepared here.")
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = make_parser("Measure how fast a corpus is prepared here.", "CONFIG.yaml", rounds=3)
     run_yardstick(parser, bench)
 
 

@@ -4,7 +4,7 @@
         [--size small] [--json FILE]
 
 EN and DE are aligned training text. What is told is real target tokens a second of wall time over
-an epoch of a tenth of the text, from the end of the second update on: data, forward, backward and
+the next --tokens of them from the end of the second update on: data, forward, backward and
 optimiser are in; start-up, validation and checkpoints are out. DIR has an environment a peer.
 """
 
@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -39,51 +39,30 @@ SIZES = {  # num_layers of each stack, d_model, ffn_dim, num_heads, vocab_size
     "small": (3, 256, 1024, 4, 8000),
     "base": (6, 512, 2048, 8, 32000),
 }
-STRATA, KEPT = 100, 10  # of lengths; every tenth is trained on, whole
+CONFIG = "mtrain.yaml"
 OURS = "mtrain"
 MTRAIN = [sys.executable, "-m", OURS]
 TIMEOUT = 900  # seconds that a trainer may take
 
-Update = tuple[float, int, int]  # seconds since the start, real target tokens, target positions
+Update = tuple[float, int, int]  # seconds since the start, real target tokens, positions or 0
 
 
-@dataclass(frozen=True)
-class Bench:
-    """The text that everybody trains on, and how."""
-
-    work: Path
-    task: Task
-    epoch_tokens: int
-
-    def task_of(self, name: str) -> Task:
-        """Return the task with an empty folder for somebody."""
-        folder = self.work / "peers" / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return Task(**{**vars(self.task), "folder": folder})
-
-
-def keep_a_tenth(pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return every tenth stratum of lengths, whole: batches of like lengths stay possible."""
-    order = sorted(pairs, key=lambda pair: (len(pair[1].split()), len(pair[0].split())))
-    cuts = [round(number * len(order) / STRATA) for number in range(STRATA + 1)]
-    kept = range(KEPT // 2, STRATA, KEPT)
-    return [pair for stratum in kept for pair in order[cuts[stratum] : cuts[stratum + 1]]]
-
-
-def write_config(options: argparse.Namespace, text: str, tokenizer: dict[str, object]) -> Path:
-    """Write mtrain's configuration of the task on the whole text or a tenth of it."""
+def write_config(options: argparse.Namespace) -> Path:
+    """Write mtrain's configuration of the task."""
     work: Path = options.work
-    num_layers, d_model, ffn_dim, num_heads, _ = SIZES[options.size]
-    sides = ("source", "en"), ("target", "de")
-    train = {side: str(work / f"{text}.{language}") for side, language in sides}
+    num_layers, d_model, ffn_dim, num_heads, vocab_size = SIZES[options.size]
+    train = {"source": str(options.en), "target": str(options.de)}
+    few = {side: str(work / f"few.{side}") for side in train}
+    for side, text in train.items():
+        lines = itertools.islice(read_lines(Path(text)), 2)  # valid has to be something
+        Path(few[side]).write_bytes(b"".join(line + b"\n" for line in lines))
     tree = {
         "run_dir": str(work / "peers" / OURS / "run"),
-        "data_dir": str(work / f"data-{text}"),
+        "data_dir": str(work / "data"),
         "device": "cpu",
-        "data": {"source_lang": "en", "target_lang": "de", "train": [train],
-                 "valid": [{side: f"{path}.few" for side, path in train.items()}]},
-        "tokenizer": tokenizer,
+        "data": {"source_lang": "en", "target_lang": "de", "train": [train], "valid": [few],
+                 "filters": {"drop_overlap": False}},
+        "tokenizer": {"type": "unigram", "vocab_size": vocab_size},
         "model": {
             "type": "transformer", "encoder_layers": num_layers, "decoder_layers": num_layers,
             "d_model": d_model, "ffn_dim": ffn_dim, "num_heads": num_heads, "dropout": 0.1,
@@ -91,55 +70,50 @@ def write_config(options: argparse.Namespace, text: str, tokenizer: dict[str, ob
         "training": {"batch_tokens": options.batch_tokens, "warmup_updates": 400, "log_every": 1,
                      "valid_every": NEVER, "precision": "fp32"},
     }  # fmt: skip
-    path = work / f"{text}.yaml"
+    path = work / CONFIG
     path.write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
-    subprocess.run([*MTRAIN, "prepare", str(path)], check=True, stdout=subprocess.DEVNULL)
     return path
 
 
-def set_up(options: argparse.Namespace) -> Bench:
-    """Train a tokenizer on all of the text, and write a tenth of it as its pieces."""
+def set_up(options: argparse.Namespace) -> Task:
+    """Prepare the text, and write it as pieces; return the task, whose folder is a peer's to come.
+
+    Everybody trains on the whole text, of which only so many tokens are measured: of a part of it,
+    batches of like lengths would be harder to make.
+    """
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(work / "peers", ignore_errors=True)  # runs of an earlier time
-    pairs = list(zip(read_lines(options.en), read_lines(options.de), strict=True))
-    for name, chosen in (("all", pairs), ("tenth", keep_a_tenth(pairs))):
-        for side, language in enumerate(("en", "de")):
-            lines = [pair[side] + b"\n" for pair in chosen]
-            (work / f"{name}.{language}").write_bytes(b"".join(lines))
-            (work / f"{name}.{language}.few").write_bytes(b"".join(lines[:2]))
-    num_layers, d_model, ffn_dim, num_heads, vocab_size = SIZES[options.size]
-    write_config(options, "all", {"type": "unigram", "vocab_size": vocab_size})
-    shared = work / "data-all" / "tokenizer" / "shared.model"
-    write_config(options, "tenth", {"path": str(shared)})
-    data = DataFolder(work / "data-tenth")
+    command = [*MTRAIN, "prepare", str(write_config(options))]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    data = DataFolder(work / "data")
     store, tokenizer = data.store("train"), data.tokenizers().target
     for tokens, language in ((store.source, "en"), (store.target, "de")):
         rows = (" ".join(tokenizer.pieces(tokens.sentence(row))) for row in range(len(store)))
         (work / f"pieces.{language}").write_text("".join(f"{row}\n" for row in rows), "utf-8")
-    epoch_tokens = int(store.target.lengths.sum()) + len(store)
-    task = Task(
-        work, work / "pieces.en", work / "pieces.de", tokenizer.pieces(tokenizer.ordinary_ids),
-        num_layers, d_model, ffn_dim, num_heads, options.batch_tokens,
-        num_updates=WARM_UP + 2 + 2 * epoch_tokens // options.batch_tokens,
+    num_layers, d_model, ffn_dim, num_heads, _ = SIZES[options.size]
+    return Task(
+        work / "peers", work / "pieces.en", work / "pieces.de",
+        tokenizer.pieces(tokenizer.ordinary_ids),
+        num_layers, d_model, ffn_dim, num_heads, options.batch_tokens, options.tokens,
         threads=options.threads,
     )  # fmt: skip
-    return Bench(work, task, epoch_tokens)
 
 
-def train_ours(bench: Bench, task: Task) -> list[Update]:
+def train_ours(task: Task) -> list[Update]:
     """Train with mtrain and return its updates."""
     updates = f"training.max_updates={task.num_updates}"
-    command = [*MTRAIN, "train", str(bench.work / "tenth.yaml"), "--set", updates]
+    config = task.folder.parents[1] / CONFIG
+    command = [*MTRAIN, "train", str(config), "--set", updates]
     run_process(command, task)
     events = read_metrics(RunFolder(task.folder / "run").metrics_path)
     done = [0, *(event["target_tokens"] for event in events if event["kind"] == "train")]
     minutes = [event["minutes"] for event in events if event["kind"] == "train"]
     tokens = [after - before for before, after in itertools.pairwise(done)]
-    return [(60 * minute, count, count) for minute, count in zip(minutes, tokens, strict=True)]
+    return [(60 * minute, count, 0) for minute, count in zip(minutes, tokens, strict=True)]
 
 
-def train_peer(peers_dir: Path, name: str, peer: Peer, bench: Bench, task: Task) -> list[Update]:
+def train_peer(peers_dir: Path, name: str, peer: Peer, task: Task) -> list[Update]:
     """Train with a peer and return its updates."""
     programs, command = peers_dir / name / "bin", peer.command(task)
     if peer.log_line:
@@ -147,12 +121,11 @@ def train_peer(peers_dir: Path, name: str, peer: Peer, bench: Bench, task: Task)
         updates, seconds = [], 0.0
         for took, rate in re.findall(peer.log_line, log):
             seconds += float(took)
-            tokens = round(float(took) * float(rate))
-            updates.append((seconds, tokens, tokens))
+            updates.append((seconds, round(float(took) * float(rate)), 0))
         return updates
     trace, before = task.folder / "trace.jsonl", task.folder / "before.txt"
     inside = [str(programs / "python"), str(Path(__file__).parent / "inside.py"), "--trace",
-              str(trace), "--stop-tokens", str(bench.epoch_tokens)]  # fmt: skip
+              str(trace), "--stop-tokens", str(task.num_tokens)]  # fmt: skip
     if before.is_file():
         inside += ["--before", str(before)]
     run_process([*inside, *command], task)
@@ -174,14 +147,15 @@ def run_process(command: list[str], task: Task) -> str:
     return log.read_text("utf-8", "replace")
 
 
-def rate(updates: Sequence[Update], epoch_tokens: int) -> dict[str, float]:
-    """Return tokens a second over an epoch after the warm-up, and the share of padding."""
+def rate(updates: Sequence[Update], num_tokens: int) -> dict[str, float]:
+    """Return tokens a second over so many after the warm-up, and padding's share where known."""
     started, seconds, tokens, positions = updates[WARM_UP - 1][0], 0.0, 0, 0
     for ended, real, padded in updates[WARM_UP:]:
         seconds, tokens, positions = ended - started, tokens + real, positions + padded
-        if tokens >= epoch_tokens:
+        if tokens >= num_tokens:
             break
-    return {"tokens_per_second": tokens / seconds, "padding": 1 - tokens / positions}
+    padding = {"padding": 1 - tokens / positions} if positions else {}
+    return {"tokens_per_second": tokens / seconds, **padding}
 
 
 def bench_training(options: argparse.Namespace) -> Report:
@@ -190,19 +164,21 @@ def bench_training(options: argparse.Namespace) -> Report:
     unknown = [name for name in names[1:] if name not in PEERS]
     if unknown:
         raise UserError(f"{unknown[0]} is no peer known here", f"there are: {', '.join(PEERS)}")
-    bench = set_up(options)
+    everybodys = set_up(options)
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(options.rounds):
         for name in names:
-            task = bench.task_of(name)
+            task = replace(everybodys, folder=everybodys.folder / name)
+            shutil.rmtree(task.folder, ignore_errors=True)
+            task.folder.mkdir(parents=True)
             updates = (
-                train_ours(bench, task)
+                train_ours(task)
                 if name == OURS
-                else train_peer(options.peers, name, PEERS[name], bench, task)
+                else train_peer(options.peers, name, PEERS[name], task)
             )
             if len(updates) <= WARM_UP:
                 raise UserError(f"{name} did not train", f"see {task.folder / 'log.txt'}")
-            measured[name].append(rate(updates, bench.epoch_tokens))
+            measured[name].append(rate(updates, task.num_tokens))
             say(f"round {number + 1}, {name}: {measured[name][-1]['tokens_per_second']:,.0f}/s")
     return {name: _figures(measured[name], measured[OURS]) for name in names}
 
@@ -213,10 +189,10 @@ def _figures(own: list[dict[str, float]], ours: list[dict[str, float]]) -> Figur
         "target_tokens_per_second": statistics.median(speeds),
         "slowest": min(speeds),
         "fastest": max(speeds),
-        "padding": statistics.median(figures["padding"] for figures in own),
         "mtrain_is_so_many_times_faster": statistics.median(
             our["tokens_per_second"] / speed for our, speed in zip(ours, speeds, strict=True)
         ),
+        **{name: figure for name, figure in own[-1].items() if name == "padding"},
     }
 
 
@@ -228,8 +204,8 @@ def whole_path(text: str) -> Path:
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description="Train beside other trainers.")
-    parser.add_argument("en", type=Path, metavar="EN")
-    parser.add_argument("de", type=Path, metavar="DE")
+    parser.add_argument("en", type=whole_path, metavar="EN")
+    parser.add_argument("de", type=whole_path, metavar="DE")
     parser.add_argument("work", type=whole_path, metavar="WORK",
                         help="folder for all that is made")  # fmt: skip
     parser.add_argument(
@@ -239,6 +215,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--tokens", type=int, default=50_000, help="of the target, measured")
     parser.add_argument("--threads", type=int, default=available_cores())
     run_yardstick(parser, bench_training)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from yardstick import Report, run_yardstick
+from yardstick import Report, make_parser, run_yardstick
 
 from mtrain.config import load_config
 
@@ -94,11 +94,7 @@ def bench(options: argparse.Namespace) -> Report:
 
 def main() -> None:
     """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(description="Measure how long mtrain lets one wait.")
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = make_parser("Measure how long mtrain lets one wait.", "CONFIG.yaml", "RUN", rounds=5)
     run_yardstick(parser, bench)
 
 

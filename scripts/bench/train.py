@@ -15,13 +15,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from yardstick import Figures, Report, run_yardstick
+from yardstick import Figures, Report, make_parser, run_yardstick
 
 from mtrain.config import load_config
 from mtrain.console import say
@@ -236,11 +235,7 @@ def bench(options: argparse.Namespace) -> Report:
 
 def main() -> None:
     """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(
-        description="Measure how fast a prepared configuration trains here."
-    )
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser = make_parser("Measure how fast a prepared configuration trains here.", "CONFIG.yaml")
     parser.add_argument("--seconds", type=float, default=60, help="that all of it takes")
     run_yardstick(parser, bench)
 

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 
-from yardstick import Figures, Report, run_yardstick
+from yardstick import Figures, Report, make_parser, run_yardstick
 
 from mtrain.commands.loading import load_run
 from mtrain.console import say
@@ -99,13 +98,11 @@ def bench(options: argparse.Namespace) -> Report:
 
 def main() -> None:
     """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(description="Measure how fast a trained run translates here.")
-    parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("input", type=Path, metavar="INPUT")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser = make_parser(
+        "Measure how fast a trained run translates here.", "RUN", "INPUT", rounds=3
+    )
     parser.add_argument("--engines", default="torch", help="by comma; see decoding.engine")
     parser.add_argument("--beams", default="5,1", help="by comma")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--latency", type=int, default=20, help="sentences translated alone")
     run_yardstick(parser, bench)
 

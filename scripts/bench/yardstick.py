@@ -1,10 +1,10 @@
 """What every yardstick shares: which machine and code were measured, a table, JSON."""
 
-import argparse
 import json
 import platform
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import datetime, timezone
@@ -20,9 +20,18 @@ Figures = Mapping[str, str | int | float]
 Report = Mapping[str, Figures]  # of each part that was measured
 
 
-def run_yardstick(
-    parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], Report]
-) -> None:
+def make_parser(description: str, *paths: str, rounds: int | None = None) -> ArgumentParser:
+    """Return a parser for paths, such as CONFIG.yaml, for --set, and for --rounds if there are."""
+    parser = ArgumentParser(description=description)
+    for metavar in paths:
+        parser.add_argument(metavar.split(".")[0].lower(), type=Path, metavar=metavar)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds)
+    return parser
+
+
+def run_yardstick(parser: ArgumentParser, measure: Callable[[Namespace], Report]) -> None:
     """Read the command line, measure, print a table and write what --json asks for."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     options = parser.parse_args()

@@ -14,7 +14,7 @@ from mtrain.config import load_config
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "mtrain"
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
-VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+VERBS = typer.main.get_group(app).commands
 OPERATORS = {"|", ";", "&", "&&", "||", ">", ">>", "<"}
 
 

@@ -25,8 +25,13 @@ class Task:
     ffn_dim: int
     num_heads: int
     batch_tokens: int
-    num_updates: int  # that are surely enough
+    num_tokens: int  # of the target, after which it is enough
     threads: int
+
+    @property
+    def num_updates(self) -> int:
+        """Updates that are surely enough, for who cannot be told of tokens."""
+        return 10 + 2 * self.num_tokens // self.batch_tokens
 
     def write(self, name: str, text: str) -> str:
         """Write a file into the peer's folder and return its path."""

@@ -13,9 +13,9 @@ from mtrain.data.store import (
     StoreWriter,
     TokenStore,
     check_files,
-    file_digests,
 )
 from mtrain.errors import UserError
+from mtrain.text.lines import file_digests
 from mtrain.text.links import Link
 
 Ids = list[list[int]]

@@ -10,7 +10,7 @@ from mtrain.data.batches import Batch
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models.base import State
-from mtrain.models.transformer import Transformer
+from mtrain.models.transformer import Transformer, TransformerState
 from tests.in_process import END_ID
 from tests.unit.decoding.tiny import MARKS, Oracle, make_rows, oracles, sources, tiny_model
 
@@ -155,7 +155,7 @@ class CountingModel(Transformer):
 
     rows_per_step: list[int]
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:  # type: ignore[override]
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
         self.rows_per_step.append(len(tokens))
         return super().step(tokens, state)
 

@@ -1,11 +1,14 @@
 """CTranslate2 computes what the model does, whatever the Transformer is made of."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from mtrain.commands import loading
+from mtrain.commands.loading import LoadedRun
 from mtrain.config import Config
 from mtrain.decoding.engine import TorchEngine
 from mtrain.decoding.translator import Translation, Translator
@@ -44,14 +47,18 @@ def config_of(small_task: Path, model: dict[str, Any], **decoding: Any) -> Confi
 
 
 def translate(
-    model: Model, config: Config, tokenizers: TokenizerPair, folder: Path
+    model: Model,
+    config: Config,
+    tokenizers: TokenizerPair,
+    folder: Path,
+    lines: Sequence[bytes] = LINES,
 ) -> tuple[list[Translation], list[Translation]]:
-    """Return the translations of LINES by CTranslate2 and by our own search."""
+    """Return the translations of the lines by CTranslate2 and by our own search."""
     theirs = open_engine(model, config, tokenizers, CPU, "fp32", folder)
     autocast = choose_precision("fp32", "cpu").autocast
     ours = TorchEngine(model, tokenizers, config.decoding, CPU, autocast, 1, Head())
     both = [
-        Translator(engine, tokenizers, config.decoding.n_best).translate(LINES)
+        Translator(engine, tokenizers, config.decoding.n_best).translate(lines)
         for engine in (theirs, ours)
     ]
     return both[0], both[1]
@@ -72,6 +79,40 @@ def test_every_transformer_is_exported_and_translates_greedily_as_ours(
             assert their.scores == pytest.approx(our.scores, abs=1e-3)
     assert len({t.texts[0] for t in ours}) > 4
     assert "differs by" in capsys.readouterr().err
+
+
+def test_a_line_longer_than_its_program_likes_is_read_whole(
+    small_task: Path, tokenizers: TokenizerPair, tmp_path: Path
+) -> None:
+    """CTranslate2 cuts at 1,024 tokens unless it is told otherwise."""
+    shape = {**MODELS["transformer-gelu"], "max_positions": 1300}
+    config = config_of(small_task, shape, beam_size=1, max_length_ratio=0.01)
+    model = loud_model(config, tokenizers)
+    lines = [b"1 " * 1030 + tail * 60 for tail in (b"7 3 ", b"9 0 ")]
+    theirs, ours = translate(model, config, tokenizers, tmp_path, lines)
+    assert [t.texts for t in theirs] == [t.texts for t in ours]
+    assert {t.num_segments for t in theirs} == {1}
+    scores = [t.scores[0] for t in ours]
+    assert abs(scores[0] - scores[1]) > 0.3  # the tails matter
+    assert [t.scores[0] for t in theirs] == pytest.approx(scores, abs=0.1)  # cut off one later
+
+
+def test_a_translation_may_be_empty(
+    small_task: Path, tokenizers: TokenizerPair, tmp_path: Path
+) -> None:
+    config = config_of(small_task, {**MODELS["transformer-gelu"], "tie_embeddings": "none"})
+    model = loud_model(config, tokenizers)
+    with torch.no_grad():  # every vector is the same, and only the end mark answers to it
+        model.decoder_norm.weight.zero_()
+        model.decoder_norm.bias.fill_(1.0)
+        model.output_matrix.zero_()
+        model.output_matrix[tokenizers.target.end_id] = 1.0
+    theirs, ours = translate(model, config, tokenizers, tmp_path)
+    assert [t.texts for t in theirs] == [t.texts for t in ours] == [[""]] * len(LINES)
+    assert [tokens for t in theirs for _, tokens in t.segments] == [
+        [] for t in ours for _ in t.segments
+    ]
+    assert not any(t.is_cut_off for t in theirs)
 
 
 def test_eight_bits_translate_nearly_the_same_and_n_best_are_ordered(
@@ -96,6 +137,18 @@ def test_an_export_that_computes_something_else_is_refused(
     with pytest.raises(UserError, match="does not compute what the model does") as refusal:
         open_engine(model, config, tokenizers, CPU, "fp32", tmp_path)
     assert f"remove {tmp_path / 'ctranslate2'}" in refusal.value.hint
+
+
+def test_without_the_package_the_extra_is_named(
+    small_task: Path, tokenizers: TokenizerPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(small_task, MODELS["transformer-gelu"])
+    precision = choose_precision("fp32", "cpu")
+    loaded = LoadedRun(config, tokenizers, loud_model(config, tokenizers), precision, tmp_path)
+    assert loaded.translator().translate([b"1"])
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"mtrain\[ctranslate2\]"):
+        loaded.translator()
 
 
 @pytest.mark.parametrize("name", ["rnn-bahdanau", "decoder-only"])

@@ -82,14 +82,14 @@ def training(prepared: Path) -> dict[str, Any]:
     return report
 
 
-def test_training_is_told_in_positive_figures_and_shares_that_add_up(
+def test_training_is_told_in_positive_figures_and_shares(
     training: dict[str, Any],
 ) -> None:
     figures = training["training"]
     assert {name for name in POSITIVE_OF_TRAINING if figures[name] > 0} == POSITIVE_OF_TRAINING
     assert figures["lower_quartile"] <= figures["upper_quartile"]
     shares = training["time"]
-    assert sum(shares.values()) == pytest.approx(1)
+    assert 0 <= shares["share_rest"] < 0.5  # below 0, something was timed twice
     for part in ("forward", "backward", "optimiser"):
         assert 0.01 < shares[f"share_{part}"] < 0.9
     assert training["machine"]["threads"] == 1
@@ -144,17 +144,18 @@ def test_waits_are_told_and_grow_with_what_is_waited_for(prepared: Path) -> None
 
 
 def test_mtrain_trains_by_itself_where_peers_would_stand_beside_it(tmp_path: Path) -> None:
-    write_task(tmp_path, {"train": 3000})
+    write_task(tmp_path, {"train": 500})
     report = measured(
         tmp_path, "side_by_side.py", "train.digits", "train.words", "work", "--peers", "none",
-        "--only", "mtrain", "--size", "tiny", "--rounds", 2, "--batch-tokens", 256,
+        "--only", "mtrain", "--size", "tiny", "--rounds", 2, "--batch-tokens", 256, "--tokens", 900,
     )  # fmt: skip
     figures = report["mtrain"]
     assert 0 < figures["slowest"] <= figures["target_tokens_per_second"] <= figures["fastest"]
     assert figures["mtrain_is_so_many_times_faster"] == 1
-    lines = (tmp_path / "work" / "pieces.de").read_text().splitlines()
-    assert 290 <= len(lines) <= 310  # a tenth, of every length
-    assert {line.count("\u2581") for line in lines} == {3, 4, 5, 6}
+    for side, language in (("digits", "en"), ("words", "de")):
+        pieces = (tmp_path / "work" / f"pieces.{language}").read_text().splitlines()
+        text = [line.replace(" ", "").replace("\u2581", " ").strip() for line in pieces]
+        assert text == (tmp_path / f"train.{side}").read_text().splitlines()
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_a_local_folder_in_the_layout_of_the_hub_gives_its_pairs(hub: Path) -> N
     ids=["folder", "configuration", "split"],
 )
 def test_a_data_set_that_cannot_be_loaded_is_named(wrong: dict[str, str], hub: Path) -> None:
-    corpus = HubDataset(**{"hub": str(hub), "config": "de-en", **wrong})  # type: ignore[arg-type]
+    corpus = HubDataset.model_validate({"hub": str(hub), "config": "de-en", **wrong})
     message = fail(corpus)
     assert f"data set {corpus_name(corpus)}: cannot be loaded" in message
     assert "check hub, config and split" in message

@@ -98,7 +98,7 @@ def test_training_twice_gives_the_same_bytes(trained: dict[str, Tokenizer], tmp_
 def test_a_vocabulary_too_large_is_lowered_with_a_warning(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = TokenizerConfig(type=kind, vocab_size=8000)  # type: ignore[arg-type]
+    config = TokenizerConfig.model_validate({"type": kind, "vocab_size": 8000})
     size = train_tokenizer(sentences(30), config, tmp_path / "a.model")
     assert 260 < size < 8000
     assert Tokenizer(tmp_path / "a.model").vocab_size == size
@@ -110,7 +110,7 @@ def test_a_vocabulary_too_large_is_lowered_with_a_warning(
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_vocabulary_too_small_for_the_characters_is_named(kind: str, tmp_path: Path) -> None:
     characters = "".join(map(chr, range(0x4E00, 0x4E00 + 400)))
-    config = TokenizerConfig(type=kind, vocab_size=300)  # type: ignore[arg-type]
+    config = TokenizerConfig.model_validate({"type": kind, "vocab_size": 300})
     with pytest.raises(UserError, match=r"tokenizer\.vocab_size 300 is too small: .* take 66\d"):
         train_tokenizer([characters] * 20, config, tmp_path / "a.model")
 

@@ -38,7 +38,9 @@ def train(config: Config, before: Callable[[Parts], None] = lambda parts: None) 
     return parts
 
 
-def at_every_batch(happens: Callable[[int, bool, Tensor], Tensor]) -> Callable[[Parts], None]:
+def at_every_batch(
+    patch: pytest.MonkeyPatch, happens: Callable[[int, bool, Tensor], Tensor]
+) -> Callable[[Parts], None]:
     """Return a `before` that lets something happen to the features of every batch.
 
     It is told the number of the batch, from 1 on, among those trained or those measured.
@@ -53,7 +55,7 @@ def at_every_batch(happens: Callable[[int, bool, Tensor], Tensor]) -> Callable[[
             counts[is_training] += 1
             return happens(counts[is_training], is_training, compute(batch, record))
 
-        parts.model.features = features  # type: ignore[method-assign]
+        patch.setattr(parts.model, "features", features)
 
     return before
 
@@ -115,7 +117,7 @@ def test_it_stops_early_when_patience_is_over(
 
 @pytest.mark.parametrize("metric", ["bleu", "loss"])
 def test_a_model_that_gives_no_numbers_is_measured_and_is_never_the_best(
-    metric: str, small_task: Path, tmp_path: Path
+    metric: str, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of the first validation are none: it ends as it should, the last one is the best."""
 
@@ -123,12 +125,12 @@ def test_a_model_that_gives_no_numbers_is_measured_and_is_never_the_best(
         validate = parts.validator.validate
 
         def spoilt(model: Model, on_progress: Callable[[int], None]) -> Validation:
-            parts.validator.validate = validate  # type: ignore[method-assign]
+            monkeypatch.undo()
             with torch.no_grad():
                 model.output_matrix.fill_(float("nan"))  # of the weights to measure alone
             return validate(model, on_progress)
 
-        parts.validator.validate = spoilt  # type: ignore[method-assign]
+        monkeypatch.setattr(parts.validator, "validate", spoilt)
 
     training = {"valid_every": 2, "max_updates": 4, "valid_metric": metric, "patience": 2}
     config = small_config(small_task, tmp_path / "run", training)
@@ -176,13 +178,15 @@ NAN = float("nan")
 
 
 def test_20_updates_in_a_row_that_are_not_finite_end_the_run_with_the_last_good_weights(
-    small_task: Path, tmp_path: Path
+    small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = {"max_updates": 6, "valid_every": 100, "schedule": "inverse_sqrt"}
     good = small_config(small_task, tmp_path / "good", training)
     train(good)
     config = small_config(small_task, tmp_path / "run", {**training, "max_updates": 90})
-    spoil = at_every_batch(lambda count, _, features: features * (NAN if count > 6 else 1.0))
+    spoil = at_every_batch(
+        monkeypatch, lambda count, _, features: features * (NAN if count > 6 else 1.0)
+    )
     with pytest.raises(UserError, match=f"{MAX_SKIPPED_IN_A_ROW} updates in a row") as error:
         train(config, spoil)
     assert "learning_rate" in error.value.hint
@@ -197,12 +201,18 @@ def test_20_updates_in_a_row_that_are_not_finite_end_the_run_with_the_last_good_
 
 
 def test_now_and_then_an_update_that_is_not_finite_is_skipped_and_counted(
-    small_task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_task: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All but every nineteenth: never twenty in a row."""
     config = small_config(small_task, tmp_path / "run", {"max_updates": 57, "valid_every": 100})
     spoil = at_every_batch(
-        lambda count, is_training, features: features * (NAN if is_training and count % 19 else 1.0)
+        monkeypatch,
+        lambda count, is_training, features: (
+            features * (NAN if is_training and count % 19 else 1.0)
+        ),
     )
     train(config, spoil)
     assert newest(config).state["position"]["skipped"] == 54
@@ -233,7 +243,7 @@ def undisturbed(
 
 
 def test_a_run_stopped_at_any_moment_ends_in_the_same_bits(
-    undisturbed: Config, tmp_path: Path
+    undisturbed: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real signals: in the first batch of an update, in its second, and while validating."""
     config = undisturbed.model_copy(update={"run_dir": tmp_path / "run"})
@@ -254,7 +264,7 @@ def test_a_run_stopped_at_any_moment_ends_in_the_same_bits(
             return features
 
         with pytest.raises(Interrupted) as stopped:
-            train(config, at_every_batch(stop))
+            train(config, at_every_batch(monkeypatch, stop))
         assert stopped.value.exit_code == 128 + signal_number
         updates.append(newest(config).state["position"]["update"])
     # an update is given up or finished, never saved by halves; the validation is made up for
@@ -330,7 +340,7 @@ def test_the_newest_checkpoints_are_averaged_into_one_more(
 
 
 def test_a_stop_at_the_last_update_changes_nothing_about_the_average(
-    small_task: Path, tmp_path: Path
+    small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though that update is saved twice then, before its validation and after it."""
     training = {"max_updates": 12, "valid_every": 4, "average_checkpoints": 2, "keep_last": 2}
@@ -344,7 +354,7 @@ def test_a_stop_at_the_last_update_changes_nothing_about_the_average(
         return features
 
     with pytest.raises(Interrupted):
-        train(config, at_every_batch(stop))
+        train(config, at_every_batch(monkeypatch, stop))
     train(config)
     assert "update-00000012.1" in {path.name for path in checkpoints(config)}
     assert_same_tensors(newest(config), newest(whole))
