@@ -123,8 +123,9 @@ def ordered_map(
         yield partial(map, function)
         return
     num_threads = torch.get_num_threads()
-    with ThreadPoolExecutor(num_threads, initializer=partial(torch.set_num_threads, 1)) as pool:
-        try:
-            yield partial(pool.map, function)
-        finally:
-            torch.set_num_threads(num_threads)  # a thread sets it for those to come as well
+    pool = ThreadPoolExecutor(num_threads, initializer=partial(torch.set_num_threads, 1))
+    try:
+        yield partial(pool.map, function)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(num_threads)  # last: a thread sets it for those to come as well

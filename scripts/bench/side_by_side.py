@@ -83,7 +83,8 @@ def set_up(options: argparse.Namespace) -> Task:
     """
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(work / "peers", ignore_errors=True)  # runs of an earlier time
+    if any(work.iterdir()):
+        raise UserError(f"{work}: this folder is not empty", "name a new one for all that is made")
     command = [*MTRAIN, "prepare", str(write_config(options))]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     data = DataFolder(work / "data")
@@ -207,7 +208,7 @@ def main() -> None:
     parser.add_argument("en", type=whole_path, metavar="EN")
     parser.add_argument("de", type=whole_path, metavar="DE")
     parser.add_argument("work", type=whole_path, metavar="WORK",
-                        help="folder for all that is made")  # fmt: skip
+                        help="new folder for all that is made")  # fmt: skip
     parser.add_argument(
         "--peers", type=whole_path, required=True, help="an environment a peer in it"
     )

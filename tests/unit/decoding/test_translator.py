@@ -1,6 +1,7 @@
 """The translator around the search: any order, any batch, n-best, long and empty lines."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from mtrain.config.decoding import DecodingConfig
-from mtrain.decoding.engine import TorchEngine
+from mtrain.decoding.engine import TorchEngine, ordered_map
 from mtrain.decoding.translator import Translator
 from mtrain.models import Head, Model, build_model
 from mtrain.text.tokenizer import TokenizerPair
@@ -108,6 +109,21 @@ def test_a_search_that_is_left_does_not_go_on(
     searching.close()
     assert len(searched) < len(sources) / 10
     assert threading.active_count() == threads
+
+
+def test_results_that_nobody_waits_for_are_not_computed_and_threads_are_given_back() -> None:
+    begun = []
+
+    def result(number: int) -> int:
+        begun.append(number)
+        time.sleep(0.01)
+        return number
+
+    with ordered_map(result, torch.device("cpu")) as each:
+        results = iter(each(range(500)))  # held on to, so that nothing else ends it
+        assert next(results) == 0
+    assert len(begun) < 250
+    assert number_in_a_new_thread() == torch.get_num_threads()
 
 
 @pytest.mark.parametrize("method", ["beam", "sample"])

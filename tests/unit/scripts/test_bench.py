@@ -82,13 +82,14 @@ def training(prepared: Path) -> dict[str, Any]:
     return report
 
 
-def test_training_is_told_in_positive_figures_and_shares(
+def test_training_is_told_in_positive_figures_and_shares_that_add_up(
     training: dict[str, Any],
 ) -> None:
     figures = training["training"]
     assert {name for name in POSITIVE_OF_TRAINING if figures[name] > 0} == POSITIVE_OF_TRAINING
     assert figures["lower_quartile"] <= figures["upper_quartile"]
     shares = training["time"]
+    assert sum(shares.values()) == pytest.approx(1)
     assert 0 <= shares["share_rest"] < 0.5  # below 0, something was timed twice
     for part in ("forward", "backward", "optimiser"):
         assert 0.01 < shares[f"share_{part}"] < 0.9
@@ -164,6 +165,7 @@ def test_mtrain_trains_by_itself_where_peers_would_stand_beside_it(tmp_path: Pat
         ("train.py", ("config.yaml",), "mtrain prepare"),
         ("translate.py", ("config.yaml", "config.yaml"), "folder of a run was expected"),
         ("side_by_side.py", ("a", "b", "w", "--peers", "p", "--only", "moses"), "moses is no peer"),
+        ("side_by_side.py", ("a", "b", ".", "--peers", "peers"), "this folder is not empty"),
     ],
 )
 def test_what_is_missing_is_said_and_nothing_written(
@@ -174,4 +176,4 @@ def test_what_is_missing_is_said_and_nothing_written(
     assert finished.returncode == 2
     assert said in finished.stderr
     assert "Traceback" not in finished.stderr
-    assert not (tmp_path / "bench.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
