@@ -28,7 +28,7 @@ def plan_epoch(
     """
     random = np.random.default_rng(derive_seed(seed, "plan", epoch))
     shuffled = random.permutation(len(source_lengths))
-    order = shuffled[np.lexsort((source_lengths[shuffled], target_lengths[shuffled]))]
+    order = shuffled[_by_lengths(source_lengths[shuffled], target_lengths[shuffled])]
     batches = _cut(order, source_lengths[order], target_lengths[order], batch_tokens)
     return [batches[index] for index in random.permutation(len(batches))]
 
@@ -37,8 +37,19 @@ def plan_in_order(
     source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int
 ) -> list[IntArray]:
     """Return batches for one pass without randomness, long pairs first: for validation."""
-    order = np.lexsort((source_lengths, target_lengths))[::-1]
+    order = _by_lengths(source_lengths, target_lengths)[::-1]
     return _cut(order, source_lengths[order], target_lengths[order], batch_tokens)
+
+
+def _by_lengths(source_lengths: IntArray, target_lengths: IntArray) -> IntArray:
+    """Return the rows, those beside each other alike in both lengths.
+
+    By the longer side, which is what a batch's width is; of the same width from the longest source
+    to the longest target, of the next width back again, so that no neighbours are far apart.
+    """
+    width = np.maximum(source_lengths, target_lengths)
+    slope = target_lengths - source_lengths
+    return np.lexsort((np.where(width % 2, slope, -slope), width))
 
 
 def _cut(

@@ -16,6 +16,9 @@ from mtrain.nn.dropout import dropout
 
 Noted = list[Tensor] | None  # where a caller wants weights added, if he does
 Rotation = Callable[[Tensor], Tensor]  # what rotary positions do to queries and keys
+# keys of which attention is no slower as three products on a CPU, whose fused kernel multiplies
+# a few rows at a time; of more, the weights (B,H,L,S) would take too much memory
+MOST_UNFUSED = 256
 
 
 def padding_mask(lengths: Tensor, width: int, dtype: torch.dtype) -> Tensor:
@@ -49,25 +52,26 @@ class _Attention(nn.Module):
         noted: Noted = None,
     ) -> Tensor:
         """Mix values (B,H,S,Dh) by how queries (B,H,L,Dh) match keys; returns (B,L,D)."""
-        if noted is None:
+        is_short = query.device.type == "cpu" and keys.shape[2] <= MOST_UNFUSED
+        if noted is None and not is_short:
             rate = self.dropout if self.training else 0.0
             mixed = F.scaled_dot_product_attention(query, keys, values, mask, rate, causal)
-        else:  # the fused kernel keeps its weights to itself
+        else:
             weights = attention_weights(query, keys, mask, causal)
-            noted.append(weights)
-            mixed = dropout(weights, self.dropout, self.training) @ values
+            if noted is not None:  # the fused kernel keeps its weights to itself
+                noted.append(weights)
+            mixed = dropout(weights, self.dropout, self.training).to(values.dtype) @ values
         out: Tensor = self.out_projection(mixed.transpose(1, 2).flatten(2))
         return out
 
 
 def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """Return softmax(query keys' / sqrt(Dh) + mask), shape (B,H,L,S), in fp32."""
-    scores = (query @ keys.transpose(-2, -1)).float() * query.shape[-1] ** -0.5
+    scores = (query * query.shape[-1] ** -0.5 @ keys.transpose(-2, -1)).float()
     if mask is not None:
-        scores = scores + mask
+        scores += mask  # in place: a product's gradient does not ask for what it was
     if causal:
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(later, float("-inf"))
+        scores += torch.full_like(scores[0, 0], float("-inf")).triu(1)
     weights: Tensor = scores.softmax(dim=-1)
     return weights
 

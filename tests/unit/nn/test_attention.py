@@ -4,9 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtrain.nn import attention as attention_module
 from mtrain.nn.attention import CrossAttention, SelfAttention, padding_mask
 
 WIDTH, HEADS = 12, 3
+
+
+@pytest.fixture(params=[0, 256], ids=["fused", "three-products"], autouse=True)
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_module, "MOST_UNFUSED", request.param)
 
 
 def by_the_formula(query: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:

@@ -1,10 +1,15 @@
 """Which number format on which device, and what is refused, on a machine without a GPU."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from mtrain.errors import UserError
-from mtrain.training.precision import choose_precision
+from mtrain.training import precision as precision_module
+from mtrain.training.precision import choose_precision, multiply_with_onednn
 
 
 def test_a_cpu_computes_in_fp32_unless_asked_for_bf16() -> None:
@@ -31,3 +36,56 @@ def test_cuda_without_a_gpu_is_refused_and_auto_takes_the_cpu() -> None:
 def test_autocast_computes_products_in_the_format(name: str, dtype: torch.dtype) -> None:
     with choose_precision(name, "cpu").autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+# -- products in fp32 on a CPU ---------------------------------------------------------------------
+
+
+@pytest.fixture(name="setting")
+def products_setting() -> Iterator[Any]:
+    """As torch begins, and in the end as it was."""
+    setting = torch.backends.mkldnn.matmul
+    before, setting.fp32_precision = setting.fp32_precision, "none"
+    multiply_with_onednn.cache_clear()
+    yield setting
+    multiply_with_onednn.cache_clear()
+    setting.fp32_precision = before
+
+
+@pytest.fixture(name="amd")
+def amd_processor(tmp_path: Path) -> Path:
+    path = tmp_path / "cpuinfo"
+    path.write_text("vendor_id\t: AuthenticAMD\n")
+    return path
+
+
+@pytest.mark.parametrize("rows", [1, 5, 64, 1000])
+@pytest.mark.parametrize(("inner", "outer"), [(64, 64), (256, 1024), (1024, 256), (256, 8000)])
+def test_products_are_exact_to_fp32_whoever_multiplies(rows: int, inner: int, outer: int) -> None:
+    choose_precision("fp32", "cpu")
+    random = torch.Generator().manual_seed(1)
+    x, y = torch.randn(rows, inner, generator=random), torch.randn(rows, outer, generator=random)
+    weight = torch.randn(outer, inner, generator=random)
+    for first, second in ((x, weight.T), (y, weight), (y.T, x), (x[None], weight.T[None])):
+        product, sizes = first @ second, first.abs() @ second.abs()
+        difference = product - (first.double() @ second.double())
+        assert float((difference.abs() / sizes).max()) < 2**-20  # bf16 keeps 8 bits, TF32 11
+
+
+@pytest.mark.parametrize("text", ["vendor_id : GenuineIntel", None])
+def test_other_processors_keep_their_library(
+    text: str | None, setting: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "cpuinfo"
+    if text:
+        path.write_text(text)
+    assert not multiply_with_onednn(path)
+    assert setting.fp32_precision == "none"
+
+
+def test_a_library_that_rounds_is_not_asked(
+    setting: Any, amd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision_module, "_multiplies_exactly", lambda: False)
+    assert not multiply_with_onednn(amd)
+    assert setting.fp32_precision == "none"
