@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
-from mtrain.decoding.top import log_normaliser, top_logits
+from mtrain.decoding.top import top_logits
 from mtrain.models.base import Model
 
 NOTHING = Hypothesis([], float("-inf"), cut_off=True)  # what a model that gives no numbers says
@@ -53,7 +53,7 @@ def beam_search(
     scores = torch.zeros(tokens.shape[:2], device=source.device)  # (B,K) sums of log p
     attention: Tensor | None = None  # (B,K,S) sums, where watched
     penalties = scores  # (B,K) for what is not covered
-    while open_sentences:
+    while True:
         logits, state = model.step(tokens[:, :, -1], state)
         if state.attention is not None:
             seen = state.attention
@@ -68,10 +68,15 @@ def beam_search(
         if attention is not None:
             attention = attention.gather(1, parents[:, :, None].expand(-1, -1, attention.shape[2]))
         is_open = _still_open(tokens, scores, penalties, beam_size, scoring, own)
+        if not any(is_open):
+            break
         if not all(is_open):
-            rows = torch.tensor([row for row, is_open_ in enumerate(is_open) if is_open_],
-                                device=source.device, dtype=torch.long)  # fmt: skip
-            open_sentences = [open_sentences[row] for row in rows.tolist()]
+            closed = [row for row, goes_on in enumerate(is_open) if not goes_on]
+            scores[closed] = float("-inf")  # so that nothing more comes of them
+        kept = _rows_to_keep(is_open)
+        if len(kept) < len(is_open):
+            rows = torch.tensor(kept, device=source.device)
+            open_sentences = [open_sentences[row] for row in kept]
             tokens, scores, state = tokens[rows], scores[rows], state.keep(rows)
             penalties, source_lengths = penalties[rows], source_lengths[rows]
             attention = None if attention is None else attention[rows]
@@ -90,9 +95,8 @@ class _Candidates:
 def _best_continuations(logits: Tensor, scores: Tensor, count: int) -> _Candidates:
     num_sentences, _, vocab_size = logits.shape
     flat = logits.view(-1, vocab_size)
-    values, ids = top_logits(flat, count)
-    row_scores = scores.view(-1) - log_normaliser(flat)
-    totals = (values.float() + row_scores[:, None]).view(num_sentences, -1)
+    values, ids = top_logits(flat.float().log_softmax(dim=1), count)
+    totals = (values + scores.view(-1, 1)).view(num_sentences, -1)
     totals = totals.masked_fill(totals.isnan(), float("-inf"))
     best, places = totals.topk(min(count, totals.shape[1]), dim=1)
     per_row = ids.shape[1]
@@ -172,3 +176,15 @@ def _still_open(
         is_stuck = best[row] == float("-inf")
         is_open.append(not (at_limit or is_done or is_stuck))
     return is_open
+
+
+def _rows_to_keep(is_open: list[bool]) -> list[int]:
+    """Return the rows to go on with: the open ones, and closed ones up to one of a few numbers.
+
+    A library that makes its code for each new number of rows would be at that every step.
+    """
+    num_open = sum(is_open)
+    step = max(1, (1 << num_open.bit_length()) // 16)
+    num_closed = -num_open % step
+    closed = [row for row, goes_on in enumerate(is_open) if not goes_on][:num_closed]
+    return sorted([row for row, goes_on in enumerate(is_open) if goes_on] + closed)

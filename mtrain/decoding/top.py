@@ -31,8 +31,3 @@ def top_logits(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     candidates = logits.gather(1, ids).masked_fill(places >= vocab_size, float("-inf"))
     values, best = candidates.topk(count, dim=1)
     return values, ids.gather(1, best)
-
-
-def log_normaliser(logits: Tensor) -> Tensor:
-    """Return log of the sum of exponentials over the last dimension, in fp32."""
-    return torch.logsumexp(logits.float(), dim=-1)

@@ -12,29 +12,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ROOM = 8  # tokens of each hypothesis for which memory is got at a time
+
+
+def _slots_wanted(num_filled: int, num_new: int) -> int:
+    """Return for how many slots to make room; the first to come get none to spare."""
+    return num_filled + (ROOM if num_filled else 1) * num_new
+
 
 @dataclass
 class KeyValueCache:
-    """Keys and values (B,H,slots,Dh) of one layer, with room for more slots than are filled."""
+    """Keys and values (B,H,slots,Dh) of one layer; those not filled yet are zero."""
 
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
     values: Tensor = field(default_factory=lambda: torch.empty(0))
     num_filled: int = 0
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write keys and values (B,H,K,Dh) into the next slots; return all written so far."""
+        """Write keys and values (B,H,K,Dh) into the next slots; return all slots.
+
+        Also those not filled yet, which a mask has to hide: so what is returned is never a part of
+        something larger, which a matrix product would copy, and is of few different sizes.
+        """
         start, end = self.num_filled, self.num_filled + keys.shape[2]
         self.num_filled = end
         if not start:  # the first to come bring their shape and number format
             self.keys, self.values = keys.contiguous(), values.contiguous()
             return self.keys, self.values
+        more = _slots_wanted(start, keys.shape[2]) - self.keys.shape[2]
         if end > self.keys.shape[2]:
-            room = max(end, 2 * start) - start
-            self.keys = F.pad(self.keys[:, :, :start], (0, 0, 0, room))
-            self.values = F.pad(self.values[:, :, :start], (0, 0, 0, room))
+            self.keys = F.pad(self.keys, (0, 0, 0, more))
+            self.values = F.pad(self.values, (0, 0, 0, more))
         self.keys[:, :, start:end] = keys
         self.values[:, :, start:end] = values
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys, self.values
 
     def keep(self, sentences: Tensor) -> "KeyValueCache":
         """Keep only some sentences."""
@@ -44,18 +55,23 @@ class KeyValueCache:
         return KeyValueCache(keys, values, self.num_filled)
 
 
-@dataclass
 class Past:
     """All that any hypothesis has read, a cache a layer, and whose past each slot is in."""
 
-    caches: list[KeyValueCache]
-    mask: Tensor  # (B,1,K,slots), 0 where a hypothesis looks and -inf where not
+    def __init__(self, caches: list[KeyValueCache], mask: Tensor) -> None:
+        """Begin with what the caches hold, of which the mask (B,1,1,slots) hides a part."""
+        self.caches = caches
+        self.mask = mask  # (B,1,K,slots), 0 where a hypothesis looks and -inf where not
+        self._num_filled = mask.shape[-1]
 
     def extend(self, num_hypotheses: int) -> None:
         """Add a slot for the next token of each hypothesis, seen by that hypothesis alone."""
-        own = self.mask.new_full((num_hypotheses, num_hypotheses), float("-inf"))
-        own = own.fill_diagonal_(0.0).expand(len(self.mask), 1, -1, -1)
-        self.mask = torch.cat([self.mask.expand(-1, -1, num_hypotheses, -1), own], dim=-1)
+        start, end = self._num_filled, self._num_filled + num_hypotheses
+        self._num_filled = end
+        more = _slots_wanted(start, num_hypotheses) - self.mask.shape[-1]
+        if end > self.mask.shape[-1]:
+            self.mask = F.pad(self.mask, (0, more), value=float("-inf"))
+        self.mask[..., start:end].diagonal(dim1=-2, dim2=-1).fill_(0.0)
 
     def reorder(self, hypotheses: Tensor) -> None:
         """Give each sentence the hypotheses (B,K'), numbers of its present ones."""
@@ -64,5 +80,6 @@ class Past:
 
     def keep(self, sentences: Tensor) -> "Past":
         """Keep only some sentences."""
-        caches = [cache.keep(sentences) for cache in self.caches]
-        return Past(caches, self.mask.index_select(0, sentences))
+        kept = Past([cache.keep(sentences) for cache in self.caches], self.mask[sentences])
+        kept._num_filled = self._num_filled
+        return kept
