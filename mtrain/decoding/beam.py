@@ -53,7 +53,7 @@ def beam_search(
     scores = torch.zeros(tokens.shape[:2], device=source.device)  # (B,K) sums of log p
     attention: Tensor | None = None  # (B,K,S) sums, where watched
     penalties = scores  # (B,K) for what is not covered
-    while True:
+    while open_sentences:
         logits, state = model.step(tokens[:, :, -1], state)
         if state.attention is not None:
             seen = state.attention
@@ -68,14 +68,10 @@ def beam_search(
         if attention is not None:
             attention = attention.gather(1, parents[:, :, None].expand(-1, -1, attention.shape[2]))
         is_open = _still_open(tokens, scores, penalties, beam_size, scoring, own)
-        if not any(is_open):
-            break
-        if not all(is_open):
-            closed = [row for row, goes_on in enumerate(is_open) if not goes_on]
-            scores[closed] = float("-inf")  # so that nothing more comes of them
+        scores[~torch.tensor(is_open)] = float("-inf")  # nothing more comes of those that are kept
         kept = _rows_to_keep(is_open)
         if len(kept) < len(is_open):
-            rows = torch.tensor(kept, device=source.device)
+            rows = torch.tensor(kept, device=source.device, dtype=torch.long)
             open_sentences = [open_sentences[row] for row in kept]
             tokens, scores, state = tokens[rows], scores[rows], state.keep(rows)
             penalties, source_lengths = penalties[rows], source_lengths[rows]
@@ -181,10 +177,9 @@ def _still_open(
 def _rows_to_keep(is_open: list[bool]) -> list[int]:
     """Return the rows to go on with: the open ones, and closed ones up to one of a few numbers.
 
-    A library that makes its code for each new number of rows would be at that every step.
+    oneDNN makes code for each new number of rows, and would be at that every step.
     """
     num_open = sum(is_open)
     step = max(1, (1 << num_open.bit_length()) // 16)
-    num_closed = -num_open % step
-    closed = [row for row, goes_on in enumerate(is_open) if not goes_on][:num_closed]
-    return sorted([row for row, goes_on in enumerate(is_open) if goes_on] + closed)
+    open_first = sorted(range(len(is_open)), key=lambda row: not is_open[row])
+    return open_first[: num_open + -num_open % step]

@@ -16,7 +16,7 @@ from mtrain.nn.dropout import dropout
 
 Noted = list[Tensor] | None  # where a caller wants weights added, if he does
 Rotation = Callable[[Tensor], Tensor]  # what rotary positions do to queries and keys
-# keys of which attention is no slower as three products on a CPU, whose fused kernel multiplies
+# keys of which attention is no slower as two plain products on a CPU, whose fused kernel multiplies
 # a few rows at a time; of more, the weights (B,H,L,S) would take too much memory
 MOST_UNFUSED = 256
 
@@ -60,7 +60,7 @@ class _Attention(nn.Module):
             weights = attention_weights(query, keys, mask, causal)
             if noted is not None:  # the fused kernel keeps its weights to itself
                 noted.append(weights)
-            mixed = dropout(weights, self.dropout, self.training).to(values.dtype) @ values
+            mixed = dropout(weights, self.dropout, self.training) @ values
         out: Tensor = self.out_projection(mixed.transpose(1, 2).flatten(2))
         return out
 

@@ -39,8 +39,8 @@ class KeyValueCache:
         if not start:  # the first to come bring their shape and number format
             self.keys, self.values = keys.contiguous(), values.contiguous()
             return self.keys, self.values
-        more = _slots_wanted(start, keys.shape[2]) - self.keys.shape[2]
         if end > self.keys.shape[2]:
+            more = _slots_wanted(start, keys.shape[2]) - self.keys.shape[2]
             self.keys = F.pad(self.keys, (0, 0, 0, more))
             self.values = F.pad(self.values, (0, 0, 0, more))
         self.keys[:, :, start:end] = keys
@@ -55,21 +55,19 @@ class KeyValueCache:
         return KeyValueCache(keys, values, self.num_filled)
 
 
+@dataclass
 class Past:
     """All that any hypothesis has read, a cache a layer, and whose past each slot is in."""
 
-    def __init__(self, caches: list[KeyValueCache], mask: Tensor) -> None:
-        """Begin with what the caches hold, of which the mask (B,1,1,slots) hides a part."""
-        self.caches = caches
-        self.mask = mask  # (B,1,K,slots), 0 where a hypothesis looks and -inf where not
-        self._num_filled = mask.shape[-1]
+    caches: list[KeyValueCache]
+    mask: Tensor  # (B,1,K,slots), 0 where a hypothesis looks and -inf where not
 
     def extend(self, num_hypotheses: int) -> None:
-        """Add a slot for the next token of each hypothesis, seen by that hypothesis alone."""
-        start, end = self._num_filled, self._num_filled + num_hypotheses
-        self._num_filled = end
-        more = _slots_wanted(start, num_hypotheses) - self.mask.shape[-1]
+        """Show to each hypothesis alone the slot that the caches fill next for it."""
+        start = self.caches[0].num_filled
+        end = start + num_hypotheses
         if end > self.mask.shape[-1]:
+            more = _slots_wanted(start, num_hypotheses) - self.mask.shape[-1]
             self.mask = F.pad(self.mask, (0, more), value=float("-inf"))
         self.mask[..., start:end].diagonal(dim1=-2, dim2=-1).fill_(0.0)
 
@@ -80,6 +78,4 @@ class Past:
 
     def keep(self, sentences: Tensor) -> "Past":
         """Keep only some sentences."""
-        kept = Past([cache.keep(sentences) for cache in self.caches], self.mask[sentences])
-        kept._num_filled = self._num_filled
-        return kept
+        return Past([cache.keep(sentences) for cache in self.caches], self.mask[sentences])

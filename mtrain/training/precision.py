@@ -10,6 +10,7 @@ import torch
 
 from mtrain.errors import UserError
 
+CPU_INFO = Path("/proc/cpuinfo")  # of Linux
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -53,21 +54,23 @@ def choose_precision(precision: str, device: str) -> Precision:
 
 
 @cache
-def multiply_with_onednn(cpu: Path = Path("/proc/cpuinfo")) -> bool:
+def multiply_with_onednn() -> None:
     """Have oneDNN instead of MKL multiply fp32 matrices in this process, where that is faster.
 
     MKL keeps its AVX-512 code for processors of its maker; on others oneDNN is twice as fast.
     torch asks it only where products may be rounded to bf16: a leave that oneDNN takes on AMX
     alone. So whether they stay exact is tried, and the leave taken back if not.
     """
-    if not cpu.is_file() or "AuthenticAMD" not in cpu.read_text("utf-8", "replace"):
-        return False
-    setting = cast(Any, torch.backends.mkldnn).matmul
-    before, setting.fp32_precision = setting.fp32_precision, "bf16"
-    if not _multiplies_exactly():
-        setting.fp32_precision = before
-        return False
-    return True
+    try:
+        with CPU_INFO.open("rb") as file:
+            first = file.read(200)  # the whole has as much for every core
+    except OSError:
+        return
+    if b"AuthenticAMD" in first:
+        setting = cast(Any, torch.backends.mkldnn).matmul
+        before, setting.fp32_precision = setting.fp32_precision, "bf16"
+        if not _multiplies_exactly():
+            setting.fp32_precision = before
 
 
 def _multiplies_exactly() -> bool:

@@ -150,6 +150,39 @@ def test_results_do_not_depend_on_the_rest_of_the_batch() -> None:
         assert_same(hypotheses, together[order[place]])
 
 
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_sentences_that_stay_in_the_batch_though_done_change_nothing(beam_size: int) -> None:
+    """Of forty; a hypothesis longer than its sentence's limit would give them away."""
+    lengths, limits = [2 + row % 9 for row in range(40)], [1 + row for row in range(40)]
+    for seed in range(4):
+        model, batch = tiny_model(6, seed, sharpness=0.2), sources(lengths)
+        together = search(model, batch, limits, beam_size)
+        assert any(hypothesis.cut_off for found in together for hypothesis in found)
+        for row, alone in enumerate(batch.split(40)):
+            assert_same(together[row], search(model, alone, [limits[row]], beam_size)[0])
+
+
+class HalfModel(Transformer):
+    """Gives logits in half precision, as on a GPU, and notes them."""
+
+    noted: list[Tensor]
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
+        logits, state = super().step(tokens, state)
+        self.noted.append(logits.bfloat16())
+        return self.noted[-1], state
+
+
+def test_scores_of_logits_in_half_precision_are_summed_exactly() -> None:
+    model = tiny_model(500)
+    model.__class__ = HalfModel
+    assert isinstance(model, HalfModel)
+    model.noted = []
+    ((found,),) = search(model, sources([4]), [9], 1, length_penalty=0.0)
+    expected = sum(float(logits.double().log_softmax(-1).max()) for logits in model.noted)
+    assert found.score == pytest.approx(expected, abs=1e-4)
+
+
 class CountingModel(Transformer):
     """Notes how many sentences each step is asked about."""
 
@@ -171,6 +204,20 @@ def test_finished_sentences_leave_the_batch(limits: list[int]) -> None:
     assert len(set(steps)) > 1
     expected = [sum(count > step for count in steps) for step in range(max(steps))]
     assert model.rows_per_step == expected
+
+
+def test_batches_are_of_few_sizes_and_hardly_larger_than_what_is_open() -> None:
+    """Of sixty sentences, of which one is cut off at every step: nothing ends by itself."""
+    model, batch = tiny_model(9, sharpness=0.0), sources([3] * 60)
+    model.__class__ = CountingModel
+    assert isinstance(model, CountingModel)
+    model.rows_per_step = []
+    search(model, batch, list(range(1, 61)), 3)
+    num_open = range(60, 0, -1)
+    assert all(
+        few <= rows <= few * 9 / 8 for few, rows in zip(num_open, model.rows_per_step, strict=True)
+    )
+    assert len(set(model.rows_per_step)) < 35
 
 
 def test_the_length_limit_marks_cut_off_and_they_come_last() -> None:

@@ -52,13 +52,6 @@ def products_setting() -> Iterator[Any]:
     setting.fp32_precision = before
 
 
-@pytest.fixture(name="amd")
-def amd_processor(tmp_path: Path) -> Path:
-    path = tmp_path / "cpuinfo"
-    path.write_text("vendor_id\t: AuthenticAMD\n")
-    return path
-
-
 @pytest.mark.parametrize("rows", [1, 5, 64, 1000])
 @pytest.mark.parametrize(("inner", "outer"), [(64, 64), (256, 1024), (1024, 256), (256, 8000)])
 def test_products_are_exact_to_fp32_whoever_multiplies(rows: int, inner: int, outer: int) -> None:
@@ -72,20 +65,26 @@ def test_products_are_exact_to_fp32_whoever_multiplies(rows: int, inner: int, ou
         assert float((difference.abs() / sizes).max()) < 2**-20  # bf16 keeps 8 bits, TF32 11
 
 
-@pytest.mark.parametrize("text", ["vendor_id : GenuineIntel", None])
-def test_other_processors_keep_their_library(
-    text: str | None, setting: Any, tmp_path: Path
+@pytest.mark.parametrize(
+    ("vendor", "product", "expected"),
+    [
+        ("AuthenticAMD", torch.float32, "bf16"),  # a leave to round, which was not taken
+        ("AuthenticAMD", torch.bfloat16, "none"),
+        ("GenuineIntel", torch.float32, "none"),
+        (None, torch.float32, "none"),
+    ],
+)
+def test_onednn_multiplies_on_amd_where_it_is_exact(
+    vendor: str | None,
+    product: torch.dtype,
+    expected: str,
+    setting: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = tmp_path / "cpuinfo"
-    if text:
-        path.write_text(text)
-    assert not multiply_with_onednn(path)
-    assert setting.fp32_precision == "none"
-
-
-def test_a_library_that_rounds_is_not_asked(
-    setting: Any, amd: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(precision_module, "_multiplies_exactly", lambda: False)
-    assert not multiply_with_onednn(amd)
-    assert setting.fp32_precision == "none"
+    monkeypatch.setattr(precision_module, "CPU_INFO", tmp_path / "cpuinfo")
+    if vendor:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
+    with torch.autocast("cpu", torch.bfloat16, enabled=product == torch.bfloat16):
+        multiply_with_onednn()
+    assert setting.fp32_precision == expected
