@@ -1,5 +1,6 @@
 """Where and in which number format to compute, and why."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,9 @@ import torch
 from mtrain.errors import UserError
 
 CPU_INFO = Path("/proc/cpuinfo")  # of Linux
+# how many sizes oneDNN, and torch's own cache of it, keep code for: of as many as they would, 1,024,
+# training takes three times the memory and is no faster
+ONEDNN_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -67,6 +71,8 @@ def multiply_with_onednn() -> None:
     except OSError:
         return
     if b"AuthenticAMD" in first:
+        for name, capacity in ONEDNN_CACHES.items():  # read when oneDNN is first used
+            os.environ.setdefault(name, capacity)
         setting = cast(Any, torch.backends.mkldnn).matmul
         before, setting.fp32_precision = setting.fp32_precision, "bf16"
         if not _multiplies_exactly():

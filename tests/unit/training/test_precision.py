@@ -1,5 +1,7 @@
 """Which number format on which device, and what is refused, on a machine without a GPU."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,3 +90,25 @@ def test_onednn_multiplies_on_amd_where_it_is_exact(
     with torch.autocast("cpu", torch.bfloat16, enabled=product == torch.bfloat16):
         multiply_with_onednn()
     assert setting.fp32_precision == expected
+
+
+MANY_SIZES = """
+from resource import RUSAGE_SELF, getrusage
+import torch
+from mtrain.training.precision import choose_precision
+choose_precision("fp32", "cpu")
+matrices = torch.randn(256, 256), torch.randn(256, 1024), torch.randn(1024, 256)
+before = getrusage(RUSAGE_SELF).ru_maxrss
+for rows in range(1, 300):
+    for matrix in matrices:
+        torch.ones(rows, len(matrix)) @ matrix
+print((getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_products_of_many_sizes_leave_nothing_behind() -> None:
+    """Else a training of batches of ever new sizes takes gigabytes; in megabytes."""
+    finished = subprocess.run(
+        [sys.executable, "-c", MANY_SIZES], capture_output=True, text=True, check=True
+    )
+    assert float(finished.stdout) < 200
