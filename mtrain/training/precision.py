@@ -12,8 +12,8 @@ import torch
 from mtrain.errors import UserError
 
 CPU_INFO = Path("/proc/cpuinfo")  # of Linux
-# how many sizes oneDNN, and torch's own cache of it, keep code for: of as many as they would, 1,024,
-# training takes three times the memory and is no faster
+# for how many sizes oneDNN, and torch's own cache of it, keep code: for as many as they would,
+# 1,024 each, training takes up to four times the memory and is no faster
 ONEDNN_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
