@@ -19,6 +19,7 @@ from mtrain.data.plan import plan_in_order
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search
+from mtrain.errors import Interrupted
 from mtrain.models.base import Head, Model
 from mtrain.text.tokenizer import TokenizerPair
 
@@ -126,6 +127,10 @@ def ordered_map(
     pool = ThreadPoolExecutor(num_threads, initializer=partial(torch.set_num_threads, 1))
     try:
         yield partial(pool.map, function)
+    except RuntimeError as error:
+        if isinstance(error.__context__, KeyboardInterrupt | Interrupted):
+            raise error.__context__ from None  # it met a lock of Python's for a moment not held
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(num_threads)  # last: a thread sets it for those to come as well

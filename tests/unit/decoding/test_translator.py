@@ -12,6 +12,7 @@ import torch
 from mtrain.config.decoding import DecodingConfig
 from mtrain.decoding.engine import TorchEngine, ordered_map
 from mtrain.decoding.translator import Translator
+from mtrain.errors import Interrupted
 from mtrain.models import Head, Model, build_model
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.precision import choose_precision
@@ -124,6 +125,30 @@ def test_results_that_nobody_waits_for_are_not_computed_and_threads_are_given_ba
         assert next(results) == 0
     assert len(begun) < 250
     assert number_in_a_new_thread() == torch.get_num_threads()
+
+
+@pytest.mark.parametrize(
+    ("happened", "expected"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (Interrupted(15, "stopped"), Interrupted),
+        (ValueError(), RuntimeError),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "something-else"],
+)
+def test_an_interruption_that_meets_a_lock_released_for_a_moment_is_told_as_itself(
+    happened: BaseException, expected: type[BaseException]
+) -> None:
+    """As where the main thread waits for a result: "release unlocked lock" hides what happened."""
+
+    def search() -> None:
+        lock = threading.Lock()
+        with ordered_map(str, torch.device("cpu")), lock:
+            lock.release()
+            raise happened
+
+    with pytest.raises(expected):
+        search()
 
 
 @pytest.mark.parametrize("method", ["beam", "sample"])
