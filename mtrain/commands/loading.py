@@ -13,6 +13,7 @@ from mtrain.decoding.forced import ForcedDecoder, IdPair
 from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError, missing_extra
 from mtrain.models import Model, aligning_head, build_model
+from mtrain.nn.packed import pack
 from mtrain.text.tokenizer import TokenizerPair, available_cores
 from mtrain.training.checkpoint import (
     Checkpoint,
@@ -42,6 +43,8 @@ class LoadedRun:
         return Translator(engine, self.tokenizers, decoding.n_best)
 
     def _torch_engine(self) -> Engine:
+        if self.precision.packs_weights:
+            pack(self.model)
         return TorchEngine(
             self.model,
             self.tokenizers,

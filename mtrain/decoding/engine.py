@@ -4,6 +4,7 @@ Knows the model contract, no model by name. Other engines keep to `Engine` (expo
 """
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ import torch
 from mtrain.config.decoding import DecodingConfig
 from mtrain.data.batches import pad
 from mtrain.data.plan import plan_in_order
+from mtrain.data.store import IntArray
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search
@@ -23,6 +25,7 @@ from mtrain.errors import Interrupted
 from mtrain.models.base import Head, Model
 from mtrain.text.tokenizer import TokenizerPair
 
+EVEN = 4  # what the number of batches is a multiple of
 EXTRA_LENGTH = 10  # tokens that any output may have beyond max_length_ratio
 
 T = TypeVar("T")
@@ -47,14 +50,23 @@ class Engine(ABC):
         """Yield the numbers of the sources to be searched together, long ones first."""
         decoding = self._decoding
         hypotheses = decoding.beam_size if decoding.method == "beam" else decoding.n_best
-        budget = max(1, decoding.batch_tokens // hypotheses)
         lengths = np.array([len(ids) + 1 for ids in sources], dtype=np.int64)
-        for rows in plan_in_order(lengths, lengths, budget):
+        for rows in _even_plan(lengths, max(1, decoding.batch_tokens // hypotheses)):
             yield rows.tolist()
 
     def _limit(self, source: list[int]) -> int:
         """Return the length at which a translation is cut off."""
         return min(self.max_ids, int(self._decoding.max_length_ratio * len(source)) + EXTRA_LENGTH)
+
+
+def _even_plan(lengths: IntArray, budget: int) -> list[IntArray]:
+    """Return batches of at most `budget` tokens, all about as large, that a few threads share
+    evenly; for any number of threads the same, so that what is computed is."""
+    plan = partial(plan_in_order, lengths, lengths)
+    num_batches = len(plan(budget))
+    if num_batches > 1:
+        num_batches += -num_batches % EVEN
+    return plan(bisect_left(range(budget), x=True, key=lambda b: len(plan(b)) <= num_batches))
 
 
 class TorchEngine(Engine):

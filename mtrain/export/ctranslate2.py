@@ -255,7 +255,7 @@ def _spec(
             stack.position_encodings.encodings = _array(table)
         if config.norm == "pre":
             _put_norm(stack.layer_norm, norm)
-    spec.decoder.projection.weight = _array(model.output_matrix)
+    spec.decoder.projection.weight = _array(model.output.weight)
     for layers, modules in (
         (spec.encoder.layer, model.encoder),
         (spec.decoder.layer, model.decoder),

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtrain.data.batches import Batch
@@ -81,6 +80,7 @@ class Model(nn.Module, ABC):
     max_positions: int  # longest source and longest target, end mark included
     source_heads: tuple[int, int]  # layers and heads that attend to the source; (0, 0) if none
     export_limits: dict[str, str]  # format: why this model cannot be exported to it
+    output: nn.Linear  # D to V, without bias: turns a feature vector into logits
 
     @abstractmethod
     def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
@@ -88,11 +88,6 @@ class Model(nn.Module, ABC):
 
         Adds to `record` the attention weights that it asks for.
         """
-
-    @property
-    @abstractmethod
-    def output_matrix(self) -> Tensor:
-        """The matrix (V,D) that turns a feature vector into logits."""
 
     @abstractmethod
     def encode(self, source: Tensor, source_lengths: Tensor, watched: Head | None = None) -> State:
@@ -108,7 +103,8 @@ class Model(nn.Module, ABC):
 
     def project(self, features: Tensor) -> Tensor:
         """Return logits (...,V) of features (...,D)."""
-        return F.linear(features, self.output_matrix)
+        logits: Tensor = self.output(features)
+        return logits
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits (B,T,V) of every target token, given those before it."""

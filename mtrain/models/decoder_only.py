@@ -70,10 +70,6 @@ class DecoderOnly(Model):
             config.tie_embeddings, source_vocab, target_vocab, config.d_model
         )
 
-    @property
-    def output_matrix(self) -> Tensor:
-        return self.output.weight
-
     def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         return self._read(batch, record)[:, batch.source.shape[1] :]
 
@@ -154,7 +150,7 @@ class DecoderOnly(Model):
     def _mask(self, batch: Batch) -> Tensor:
         """Return who sees whom, (B,1,L,L)."""
         width, height = batch.source.shape[1], batch.target_in.shape[1]
-        mask = self.output.weight.new_full(
+        mask = self.target_embedding.weight.new_full(
             (len(batch.source), 1, width + height, width + height), float("-inf")
         )
         mask[:, :, :width, :width] = self._source_mask(batch.source_lengths, width)
@@ -164,7 +160,7 @@ class DecoderOnly(Model):
 
     def _source_mask(self, lengths: Tensor, width: int) -> Tensor:
         """Return what source tokens see of the source, (B,1,S,S) or the same for all, (B,1,1,S)."""
-        mask = padding_mask(lengths, width, self.output.weight.dtype)
+        mask = padding_mask(lengths, width, self.target_embedding.weight.dtype)
         if self.sees_whole_source:
             return mask
         return mask + mask.new_full((width, width), float("-inf")).triu(1)

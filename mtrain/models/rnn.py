@@ -105,10 +105,6 @@ class Rnn(Model):
             config.tie_embeddings, source_vocab, target_vocab, width
         )
 
-    @property
-    def output_matrix(self) -> Tensor:
-        return self.output.weight
-
     def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         memory, first = self._read_source(batch.source, batch.source_lengths)
         words = self._embed(batch.target_in, self.target_embedding)

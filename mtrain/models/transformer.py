@@ -128,10 +128,6 @@ class Transformer(Model):
             config.tie_embeddings, source_vocab, target_vocab, config.d_model
         )
 
-    @property
-    def output_matrix(self) -> Tensor:
-        return self.output.weight
-
     def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         memory, mask = self._read_source(batch.source, batch.source_lengths, record)
         positions = _positions(batch.target_in)

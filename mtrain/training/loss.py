@@ -62,7 +62,7 @@ def batch_loss(
         features, targets = model.predictions(batch, record)
     # some last layers give fp32, some half; in fp16 small gradients would be lost
     features = features.bfloat16() if precision.name == "bf16" else features.float()
-    loss, nll = smoothed_cross_entropy(features, model.output_matrix, targets, label_smoothing)
+    loss, nll = smoothed_cross_entropy(features, model.output.weight, targets, label_smoothing)
     if guide and batch.links is not None:
         weights = model.alignment_in(record, batch, guide.head)
         loss = loss + guide.weight * alignment_loss(weights, batch.links)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from mtrain.errors import UserError
+from mtrain.nn.packed import PackedLinear
 
 CPU_INFO = Path("/proc/cpuinfo")  # of Linux
 # for how many sizes oneDNN, and torch's own cache of it, keep code: for as many as they would,
@@ -31,6 +33,11 @@ class Precision:
         if self.name == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, TYPES[self.name])
+
+    @property
+    def packs_weights(self) -> bool:
+        """Weights that are only read are multiplied faster as oneDNN reads them."""
+        return self.device.type == "cpu" and self.name == "fp32" and multiply_with_onednn()
 
     @property
     def scales_loss(self) -> bool:
@@ -58,8 +65,9 @@ def choose_precision(precision: str, device: str) -> Precision:
 
 
 @cache
-def multiply_with_onednn() -> None:
-    """Have oneDNN instead of MKL multiply fp32 matrices in this process, where that is faster.
+def multiply_with_onednn() -> bool:
+    """Have oneDNN instead of MKL multiply fp32 matrices in this process, where that is faster;
+    tell whether it does.
 
     MKL keeps its AVX-512 code for processors of its maker; on others oneDNN is twice as fast.
     torch asks it only where products may be rounded to bf16: a leave that oneDNN takes on AMX
@@ -69,21 +77,30 @@ def multiply_with_onednn() -> None:
         with CPU_INFO.open("rb") as file:
             first = file.read(200)  # the whole has as much for every core
     except OSError:
-        return
-    if b"AuthenticAMD" in first:
-        for name, capacity in ONEDNN_CACHES.items():  # read when oneDNN is first used
-            os.environ.setdefault(name, capacity)
-        setting = cast(Any, torch.backends.mkldnn).matmul
-        before, setting.fp32_precision = setting.fp32_precision, "bf16"
-        if not _multiplies_exactly():
-            setting.fp32_precision = before
+        return False
+    if b"AuthenticAMD" not in first:
+        return False
+    for name, capacity in ONEDNN_CACHES.items():  # read when oneDNN is first used
+        os.environ.setdefault(name, capacity)
+    setting = cast(Any, torch.backends.mkldnn).matmul
+    before, setting.fp32_precision = setting.fp32_precision, "bf16"
+    is_exact = _multiplies_exactly()
+    if not is_exact:
+        setting.fp32_precision = before
+    return is_exact
 
 
+@torch.no_grad()
 def _multiplies_exactly() -> bool:
     """Tell whether products keep digits that bf16, and TF32 as well, would round away."""
-    identity = torch.eye(256)
+    linear = nn.utils.skip_init(nn.Linear, 256, 256, bias=False)
+    linear.weight.copy_(torch.eye(256))
     inputs = [torch.full((rows, 256), 1 + 2**-20) for rows in (1, 16, 512)]
-    return all(bool((x @ identity == x).all()) for x in inputs)
+    return all(
+        bool((multiply(x) == x).all())
+        for multiply in (linear, PackedLinear(linear))
+        for x in inputs
+    )
 
 
 def _choose_device(device: str) -> torch.device:

@@ -80,7 +80,7 @@ def matrix_products(model: Model) -> list[Product]:
             reads_target = name.startswith("stack") or not reads_source
             counts[inner, outer][0] += bool(reads_source)
             counts[inner, outer][1] += bool(reads_target)
-    vocab_size, width = model.output_matrix.shape
+    vocab_size, width = model.output.weight.shape
     return [Product(*shape, *uses) for shape, uses in counts.items()] + [
         Product(width, vocab_size, 0, 1)
     ]

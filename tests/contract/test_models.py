@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtrain.config.schema import TrainingConfig
 from mtrain.data.batches import Batch
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import Head, Model
+from mtrain.nn.packed import pack
 from mtrain.training.checkpoint import load_checkpoint, save_checkpoint
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.optimizer import WeightAverage, optimizer_tensors
@@ -259,6 +260,19 @@ def test_save_and_load_give_the_same_logits(name: str, tmp_path: Path) -> None:
 
 
 @every_model
+def test_packed_weights_say_the_same_and_leave_what_was_tied_to_them(name: str) -> None:
+    model, batch = ready_model(name), a_batch()
+    embedding = model.get_parameter("target_embedding.weight")
+    before, unpacked = logits_of(model, batch), embedding.clone()
+    hypotheses = [[h.tokens for h in found] for found in search(model, batch, 6)]
+    pack(model)
+    assert not any(isinstance(module, nn.Linear) for module in model.modules())
+    torch.testing.assert_close(logits_of(model, batch), before, atol=1e-5, rtol=1e-5)
+    assert [[h.tokens for h in found] for found in search(model, batch, 6)] == hypotheses
+    assert torch.equal(model.get_parameter("target_embedding.weight"), unpacked)
+
+
+@every_model
 def test_tied_parameters_share_storage_and_stay_one(name: str, tmp_path: Path) -> None:
     """Source embedding, target embedding and output matrix are 1, 2 or 3 tensors."""
     wanted = {"all": 1, "decoder": 2, "none": 3}[MODELS[name]["tie_embeddings"]]
@@ -274,7 +288,7 @@ def test_tied_parameters_share_storage_and_stay_one(name: str, tmp_path: Path) -
     matrices = vocabulary_matrices(model)
     assert len(matrices) == 3
     assert len({matrix.data_ptr() for matrix in matrices}) == wanted
-    assert model.output_matrix.data_ptr() in {matrix.data_ptr() for matrix in matrices}
+    assert model.output.weight.data_ptr() in {matrix.data_ptr() for matrix in matrices}
 
     learn_pairs(model, a_batch(), 2, 1e-2)
     weights = WeightAverage(model, decay=0.0).weights()

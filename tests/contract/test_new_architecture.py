@@ -61,10 +61,7 @@ class Bag(Model):
         self.source = nn.Embedding(source_vocab, config.width)
         self.target = nn.Embedding(target_vocab, config.width)
         self.join = nn.Linear(2 * config.width, config.width)
-
-    @property
-    def output_matrix(self) -> Tensor:
-        return self.target.weight
+        self.output = nn.Linear(config.width, target_vocab, bias=False)
 
     def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         state = self.encode(batch.source, batch.source_lengths)

@@ -3,21 +3,27 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from mtrain.commands.loading import LoadedRun
 from mtrain.config.decoding import DecodingConfig
 from mtrain.decoding.engine import TorchEngine, ordered_map
 from mtrain.decoding.translator import Translator
 from mtrain.errors import Interrupted
 from mtrain.models import Head, Model, build_model
+from mtrain.nn.packed import PackedLinear
 from mtrain.text.tokenizer import TokenizerPair
-from mtrain.training.precision import choose_precision
+from mtrain.training import precision as precision_module
+from mtrain.training.precision import choose_precision, multiply_with_onednn
 from tests.in_process import small_config
 
+ROUNDS = torch.cpu._is_amx_tile_supported()  # then oneDNN takes the leave to
 LINES = [b"1 2 3", b"", b"9 8 7 6 5 4", b"0", b"3 3 3 3", b"5 1", b"7 7 2", b" \t", b"4 4"]
 
 
@@ -62,6 +68,33 @@ def test_a_line_is_translated_the_same_in_any_company(
         ] == [translation.texts for translation in together]
     backwards = translator(model, tokenizers).translate(LINES[::-1])
     assert [t.texts for t in backwards] == [t.texts for t in together[::-1]]
+
+
+@pytest.mark.parametrize(("precision", "vendor", "packs"), [
+    ("fp32", "AuthenticAMD", not ROUNDS),
+    ("fp32", "GenuineIntel", False),
+    ("bf16", "AuthenticAMD", False),
+])  # fmt: skip
+def test_a_run_that_is_read_is_packed_where_that_is_faster(
+    precision: str, vendor: str, packs: bool, small_task: Path, model: Model,
+    tokenizers: TokenizerPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\n")
+    monkeypatch.setattr(precision_module, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.mkldnn.matmul, "fp32_precision", "none")
+    multiply_with_onednn.cache_clear()
+    request.addfinalizer(multiply_with_onednn.cache_clear)
+    config = small_config(small_task, tmp_path / "no-run")
+    chosen = choose_precision(precision, "cpu")
+    run = LoadedRun(config, tokenizers, deepcopy(model), chosen, tmp_path)
+    expected = run.forced_decoder().attention(([5, 6], [7, 8]))
+    texts = [translation.texts for translation in run.translator().translate(LINES)]
+    assert any(isinstance(module, PackedLinear) for module in run.model.modules()) is packs
+    assert texts == [translation.texts for translation in run.translator().translate(LINES)]
+    found = run.forced_decoder().attention(([5, 6], [7, 8]))
+    for kind, weights in expected.items():
+        np.testing.assert_allclose(found[kind], weights, atol=1e-5)
 
 
 def number_in_a_new_thread() -> int:

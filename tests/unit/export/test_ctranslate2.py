@@ -105,8 +105,8 @@ def test_a_translation_may_be_empty(
     with torch.no_grad():  # every vector is the same, and only the end mark answers to it
         model.decoder_norm.weight.zero_()
         model.decoder_norm.bias.fill_(1.0)
-        model.output_matrix.zero_()
-        model.output_matrix[tokenizers.target.end_id] = 1.0
+        model.output.weight.zero_()
+        model.output.weight[tokenizers.target.end_id] = 1.0
     theirs, ours = translate(model, config, tokenizers, tmp_path)
     assert [t.texts for t in theirs] == [t.texts for t in ours] == [[""]] * len(LINES)
     assert [tokens for t in theirs for _, tokens in t.segments] == [

@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from mtrain.errors import UserError
+from mtrain.nn.packed import PackedLinear
 from mtrain.training import precision as precision_module
 from mtrain.training.precision import choose_precision, multiply_with_onednn
+
+ROUNDS = torch.cpu._is_amx_tile_supported()  # then oneDNN takes the leave to
 
 
 def test_a_cpu_computes_in_fp32_unless_asked_for_bf16() -> None:
@@ -70,7 +73,11 @@ def test_products_are_exact_to_fp32_whoever_multiplies(rows: int, inner: int, ou
 @pytest.mark.parametrize(
     ("vendor", "product", "expected"),
     [
-        ("AuthenticAMD", torch.float32, "bf16"),  # a leave to round, which was not taken
+        (
+            "AuthenticAMD",
+            torch.float32,
+            "none" if ROUNDS else "bf16",
+        ),  # a leave to round, which was not taken
         ("AuthenticAMD", torch.bfloat16, "none"),
         ("GenuineIntel", torch.float32, "none"),
         (None, torch.float32, "none"),
@@ -88,13 +95,30 @@ def test_onednn_multiplies_on_amd_where_it_is_exact(
     if vendor:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
     with torch.autocast("cpu", torch.bfloat16, enabled=product == torch.bfloat16):
-        multiply_with_onednn()
+        assert multiply_with_onednn() is (expected == "bf16")
+        assert choose_precision("bf16", "cpu").packs_weights is False
+    assert choose_precision("fp32", "cpu").packs_weights is (expected == "bf16")
     assert setting.fp32_precision == expected
+
+
+def test_packed_products_that_round_are_found_out(
+    setting: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Rounding(PackedLinear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.bfloat16().float())
+
+    monkeypatch.setattr(precision_module, "CPU_INFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("vendor_id\t: AuthenticAMD\n")
+    monkeypatch.setattr(precision_module, "PackedLinear", Rounding)
+    assert not multiply_with_onednn()
+    assert setting.fp32_precision == "none"
 
 
 MANY_SIZES = """
 from resource import RUSAGE_SELF, getrusage
 import torch
+from mtrain.nn.packed import PackedLinear
 from mtrain.training.precision import choose_precision
 choose_precision("fp32", "cpu")
 matrices = torch.randn(256, 256), torch.randn(256, 1024), torch.randn(1024, 256)

@@ -127,7 +127,7 @@ def test_a_model_that_gives_no_numbers_is_measured_and_is_never_the_best(
         def spoilt(model: Model, on_progress: Callable[[int], None]) -> Validation:
             monkeypatch.undo()
             with torch.no_grad():
-                model.output_matrix.fill_(float("nan"))  # of the weights to measure alone
+                model.output.weight.fill_(float("nan"))  # of the weights to measure alone
             return validate(model, on_progress)
 
         monkeypatch.setattr(parts.validator, "validate", spoilt)
