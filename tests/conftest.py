@@ -8,7 +8,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,21 @@ def small_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.in_process import prepare_small_task  # torch, which most tests never import
 
     return prepare_small_task(tmp_path_factory.mktemp("small-task"))
+
+
+@pytest.fixture(name="setting")
+def products_setting() -> Iterator[Any]:
+    """Who multiplies fp32 matrices: as torch begins, and in the end as it was."""
+    import torch
+
+    from mtrain.training.precision import multiply_with_onednn
+
+    setting = torch.backends.mkldnn.matmul
+    before, setting.fp32_precision = setting.fp32_precision, "none"
+    multiply_with_onednn.cache_clear()
+    yield setting
+    multiply_with_onednn.cache_clear()
+    setting.fp32_precision = before
 
 
 def succeed(command: Callable[..., Finished], *arguments: object, **options: object) -> Finished:

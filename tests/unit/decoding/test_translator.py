@@ -20,7 +20,7 @@ from mtrain.models import Head, Model, build_model
 from mtrain.nn.packed import PackedLinear
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training import precision as precision_module
-from mtrain.training.precision import choose_precision, multiply_with_onednn
+from mtrain.training.precision import choose_precision
 from tests.in_process import small_config
 
 ROUNDS = torch.cpu._is_amx_tile_supported()  # then oneDNN takes the leave to
@@ -70,6 +70,7 @@ def test_a_line_is_translated_the_same_in_any_company(
     assert [t.texts for t in backwards] == [t.texts for t in together[::-1]]
 
 
+@pytest.mark.usefixtures("setting")
 @pytest.mark.parametrize(("precision", "vendor", "packs"), [
     ("fp32", "AuthenticAMD", not ROUNDS),
     ("fp32", "GenuineIntel", False),
@@ -78,13 +79,9 @@ def test_a_line_is_translated_the_same_in_any_company(
 def test_a_run_that_is_read_is_packed_where_that_is_faster(
     precision: str, vendor: str, packs: bool, small_task: Path, model: Model,
     tokenizers: TokenizerPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
     (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\n")
     monkeypatch.setattr(precision_module, "CPU_INFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(torch.backends.mkldnn.matmul, "fp32_precision", "none")
-    multiply_with_onednn.cache_clear()
-    request.addfinalizer(multiply_with_onednn.cache_clear)
     config = small_config(small_task, tmp_path / "no-run")
     chosen = choose_precision(precision, "cpu")
     run = LoadedRun(config, tokenizers, deepcopy(model), chosen, tmp_path)

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mtrain.nn.packed import PackedLinear
 from mtrain.training import precision as precision_module
 from mtrain.training.precision import choose_precision, multiply_with_onednn
 
-ROUNDS = torch.cpu._is_amx_tile_supported()  # then oneDNN takes the leave to
+ROUNDS = torch.cpu._is_amx_tile_supported()  # then oneDNN takes the leave to, and loses it
 
 
 def test_a_cpu_computes_in_fp32_unless_asked_for_bf16() -> None:
@@ -46,17 +45,6 @@ def test_autocast_computes_products_in_the_format(name: str, dtype: torch.dtype)
 # -- products in fp32 on a CPU ---------------------------------------------------------------------
 
 
-@pytest.fixture(name="setting")
-def products_setting() -> Iterator[Any]:
-    """As torch begins, and in the end as it was."""
-    setting = torch.backends.mkldnn.matmul
-    before, setting.fp32_precision = setting.fp32_precision, "none"
-    multiply_with_onednn.cache_clear()
-    yield setting
-    multiply_with_onednn.cache_clear()
-    setting.fp32_precision = before
-
-
 @pytest.mark.parametrize("rows", [1, 5, 64, 1000])
 @pytest.mark.parametrize(("inner", "outer"), [(64, 64), (256, 1024), (1024, 256), (256, 8000)])
 def test_products_are_exact_to_fp32_whoever_multiplies(rows: int, inner: int, outer: int) -> None:
@@ -73,11 +61,7 @@ def test_products_are_exact_to_fp32_whoever_multiplies(rows: int, inner: int, ou
 @pytest.mark.parametrize(
     ("vendor", "product", "expected"),
     [
-        (
-            "AuthenticAMD",
-            torch.float32,
-            "none" if ROUNDS else "bf16",
-        ),  # a leave to round, which was not taken
+        ("AuthenticAMD", torch.float32, "none" if ROUNDS else "bf16"),
         ("AuthenticAMD", torch.bfloat16, "none"),
         ("GenuineIntel", torch.float32, "none"),
         (None, torch.float32, "none"),
