@@ -1,27 +1,32 @@
 """The yardstick of translation: sentences and tokens a second, and how long one sentence takes.
 
     python scripts/bench/translate.py RUN INPUT [--set key=value ...] [--engines torch,ctranslate2]
-        [--beams 5,1] [--rounds 3] [--latency 20] [--json FILE]
+        [--beams 5,1] [--rounds 3] [--latency 20] [--peers DIR] [--json FILE]
 
 The engines translate INPUT in turn, round by round, on the same weights; their median is told, and
-the median of each round's ratio to the first engine.
+the median of each round's ratio to the first engine. `opennmt` is OpenNMT-py in DIR/opennmt, as
+README.md tells, spared the reading and writing of text.
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 
+import opennmt_search
 from yardstick import Figures, Report, make_parser, run_yardstick
 
 from mtrain.commands.loading import load_run
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
 from mtrain.decoding.translator import Translator
+from mtrain.errors import UserError
 from mtrain.text.lines import read_lines
+
+PEER = "opennmt"
 
 
 @dataclass(frozen=True)
@@ -31,26 +36,34 @@ class Measured:
     seconds: float
     num_tokens: int  # end marks counted
     alone: float  # seconds that one sentence takes, the median of a few
+    texts: list[str]
 
 
 def measure(options: argparse.Namespace, engine: str, beam_size: int) -> Measured:
     """Load the run, translate a few lines one by one, then all of them."""
-    run = RunFolder.open(options.run)
-    asked = (f"decoding.engine={engine}", f"decoding.beam_size={beam_size}")
-    translator = load_run(run, run.config((*options.overrides, *asked)), None).translator()
-    lines = list(read_lines(options.input))
+    run, lines = RunFolder.open(options.run), list(read_lines(options.input))
+    ours = "torch" if engine == PEER else engine
+    settings = (f"decoding.engine={ours}", f"decoding.beam_size={beam_size}")
+    loaded = load_run(run, run.config((*options.overrides, *settings)), None)
+    if engine == PEER:
+        python = options.peers / PEER / "bin" / "python"
+        told, texts = opennmt_search.search(loaded, python, lines, options.latency)
+        return Measured(told["seconds"], int(told["tokens"]), told["alone"], texts)
+    translator = loaded.translator()
     few = lines[:: max(1, len(lines) // options.latency)][: options.latency]
     translator.translate(few)  # what is only slow at first
-    alone = statistics.median(seconds_for(translator, [line]) for line in few)
+    alone = statistics.median(seconds_for(translator, line) for line in few)
     before = translator.num_tokens
-    seconds = seconds_for(translator, lines)
-    return Measured(seconds, translator.num_tokens - before, alone)
-
-
-def seconds_for(translator: Translator, lines: Sequence[bytes]) -> float:
-    """Return how long the lines take, from bytes to text."""
     started = time.perf_counter()
-    translator.translate(lines)
+    texts = [translation.texts[0] for translation in translator.translate(lines)]
+    seconds = time.perf_counter() - started
+    return Measured(seconds, translator.num_tokens - before, alone, texts)
+
+
+def seconds_for(translator: Translator, line: bytes) -> float:
+    """Return how long one line takes, from bytes to text."""
+    started = time.perf_counter()
+    translator.translate([line])
     return time.perf_counter() - started
 
 
@@ -60,8 +73,9 @@ def in_a_process(options: argparse.Namespace, engine: str, beam_size: int) -> Me
         return pool.submit(measure, options, engine, beam_size).result()
 
 
-def figures(own: list[Measured], first: list[Measured], num_lines: int) -> Figures:
+def figures(own: list[Measured], first: list[Measured]) -> Figures:
     """Return what is told of one engine."""
+    num_lines = len(own[0].texts)
     seconds = [measured.seconds for measured in own]
     median = statistics.median(seconds)
     return {
@@ -73,6 +87,7 @@ def figures(own: list[Measured], first: list[Measured], num_lines: int) -> Figur
         "ratio_to_first": statistics.median(
             base.seconds / measured.seconds for base, measured in zip(first, own, strict=True)
         ),
+        "lines_unlike_first": sum(map(str.__ne__, own[0].texts, first[0].texts)),
         "milliseconds_of_one_sentence": 1000 * statistics.median(m.alone for m in own),
     }
 
@@ -80,8 +95,13 @@ def figures(own: list[Measured], first: list[Measured], num_lines: int) -> Figur
 def bench(options: argparse.Namespace) -> Report:
     """Measure every engine with every beam, in turn."""
     RunFolder.open(options.run)
-    num_lines = sum(1 for _ in read_lines(options.input))
     engines = options.engines.split(",")
+    if PEER in engines:
+        if not (options.peers and (options.peers / PEER).is_dir()):
+            raise UserError(f"--engines {PEER}: there is no environment for it",
+                            f"make DIR/{PEER} as README.md tells, and add --peers DIR")  # fmt: skip
+        if not all(line.strip() for line in read_lines(options.input)):
+            raise UserError(f"{options.input}: {PEER} cannot translate its empty lines")
     report: dict[str, Figures] = {}
     for beam_size in map(int, options.beams.split(",")):
         measured: dict[str, list[Measured]] = {engine: [] for engine in engines}
@@ -90,7 +110,7 @@ def bench(options: argparse.Namespace) -> Report:
             for engine in engines:
                 measured[engine].append(in_a_process(options, engine, beam_size))
         report |= {
-            f"beam {beam_size}, {engine}": figures(own, measured[engines[0]], num_lines)
+            f"beam {beam_size}, {engine}": figures(own, measured[engines[0]])
             for engine, own in measured.items()
         }
     return report
@@ -103,6 +123,7 @@ def main() -> None:
     )
     parser.add_argument("--engines", default="torch", help="by comma; see decoding.engine")
     parser.add_argument("--beams", default="5,1", help="by comma")
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="has their environments")
     parser.add_argument("--latency", type=int, default=20, help="sentences translated alone")
     run_yardstick(parser, bench)
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from mtrain.commands.loading import load_run
+from mtrain.data.folders import RunFolder
+from mtrain.models.transformer import Transformer
 from tests.conftest import TINY_CONFIG, CommandLine, succeed, write_task
 
 SCRIPTS = Path(__file__).parents[3] / "scripts" / "bench"
@@ -120,7 +123,36 @@ def test_engines_translate_the_same_lines_in_turn(prepared: Path) -> None:
         assert 0 < figures["slowest"] <= figures["sentences_per_second"] <= figures["fastest"]
         assert figures["tokens_per_second"] > figures["sentences_per_second"]
         assert figures["milliseconds_of_one_sentence"] > 0
+        assert 0 <= figures["lines_unlike_first"] <= 20
     assert report[parts[0]]["ratio_to_first"] == report[parts[2]]["ratio_to_first"] == 1
+    assert report[parts[0]]["lines_unlike_first"] == 0
+
+
+def test_a_peer_without_its_environment_is_told_how_to_get_it(prepared: Path) -> None:
+    finished = run(prepared, "translate.py", "trained", "test.digits", "--engines", "opennmt")
+    assert finished.returncode == 2
+    assert "make DIR/opennmt as README.md tells" in finished.stderr
+
+
+def test_a_peer_gets_every_weight_by_a_name_of_its_own(prepared: Path) -> None:
+    sys.path.insert(0, str(SCRIPTS))
+    import opennmt_search
+
+    trained = RunFolder.open(prepared / "trained")
+    loaded = load_run(trained, trained.config(), None)
+    assert isinstance(loaded.model, Transformer)
+    given = list(opennmt_search._weights(loaded.model))
+    names = [name for name, _ in given]
+    assert len(set(names)) == len(names)
+    assert {word for name in names for word in name.split(".") if not word.isdigit()} == {
+        "encoder", "decoder", "transformer", "transformer_layers", "self_attn", "context_attn",
+        "linear_query", "linear_keys", "linear_values", "final_linear", "feed_forward", "w_1",
+        "w_2", "layer_norm", "layer_norm_1", "layer_norm_2", "embeddings", "make_embedding",
+        "emb_luts", "pe", "generator", "weight", "bias",
+    }  # fmt: skip
+    own = sum(weight.numel() for weight in loaded.model.state_dict().values())
+    others = ("generator.bias", "pe")
+    assert sum(weight.numel() for name, weight in given if not name.endswith(others)) == own
 
 
 def test_preparing_is_told_beside_bare_encoding(prepared: Path) -> None:
