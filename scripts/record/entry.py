@@ -1,0 +1,127 @@
+"""An entry of the record, checked: minutes of training until a dev BLEU is reached, three seeds.
+
+    python scripts/record/entry.py NAME RUN RUN RUN [--bleu 36]
+
+Holds the runs against the rules of README.md and prints what they come to; their logs are copied
+to logs/NAME.seed1.jsonl and so on, beside this file. Nothing is written of runs that break a rule.
+"""
+
+import argparse
+import hashlib
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtrain.config import Config
+from mtrain.config.schema import PairFiles
+from mtrain.data.folders import RunFolder
+from mtrain.errors import UserError
+from mtrain.text.lines import open_bytes, write_whole
+from mtrain.training.log import read_metrics
+
+NUM_RUNS = 3
+TEXTS = {  # SHA-256 of Multi30k's task 1, English and German, decompressed
+    "train": (
+        "460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6",
+        "67aa53ff412b6af1f47c604a623e112e2c28c61519aa7cf8a5348af21722b67a",
+    ),
+    "valid": (
+        "1f2a23d992769b5b3d209b0a10dd0b77c08cceb1f20dfb97ed0aafa49d107227",
+        "660e09eb7e1da2f856ea13ee5ad3cf6d36b3d5b0b733c857e94c5747a3dfc660",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one run says of itself."""
+
+    run: RunFolder
+    seed: int
+    settings: dict[str, Any]  # all that runs of an entry share
+    minutes: float | None  # of training, validations included, until the BLEU; None if never
+    best_bleu: float
+
+
+def read_entry(path: Path, bleu: float) -> Entry:
+    """Read a run. Raises `UserError` where it breaks a rule that concerns it alone."""
+    run = RunFolder.open(path)
+    config = run.config()
+    _check_texts(path, config)
+    if config.tokenizer.path is not None:
+        raise UserError(f"{path}: its tokenizer was given, and may have learnt from other text")
+    valid = [event for event in read_metrics(run.metrics_path) if event["kind"] == "valid"]
+    if not valid:
+        raise UserError(f"{path}: it was never validated")
+    own = {"seed", "run_dir", "data_dir"}
+    return Entry(
+        run,
+        config.seed,
+        config.model_dump(mode="json", exclude=own),
+        next((event["minutes"] for event in valid if event["bleu"] >= bleu), None),
+        max(event["bleu"] for event in valid),
+    )
+
+
+def _check_texts(path: Path, config: Config) -> None:
+    languages = config.data.source_lang, config.data.target_lang
+    for name, digests in TEXTS.items():
+        corpora = getattr(config.data, name)
+        files = [
+            (corpus.source, corpus.target) for corpus in corpora if isinstance(corpus, PairFiles)
+        ]
+        expected = digests if languages == ("en", "de") else digests[::-1]
+        if len(files) != 1 or len(corpora) != 1 or tuple(map(text_digest, files[0])) != expected:
+            raise UserError(f"{path}: data.{name} is not Multi30k's alone, as it was published")
+
+
+def text_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's text, decompressed."""
+    digest = hashlib.sha256()
+    with open_bytes(path) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_together(entries: Sequence[Entry], bleu: float) -> list[float]:
+    """Return the minutes of the runs of one entry, or raise `UserError` for what they are not."""
+    if len(entries) != NUM_RUNS or len({entry.seed for entry in entries}) != NUM_RUNS:
+        raise UserError(f"an entry is {NUM_RUNS} runs of {NUM_RUNS} seeds")
+    for entry in entries:
+        if entry.settings != entries[0].settings:
+            raise UserError(f"{entry.run.path}: its settings are not those of the first run")
+        if entry.minutes is None:
+            raise UserError(f"{entry.run.path}: dev BLEU {entry.best_bleu:.2f} at best, not {bleu}")
+    return [entry.minutes for entry in entries if entry.minutes is not None]
+
+
+def main() -> None:
+    """Check the runs that the command line names."""
+    parser = argparse.ArgumentParser(description="Check three runs for an entry of the record.")
+    parser.add_argument("name", help="of the entry's logs")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--bleu", type=float, default=36.0, help="dev BLEU to be reached (36)")
+    parser.add_argument("--logs", type=Path, default=Path(__file__).with_name("logs"))
+    options = parser.parse_args()
+    try:
+        entries = [read_entry(path, options.bleu) for path in options.runs]
+        minutes = check_together(entries, options.bleu)
+        options.logs.mkdir(exist_ok=True)
+        for entry in entries:
+            with write_whole(options.logs / f"{options.name}.seed{entry.seed}.jsonl") as file:
+                file.write(entry.run.metrics_path.read_bytes())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    told = " ".join(f"{minute:.2f}" for minute in minutes)
+    best = " ".join(f"{entry.best_bleu:.2f}" for entry in entries)
+    print(f"minutes to dev BLEU {options.bleu:g}: {told}, median {statistics.median(minutes):.2f}")
+    print(f"best dev BLEU: {best}")
+
+
+if __name__ == "__main__":
+    main()
