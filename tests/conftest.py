@@ -116,7 +116,7 @@ def small_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_small_task(tmp_path_factory.mktemp("small-task"))
 
 
-@pytest.fixture(name="setting")
+@pytest.fixture(name="products")
 def products_setting() -> Iterator[Any]:
     """Who multiplies fp32 matrices: as torch begins, and in the end as it was."""
     import torch

@@ -25,6 +25,8 @@ from mtrain.training.checkpoint import (
 from mtrain.training.precision import Precision, choose_precision
 from mtrain.training.saving import put_weights
 
+FORCED_TOKENS = 4096  # at once: additive attention takes a target's length times what a search does
+
 
 @dataclass(frozen=True)
 class LoadedRun:
@@ -37,7 +39,10 @@ class LoadedRun:
     checkpoint: Path
 
     def translator(self) -> Translator:
-        """Return what translates with it, by the engine that the configuration names."""
+        """Return what translates with it, by the engine that the configuration names.
+
+        The model can only be run from then on: on some processors its weights are packed.
+        """
         decoding = self.config.decoding
         engine = self._torch_engine() if decoding.engine == "torch" else self._ctranslate2_engine()
         return Translator(engine, self.tokenizers, decoding.n_best)
@@ -73,7 +78,7 @@ class LoadedRun:
     def forced_decoder(self) -> ForcedDecoder:
         """Return what leads it through given translations."""
         device, autocast = self.precision.device, self.precision.autocast
-        batch_tokens = self.config.decoding.batch_tokens
+        batch_tokens = min(self.config.decoding.batch_tokens, FORCED_TOKENS)
         head = aligning_head(self.config)
         return ForcedDecoder(self.model, self.tokenizers, device, autocast, batch_tokens, head)
 

@@ -39,7 +39,7 @@ class DecodingConfig(Section):
     top_p: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
     """sampling: only from the likeliest that together have this probability"""
     batch_tokens: PositiveInt = 8192
-    """source tokens times beams translated at once"""
+    """source tokens times beams translated at once, at most"""
     buffer_lines: PositiveInt = 10_000
     """lines read ahead and sorted by length"""
 

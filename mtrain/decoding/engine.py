@@ -25,7 +25,8 @@ from mtrain.errors import Interrupted
 from mtrain.models.base import Head, Model
 from mtrain.text.tokenizer import TokenizerPair
 
-EVEN = 4  # what the number of batches is a multiple of
+# 1, 2 or 4 threads share as many batches evenly; whatever their number, the batches are the same
+EVEN = 4
 EXTRA_LENGTH = 10  # tokens that any output may have beyond max_length_ratio
 
 T = TypeVar("T")
@@ -35,9 +36,10 @@ Found = tuple[int, list[Hypothesis]]  # the number of a source, and what was fou
 class Engine(ABC):
     """Searches for translations as a configuration asks."""
 
-    def __init__(self, decoding: DecodingConfig, max_positions: int) -> None:
+    def __init__(self, decoding: DecodingConfig, max_positions: int, device: torch.device) -> None:
         self.max_ids = max_positions - 1  # of a source or a target, without its end mark
         self._decoding = decoding
+        self._device = device
 
     @abstractmethod
     def search(self, sources: Sequence[list[int]]) -> Iterator[Found]:
@@ -50,8 +52,10 @@ class Engine(ABC):
         """Yield the numbers of the sources to be searched together, long ones first."""
         decoding = self._decoding
         hypotheses = decoding.beam_size if decoding.method == "beam" else decoding.n_best
+        budget = max(1, decoding.batch_tokens // hypotheses)
         lengths = np.array([len(ids) + 1 for ids in sources], dtype=np.int64)
-        for rows in _even_plan(lengths, max(1, decoding.batch_tokens // hypotheses)):
+        multiple = EVEN if self._device.type == "cpu" else 1  # a GPU has one after the other
+        for rows in _even_plan(lengths, budget, multiple):
             yield rows.tolist()
 
     def _limit(self, source: list[int]) -> int:
@@ -59,13 +63,16 @@ class Engine(ABC):
         return min(self.max_ids, int(self._decoding.max_length_ratio * len(source)) + EXTRA_LENGTH)
 
 
-def _even_plan(lengths: IntArray, budget: int) -> list[IntArray]:
-    """Return batches of at most `budget` tokens, all about as large, that a few threads share
-    evenly; for any number of threads the same, so that what is computed is."""
+def _even_plan(lengths: IntArray, budget: int, multiple: int) -> list[IntArray]:
+    """Return about equal batches of at most `budget` tokens, or of a single source that has more.
+
+    More than one are a multiple of `multiple`, where the lengths allow it.
+    """
     plan = partial(plan_in_order, lengths, lengths)
     num_batches = len(plan(budget))
-    if num_batches > 1:
-        num_batches += -num_batches % EVEN
+    if num_batches <= 1:
+        return plan(budget)
+    num_batches += -num_batches % multiple
     return plan(bisect_left(range(budget), x=True, key=lambda b: len(plan(b)) <= num_batches))
 
 
@@ -82,12 +89,11 @@ class TorchEngine(Engine):
         seed: int,
         head: Head,
     ) -> None:
-        super().__init__(decoding, model.max_positions)
+        super().__init__(decoding, model.max_positions, device)
         self._model = model
         self._source_end = tokenizers.source.end_id
         self._marks = tokenizers.target.start_id, tokenizers.target.end_id
         self._scoring = Scoring.of(decoding, head)
-        self._device = device
         self._autocast = autocast
         self._generator = torch.Generator().manual_seed(seed)
 

@@ -58,7 +58,7 @@ class CTranslate2Engine(Engine):
         device: str,
         compute_type: str,
     ) -> None:
-        super().__init__(decoding, max_positions)
+        super().__init__(decoding, max_positions, torch.device(device))
         self._source, self._target = tokenizers.source, tokenizers.target
         self._id_of = {piece: number for number, piece in enumerate(_vocabulary(self._target))}
         # sentences are independent: a thread each is faster than threads that share a product

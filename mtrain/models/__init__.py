@@ -22,11 +22,13 @@ def build_model(config: Config, source_vocab: int, target_vocab: int) -> Model:
     tie_embeddings = config.model.tie_embeddings
     if tie_embeddings == "auto":
         tie_embeddings = "all" if config.shares_vocabulary else "decoder"
-    return MODELS[config.model.type](
+    model = MODELS[config.model.type](
         config.model.model_copy(update={"tie_embeddings": tie_embeddings}),
         source_vocab,
         target_vocab,
     )
+    assert model.output.bias is None, "training multiplies by its weight alone"
+    return model
 
 
 def aligning_head(config: Config) -> Head:

@@ -6,6 +6,14 @@ from torch import Tensor, nn
 ROWS = 64  # of an input, about; oneDNN chooses the order of the weights by it
 
 
+def can_pack() -> bool:
+    """Tell whether this torch was built with oneDNN, and has what packs and multiplies."""
+    names = ("_reorder_linear_weight", "_linear_pointwise")
+    return torch.backends.mkldnn.is_available() and all(
+        hasattr(torch.ops.mkldnn, name) for name in names
+    )
+
+
 class PackedLinear(nn.Module):
     """A linear layer that is faster on few rows; it has neither gradient nor weights to save."""
 

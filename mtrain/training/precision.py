@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mtrain.errors import UserError
-from mtrain.nn.packed import PackedLinear
+from mtrain.nn.packed import PackedLinear, can_pack
 
 CPU_INFO = Path("/proc/cpuinfo")  # of Linux
 # for how many sizes oneDNN, and torch's own cache of it, keep code: for as many as they would,
@@ -78,15 +78,18 @@ def multiply_with_onednn() -> bool:
             first = file.read(200)  # the whole has as much for every core
     except OSError:
         return False
-    if b"AuthenticAMD" not in first:
+    if b"AuthenticAMD" not in first or not can_pack():
         return False
     for name, capacity in ONEDNN_CACHES.items():  # read when oneDNN is first used
         os.environ.setdefault(name, capacity)
     setting = cast(Any, torch.backends.mkldnn).matmul
     before, setting.fp32_precision = setting.fp32_precision, "bf16"
-    is_exact = _multiplies_exactly()
-    if not is_exact:
-        setting.fp32_precision = before
+    is_exact = False
+    try:
+        is_exact = _multiplies_exactly()
+    finally:
+        if not is_exact:
+            setting.fp32_precision = before
     return is_exact
 
 

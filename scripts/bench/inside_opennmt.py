@@ -52,7 +52,8 @@ def main() -> None:
     options = parser.parse_args([
         "-model", str(checkpoint), "-src", str(source), "-output", task["output"],
         "-beam_size", str(task["beam_size"]), "-batch_size", str(task["batch_sentences"]),
-        "-max_length_ratio", str(task["max_length_ratio"]),
+        "-max_length_ratio", str(task["max_length_ratio"]), "-length_penalty", "avg",
+        "-alpha", str(task["length_penalty"]),
     ])  # fmt: skip
     ArgumentParser.validate_translate_opts(options)
     ArgumentParser._get_all_transform_translate(options)  # as its own `translate` does

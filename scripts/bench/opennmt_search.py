@@ -59,14 +59,9 @@ def search(
     texts. Encoding and decoding of pieces are ours and not counted. Raises `UserError` for a model
     that it cannot compute.
     """
-    config, tokenizer = run.config.model, run.tokenizers.source
-    if (
-        not isinstance(config, TransformerConfig)
-        or (config.norm, config.positions) != ("pre", "sinusoidal")
-        or not run.config.tokenizer.shared
-    ):
-        raise UserError("OpenNMT-py gets pre-norm Transformers with sinusoidal positions alone")
-    decoding = run.config.decoding
+    _check(run)
+    config, decoding = run.config.model, run.config.decoding
+    tokenizer = run.tokenizers.source
     with tempfile.TemporaryDirectory(prefix="mtrain-bench-") as scratch:
         task = {name: str(Path(scratch) / name) for name in ("weights", "source", "output")}
         torch.save(dict(_weights(cast(Transformer, run.model))), task["weights"])
@@ -82,19 +77,43 @@ def search(
                 "vocabulary": vocabulary[4:],
                 "beam_size": decoding.beam_size,
                 "max_length_ratio": decoding.max_length_ratio,
+                "length_penalty": decoding.length_penalty,
                 "batch_sentences": BATCH_SENTENCES,
-                "threads": available_cores(),
+                "threads": torch.get_num_threads(),
                 "latency": num_few,
             })
         )  # fmt: skip
         command = [str(python), str(INSIDE), str(Path(scratch) / "task")]
-        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        figures: dict[str, float] = json.loads(said.splitlines()[-1])
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        if finished.returncode:
+            raise UserError(f"{python} cannot run OpenNMT-py:\n{finished.stderr[-2000:]}")
+        figures: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
         outputs = Path(task["output"]).read_text("utf-8").removesuffix("\n").split("\n")
     number = {piece: place for place, piece in enumerate(vocabulary)}
     found = [[number[piece] for piece in row.split()] for row in outputs]
     figures["tokens"] = sum(len(row) + 1 for row in found)
     return figures, run.tokenizers.target.decode(found)
+
+
+def _check(run: LoadedRun) -> None:
+    config, decoding, computes = run.config.model, run.config.decoding, run.precision
+    if (
+        not isinstance(config, TransformerConfig)
+        or (config.norm, config.norm_type, config.positions, config.activation)
+        != ("pre", "layer", "sinusoidal", "relu")
+        or not run.config.shares_vocabulary
+        or run.config.tokenizer.path is not None
+    ):
+        raise UserError(
+            "OpenNMT-py is given Transformers of norm: pre, norm_type: layer, positions: "
+            "sinusoidal and activation: relu alone, with one vocabulary that mtrain learnt"
+        )
+    if (decoding.method, decoding.length_norm, decoding.coverage_penalty) != ("beam", "power", 0):
+        raise UserError("OpenNMT-py is measured in beam search, without decoding.coverage_penalty")
+    if (computes.device.type, computes.name) != ("cpu", "fp32"):
+        raise UserError(
+            "OpenNMT-py is measured on a CPU", "--set device=cpu --set training.precision=fp32"
+        )
 
 
 def _weights(model: Transformer) -> Iterator[tuple[str, Tensor]]:

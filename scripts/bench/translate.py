@@ -97,11 +97,13 @@ def bench(options: argparse.Namespace) -> Report:
     RunFolder.open(options.run)
     engines = options.engines.split(",")
     if PEER in engines:
-        if not (options.peers and (options.peers / PEER).is_dir()):
+        if not (options.peers and (options.peers / PEER / "bin" / "python").is_file()):
             raise UserError(f"--engines {PEER}: there is no environment for it",
                             f"make DIR/{PEER} as README.md tells, and add --peers DIR")  # fmt: skip
         if not all(line.strip() for line in read_lines(options.input)):
-            raise UserError(f"{options.input}: {PEER} cannot translate its empty lines")
+            raise UserError(
+                f"{options.input}: {PEER} cannot translate its empty lines", "take them out"
+            )
     report: dict[str, Figures] = {}
     for beam_size in map(int, options.beams.split(",")):
         measured: dict[str, list[Measured]] = {engine: [] for engine in engines}
@@ -121,9 +123,11 @@ def main() -> None:
     parser = make_parser(
         "Measure how fast a trained run translates here.", "RUN", "INPUT", rounds=3
     )
-    parser.add_argument("--engines", default="torch", help="by comma; see decoding.engine")
+    parser.add_argument(
+        "--engines", default="torch", help=f"by comma; see decoding.engine, or {PEER}"
+    )
     parser.add_argument("--beams", default="5,1", help="by comma")
-    parser.add_argument("--peers", type=Path, metavar="DIR", help="has their environments")
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="has the environments of peers")
     parser.add_argument("--latency", type=int, default=20, help="sentences translated alone")
     run_yardstick(parser, bench)
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from mtrain.config import Config
 from mtrain.config.schema import PairFiles
-from mtrain.data.folders import RunFolder
+from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.errors import UserError
-from mtrain.text.lines import open_bytes, write_whole
+from mtrain.text.lines import file_digest, open_bytes, write_whole
 from mtrain.training.log import read_metrics
 
 NUM_RUNS = 3
@@ -53,7 +53,9 @@ def read_entry(path: Path, bleu: float) -> Entry:
     _check_texts(path, config)
     if config.tokenizer.path is not None:
         raise UserError(f"{path}: its tokenizer was given, and may have learnt from other text")
-    valid = [event for event in read_metrics(run.metrics_path) if event["kind"] == "valid"]
+    events = read_metrics(run.metrics_path)
+    # an average of checkpoints is made when the minutes are over
+    valid = [event for event in events if event["kind"] == "valid" and "averaged" not in event]
     if not valid:
         raise UserError(f"{path}: it was never validated")
     own = {"seed", "run_dir", "data_dir"}
@@ -67,15 +69,20 @@ def read_entry(path: Path, bleu: float) -> Entry:
 
 
 def _check_texts(path: Path, config: Config) -> None:
-    languages = config.data.source_lang, config.data.target_lang
+    if (config.data.source_lang, config.data.target_lang) != ("en", "de"):
+        raise UserError(f"{path}: does not translate from en to de")
     for name, digests in TEXTS.items():
         corpora = getattr(config.data, name)
-        files = [
-            (corpus.source, corpus.target) for corpus in corpora if isinstance(corpus, PairFiles)
+        found = [
+            (text_digest(corpus.source), text_digest(corpus.target))
+            for corpus in corpora
+            if isinstance(corpus, PairFiles) and not getattr(corpus, "alignments", None)
         ]
-        expected = digests if languages == ("en", "de") else digests[::-1]
-        if len(files) != 1 or len(corpora) != 1 or tuple(map(text_digest, files[0])) != expected:
+        if len(corpora) != 1 or found != [digests]:
             raise UserError(f"{path}: data.{name} is not Multi30k's alone, as it was published")
+    manifest = DataFolder(config.data_path).manifest()
+    if any(file_digest(Path(file["path"])) != file["sha256"] for file in manifest["inputs"]):
+        raise UserError(f"{path}: {config.data_path} was prepared from other text than lies there")
 
 
 def text_digest(path: Path) -> str:
@@ -111,6 +118,8 @@ def main() -> None:
         entries = [read_entry(path, options.bleu) for path in options.runs]
         minutes = check_together(entries, options.bleu)
         options.logs.mkdir(exist_ok=True)
+        if any(options.logs.glob(f"{options.name}.seed*")):
+            raise UserError(f"{options.logs}: has logs of the name {options.name}", "name it anew")
         for entry in entries:
             with write_whole(options.logs / f"{options.name}.seed{entry.seed}.jsonl") as file:
                 file.write(entry.run.metrics_path.read_bytes())

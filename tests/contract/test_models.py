@@ -22,7 +22,7 @@ from mtrain.data.batches import Batch
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import Head, Model
-from mtrain.nn.packed import pack
+from mtrain.nn.packed import can_pack, pack
 from mtrain.training.checkpoint import load_checkpoint, save_checkpoint
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.optimizer import WeightAverage, optimizer_tensors
@@ -259,6 +259,7 @@ def test_save_and_load_give_the_same_logits(name: str, tmp_path: Path) -> None:
     assert torch.equal(logits_of(other, batch), logits_of(model, batch))
 
 
+@pytest.mark.skipif(not can_pack(), reason="this torch has no oneDNN")
 @every_model
 def test_packed_weights_say_the_same_and_leave_what_was_tied_to_them(name: str) -> None:
     model, batch = ready_model(name), a_batch()

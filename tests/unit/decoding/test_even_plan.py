@@ -8,7 +8,7 @@ from mtrain.decoding.engine import EVEN, _even_plan
 
 def sizes(lengths: np.ndarray, budget: int) -> list[int]:
     """Return the tokens of each batch, padding included, after a look at the plan itself."""
-    plan = _even_plan(lengths, budget)
+    plan = _even_plan(lengths, budget, EVEN)
     assert sorted(row for rows in plan for row in rows) == list(range(len(lengths)))
     for rows in plan:
         assert len(rows) == 1 or len(rows) * lengths[rows].max() <= budget

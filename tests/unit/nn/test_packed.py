@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from mtrain.nn.packed import PackedLinear, pack
+from mtrain.nn.packed import PackedLinear, can_pack, pack
+
+pytestmark = pytest.mark.skipif(not can_pack(), reason="this torch has no oneDNN")
 
 
 @pytest.mark.parametrize("bias", [True, False])

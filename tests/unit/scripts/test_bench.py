@@ -3,14 +3,16 @@
 Sizes and times are tiny, and no figure is judged.
 """
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import torch
 
 from mtrain.commands.loading import load_run
 from mtrain.data.folders import RunFolder
@@ -134,10 +136,11 @@ def test_a_peer_without_its_environment_is_told_how_to_get_it(prepared: Path) ->
     assert "make DIR/opennmt as README.md tells" in finished.stderr
 
 
-def test_a_peer_gets_every_weight_by_a_name_of_its_own(prepared: Path) -> None:
-    sys.path.insert(0, str(SCRIPTS))
-    import opennmt_search
-
+def test_a_peer_gets_every_weight_by_a_name_of_its_own(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    opennmt_search = importlib.import_module("opennmt_search")
     trained = RunFolder.open(prepared / "trained")
     loaded = load_run(trained, trained.config(), None)
     assert isinstance(loaded.model, Transformer)
@@ -150,6 +153,17 @@ def test_a_peer_gets_every_weight_by_a_name_of_its_own(prepared: Path) -> None:
         "w_2", "layer_norm", "layer_norm_1", "layer_norm_2", "embeddings", "make_embedding",
         "emb_luts", "pe", "generator", "weight", "bias",
     }  # fmt: skip
+    layer = cast(Any, loaded.model.decoder[0])
+    query, keys, _ = layer.self_attention.in_projection.weight.chunk(3)
+    for name, weight in (
+        ("self_attn.linear_query", query),
+        ("self_attn.linear_keys", keys),
+        ("context_attn.linear_values", layer.cross_attention.memory_projection.weight.chunk(2)[1]),
+        ("layer_norm_1", layer.residuals[0].norm.weight),
+        ("layer_norm_2", layer.residuals[1].norm.weight),
+        ("feed_forward.layer_norm", layer.residuals[2].norm.weight),
+    ):
+        assert torch.equal(dict(given)[f"decoder.transformer_layers.0.{name}.weight"], weight)
     own = sum(weight.numel() for weight in loaded.model.state_dict().values())
     others = ("generator.bias", "pe")
     assert sum(weight.numel() for name, weight in given if not name.endswith(others)) == own

@@ -1,6 +1,8 @@
 """The record's entry: three honest runs make one, and each rule is enforced."""
 
 import importlib
+import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -82,6 +84,18 @@ def test_three_seeds_that_get_there_are_an_entry_with_its_logs(
         assert published.read_bytes() == (run / "metrics.jsonl").read_bytes()
 
 
+def prepare_from_other_text(run: Path) -> None:
+    """Make it a run on data that were prepared from text which is there no more."""
+    found = re.search("data_dir: (.*)", (run / "config.yaml").read_text("utf-8"))
+    assert found
+    other = run.with_name("other-data")
+    shutil.copytree(found[1], other)
+    manifest = json.loads((other / "manifest.json").read_text("utf-8"))
+    manifest["inputs"][0]["sha256"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    change(run, found[0], f"data_dir: {other}")
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "a seed twice": (lambda run: change(run, "seed: 3\n", "seed: 2\n"), "3 runs of 3 seeds"),
     "other settings": (lambda run: change(run, "dropout: ", "dropout: 0.9 # "), "settings are not"),
@@ -90,7 +104,15 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "dev BLEU 35.90 at best, not 36.0",
     ),
     "other text": (lambda run: change(run, "train.digits", "valid.digits"), "data.train is not"),
-    "other side": (lambda run: change(run, "source_lang: en", "source_lang: de"), "data.train is"),
+    "other side": (
+        lambda run: change(run, "source_lang: en", "source_lang: de"),
+        "does not translate from en to de",
+    ),
+    "other text before": (prepare_from_other_text, "was prepared from other text"),
+    "a given tokenizer": (
+        lambda run: change(run, "  path: null", "  path: other.model"),
+        "its tokenizer was given",
+    ),
     "no validation": (
         lambda run: change(run, '"kind": "valid"', '"kind": "test"', "metrics.jsonl"),
         "never validated",
@@ -112,6 +134,15 @@ def test_a_broken_rule_is_told_and_nothing_published(
         call(entry, tmp_path / "logs", *runs)
     assert said in capsys.readouterr().err
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_name_is_not_given_twice(
+    entry: ModuleType, runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(entry, tmp_path / "logs", *runs)
+    with pytest.raises(SystemExit, match="2"):
+        call(entry, tmp_path / "logs", *runs)
+    assert "has logs of the name name" in capsys.readouterr().err
 
 
 def test_two_runs_are_no_entry(entry: ModuleType, runs: list[Path], tmp_path: Path) -> None:

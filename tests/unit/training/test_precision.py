@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from mtrain.errors import UserError
-from mtrain.nn.packed import PackedLinear
+from mtrain.nn.packed import PackedLinear, can_pack
 from mtrain.training import precision as precision_module
 from mtrain.training.precision import choose_precision, multiply_with_onednn
-
-ROUNDS = torch.cpu._is_amx_tile_supported()  # then oneDNN takes the leave to, and loses it
+from tests.in_process import ONEDNN_IS_EXACT
 
 
 def test_a_cpu_computes_in_fp32_unless_asked_for_bf16() -> None:
@@ -61,7 +60,7 @@ def test_products_are_exact_to_fp32_whoever_multiplies(rows: int, inner: int, ou
 @pytest.mark.parametrize(
     ("vendor", "product", "expected"),
     [
-        ("AuthenticAMD", torch.float32, "none" if ROUNDS else "bf16"),
+        ("AuthenticAMD", torch.float32, "bf16" if ONEDNN_IS_EXACT else "none"),
         ("AuthenticAMD", torch.bfloat16, "none"),
         ("GenuineIntel", torch.float32, "none"),
         (None, torch.float32, "none"),
@@ -71,7 +70,7 @@ def test_onednn_multiplies_on_amd_where_it_is_exact(
     vendor: str | None,
     product: torch.dtype,
     expected: str,
-    setting: Any,
+    products: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -82,11 +81,12 @@ def test_onednn_multiplies_on_amd_where_it_is_exact(
         assert multiply_with_onednn() is (expected == "bf16")
         assert choose_precision("bf16", "cpu").packs_weights is False
     assert choose_precision("fp32", "cpu").packs_weights is (expected == "bf16")
-    assert setting.fp32_precision == expected
+    assert products.fp32_precision == expected
 
 
+@pytest.mark.skipif(not can_pack(), reason="this torch has no oneDNN")
 def test_packed_products_that_round_are_found_out(
-    setting: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    products: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Rounding(PackedLinear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -96,20 +96,24 @@ def test_packed_products_that_round_are_found_out(
     (tmp_path / "cpuinfo").write_text("vendor_id\t: AuthenticAMD\n")
     monkeypatch.setattr(precision_module, "PackedLinear", Rounding)
     assert not multiply_with_onednn()
-    assert setting.fp32_precision == "none"
+    assert products.fp32_precision == "none"
 
 
 MANY_SIZES = """
 from resource import RUSAGE_SELF, getrusage
 import torch
-from mtrain.nn.packed import PackedLinear
+from mtrain.nn.packed import PackedLinear, can_pack
 from mtrain.training.precision import choose_precision
 choose_precision("fp32", "cpu")
-matrices = torch.randn(256, 256), torch.randn(256, 1024), torch.randn(1024, 256)
+linears = [torch.nn.Linear(*sizes) for sizes in ((256, 256), (256, 1024), (1024, 256))]
+multiply = [(linear, linear.in_features) for linear in linears]
+if can_pack():
+    multiply += [(PackedLinear(linear), linear.in_features) for linear in linears]
 before = getrusage(RUSAGE_SELF).ru_maxrss
-for rows in range(1, 300):
-    for matrix in matrices:
-        torch.ones(rows, len(matrix)) @ matrix
+with torch.inference_mode():
+    for rows in range(1, 300):
+        for linear, width in multiply:
+            linear(torch.ones(rows, width))
 print((getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
