@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
-from mtrain.decoding.top import top_logits
+from mtrain.decoding.top import top_sums
 from mtrain.models.base import Model
 
 NOTHING = Hypothesis([], float("-inf"), cut_off=True)  # what a model that gives no numbers says
@@ -63,11 +63,15 @@ def beam_search(
         own = [sentences[i] for i in open_sentences]
         _collect(candidates, tokens, penalties, end_id, beam_size, scoring, own)
         tokens, scores, parents = _continue(candidates, tokens, end_id, beam_size)
-        state = state.reorder(parents)
-        penalties = penalties.gather(1, parents)
-        if attention is not None:
-            attention = attention.gather(1, parents[:, :, None].expand(-1, -1, attention.shape[2]))
+        if beam_size > 1:  # else each is its own parent
+            state = state.reorder(parents)
+            penalties = penalties.gather(1, parents)
+            if attention is not None:
+                rows = parents[:, :, None].expand(-1, -1, attention.shape[2])
+                attention = attention.gather(1, rows)
         is_open = _still_open(tokens, scores, penalties, beam_size, scoring, own)
+        if all(is_open):
+            continue
         scores[~torch.tensor(is_open)] = float("-inf")  # nothing more comes of those that are kept
         kept = _rows_to_keep(is_open)
         if len(kept) < len(is_open):
@@ -89,14 +93,9 @@ class _Candidates:
 
 
 def _best_continuations(logits: Tensor, scores: Tensor, count: int) -> _Candidates:
-    num_sentences, _, vocab_size = logits.shape
-    flat = logits.view(-1, vocab_size)
-    values, ids = top_logits(flat.float().log_softmax(dim=1), count)
-    totals = (values + scores.view(-1, 1)).view(num_sentences, -1)
-    totals = totals.masked_fill(totals.isnan(), float("-inf"))
-    best, places = totals.topk(min(count, totals.shape[1]), dim=1)
-    per_row = ids.shape[1]
-    return _Candidates(best, ids.view(num_sentences, -1).gather(1, places), places // per_row)
+    best, places = top_sums(logits.float().log_softmax(dim=2), scores, count)
+    vocab_size = logits.shape[2]
+    return _Candidates(best, places % vocab_size, places // vocab_size)
 
 
 def _collect(
@@ -130,14 +129,13 @@ def _collect(
 def _continue(
     candidates: _Candidates, tokens: Tensor, end_id: int, beam_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return tokens (B,K,1+t), scores (B,K) and parents (B,K) of the K best that go on."""
-    count = candidates.ids.shape[1]
-    ranks = torch.arange(count, device=tokens.device) + count * (candidates.ids == end_id)
-    chosen = ranks.topk(min(beam_size, count), dim=1, largest=False).indices
+    """Return tokens (B,K,1+t), scores (B,K) and parents (B,K) of the K best that go on, best first;
+    where fewer do, the others score -inf."""
+    going_on = candidates.scores.masked_fill(candidates.ids == end_id, float("-inf"))
+    scores, chosen = going_on.topk(min(beam_size, going_on.shape[1]), dim=1)
     parents = candidates.parents.gather(1, chosen)
     histories = tokens.gather(1, parents[:, :, None].expand(-1, -1, tokens.shape[2]))
     new = candidates.ids.gather(1, chosen)
-    scores = candidates.scores.gather(1, chosen).masked_fill(new == end_id, float("-inf"))
     return torch.cat([histories, new[:, :, None]], dim=2), scores, parents
 
 
@@ -151,7 +149,7 @@ def _still_open(
 ) -> list[bool]:
     """Tell which sentences go on; cut off the hypotheses of those at their length limit."""
     length = tokens.shape[2] - 1
-    best = scores.amax(dim=1).tolist()
+    best = scores[:, 0].tolist()
     is_open = []
     for row, sentence in enumerate(sentences):
         at_limit = length >= sentence.limit
@@ -166,9 +164,10 @@ def _still_open(
                     score = scoring.score(total, length, penalty)
                     sentence.add(Hypothesis(history, score, cut_off=True), beam_size)
         is_full = len(sentence.found) == beam_size
-        reachable = scoring.score(best[row], length + 1)  # no penalty makes it better
-        # greedy search takes the first end there is
-        is_done = is_full and (beam_size == 1 or sentence.found[-1].score >= reachable)
+        # greedy search takes the first end there is; no penalty makes what is open better
+        is_done = is_full and (
+            beam_size == 1 or sentence.found[-1].score >= scoring.score(best[row], length + 1)
+        )
         is_stuck = best[row] == float("-inf")
         is_open.append(not (at_limit or is_done or is_stuck))
     return is_open

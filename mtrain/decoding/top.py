@@ -1,33 +1,41 @@
-"""The largest logits of each row, without looking at every one of them twice.
+"""The best continuations of each sentence, without looking at every one of them twice.
 
-Shapes: N rows, V vocabulary, C wanted.
+Shapes: B sentences, K hypotheses, V vocabulary, C wanted.
 """
 
 import torch
 from torch import Tensor
 
 CHUNK = 64
+NOTHING = float("-inf")
 
 
-def top_logits(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the values (N,C) and ids (N,C) of the C largest of each row (N,V), largest first.
+def top_sums(gains: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the C largest of gains (B,K,V) + scores (B,K), largest first, and their places in
+    K times V, both (B,C). A hypothesis whose gains or score are no numbers counts as -inf.
 
-    The C largest lie in the C chunks with the largest maxima: one pass over the row finds those,
-    and only they are searched.
+    They lie in the C chunks with the largest maxima: one pass over the gains finds those, and only
+    they are searched.
     """
-    vocab_size = logits.shape[1]
-    count = min(count, vocab_size)
-    if vocab_size < 4 * CHUNK * count:  # too little to leave out
-        values, ids = logits.topk(count, dim=1)
-        return values, ids
+    num_rows, vocab_size = gains.shape[1:]
+    count = min(count, num_rows * vocab_size)
+    if vocab_size < CHUNK or num_rows * vocab_size < 4 * CHUNK * count:  # too little to leave out
+        best = _numbers(gains + scores[:, :, None]).flatten(1).topk(count, dim=1)
+        return best.values, best.indices
     whole = vocab_size - vocab_size % CHUNK
-    maxima = logits[:, :whole].unflatten(1, (-1, CHUNK)).amax(dim=2)
+    maxima = gains[:, :, :whole].unflatten(2, (-1, CHUNK)).amax(dim=3)
     if whole < vocab_size:
-        maxima = torch.cat([maxima, logits[:, whole:].amax(dim=1, keepdim=True)], dim=1)
-    chunks = maxima.topk(count, dim=1).indices
-    within = torch.arange(CHUNK, device=logits.device)
-    places = (chunks[:, :, None] * CHUNK + within).flatten(1)
-    ids = places.clamp(max=vocab_size - 1)
-    candidates = logits.gather(1, ids).masked_fill(places >= vocab_size, float("-inf"))
-    values, best = candidates.topk(count, dim=1)
-    return values, ids.gather(1, best)
+        maxima = torch.cat([maxima, gains[:, :, whole:].amax(dim=2, keepdim=True)], dim=2)
+    chosen = _numbers(maxima + scores[:, :, None]).flatten(1).topk(count, dim=1).indices
+    rows, chunks = chosen // maxima.shape[2], chosen % maxima.shape[2]
+    ids = chunks[:, :, None] * CHUNK + torch.arange(CHUNK, device=gains.device)  # (B,C,CHUNK)
+    places = (rows[:, :, None] * vocab_size + ids.clamp(max=vocab_size - 1)).flatten(1)
+    sums = gains.flatten(1).gather(1, places).view_as(ids) + scores.gather(1, rows)[:, :, None]
+    if whole < vocab_size:
+        sums = sums.masked_fill(ids >= vocab_size, NOTHING)
+    best = _numbers(sums).flatten(1).topk(count, dim=1)
+    return best.values, places.gather(1, best.indices)
+
+
+def _numbers(sums: Tensor) -> Tensor:
+    return sums.nan_to_num(nan=NOTHING, posinf=-NOTHING, neginf=NOTHING)

@@ -5,6 +5,7 @@ Everything here keeps the shape of its input (...,D), D the width.
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from mtrain.nn.dropout import dropout
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
+    "relu": torch.relu_,  # of what nobody else reads
     "gelu": F.gelu,
     "swiglu": F.silu,  # and a gate beside it
 }

@@ -24,7 +24,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (...,O) for x (...,I)."""
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(
             x, self._packed, self._bias, "none", [], ""
         )
         return out
