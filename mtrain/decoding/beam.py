@@ -67,8 +67,8 @@ def beam_search(
             state = state.reorder(parents)
             penalties = penalties.gather(1, parents)
             if attention is not None:
-                rows = parents[:, :, None].expand(-1, -1, attention.shape[2])
-                attention = attention.gather(1, rows)
+                places = parents[:, :, None].expand(-1, -1, attention.shape[2])
+                attention = attention.gather(1, places)
         is_open = _still_open(tokens, scores, penalties, beam_size, scoring, own)
         if all(is_open):
             continue
