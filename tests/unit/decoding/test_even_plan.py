@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mtrain.data.plan import plan_in_order
 from mtrain.decoding.engine import EVEN, _even_plan
 
 
@@ -23,6 +24,12 @@ def test_batches_are_as_many_as_threads_share_and_about_as_large(seed: int, budg
     assert len(found) % EVEN == 0
     assert len(found) < lengths.sum() / budget * 1.15 + EVEN
     assert sorted(found)[len(found) // 10] > 0.75 * max(found)
+
+
+def test_where_batches_come_one_after_the_other_there_are_no_more_than_needed() -> None:
+    lengths = np.random.default_rng(1).integers(3, 40, size=700)
+    for budget in (4000, 5000, 11_000):
+        assert len(_even_plan(lengths, budget, 1)) == len(plan_in_order(lengths, lengths, budget))
 
 
 def test_what_fits_one_batch_is_one() -> None:
