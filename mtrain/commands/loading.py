@@ -25,8 +25,6 @@ from mtrain.training.checkpoint import (
 from mtrain.training.precision import Precision, choose_precision
 from mtrain.training.saving import put_weights
 
-FORCED_TOKENS = 4096  # at once: additive attention takes a target's length times what a search does
-
 
 @dataclass(frozen=True)
 class LoadedRun:
@@ -78,7 +76,7 @@ class LoadedRun:
     def forced_decoder(self) -> ForcedDecoder:
         """Return what leads it through given translations."""
         device, autocast = self.precision.device, self.precision.autocast
-        batch_tokens = min(self.config.decoding.batch_tokens, FORCED_TOKENS)
+        batch_tokens = self.config.decoding.tokens_at_once
         head = aligning_head(self.config)
         return ForcedDecoder(self.model, self.tokenizers, device, autocast, batch_tokens, head)
 

@@ -43,6 +43,12 @@ class DecodingConfig(Section):
     buffer_lines: PositiveInt = 10_000
     """lines read ahead and sorted by length"""
 
+    @property
+    def tokens_at_once(self) -> int:
+        """How many source tokens a batch has at most; each has as many places as hypotheses."""
+        hypotheses = self.beam_size if self.method == "beam" else self.n_best
+        return max(1, self.batch_tokens // hypotheses)
+
     @model_validator(mode="after")
     def _beam_holds_the_n_best(self) -> "DecodingConfig":
         if self.method == "beam" and self.n_best > self.beam_size:

@@ -50,12 +50,10 @@ class Engine(ABC):
 
     def _batches(self, sources: Sequence[list[int]]) -> Iterator[list[int]]:
         """Yield the numbers of the sources to be searched together, long ones first."""
-        decoding = self._decoding
-        hypotheses = decoding.beam_size if decoding.method == "beam" else decoding.n_best
-        budget = max(1, decoding.batch_tokens // hypotheses)
         lengths = np.array([len(ids) + 1 for ids in sources], dtype=np.int64)
-        multiple = EVEN if self._device.type == "cpu" else 1  # a GPU has one after the other
-        for rows in _even_plan(lengths, budget, multiple):
+        # a GPU has one after the other, and nothing of their being even
+        plan = _even_plan if self._device.type == "cpu" else plan_in_order
+        for rows in plan(lengths, lengths, self._decoding.tokens_at_once):
             yield rows.tolist()
 
     def _limit(self, source: list[int]) -> int:
@@ -63,17 +61,19 @@ class Engine(ABC):
         return min(self.max_ids, int(self._decoding.max_length_ratio * len(source)) + EXTRA_LENGTH)
 
 
-def _even_plan(lengths: IntArray, budget: int, multiple: int) -> list[IntArray]:
-    """Return about equal batches of at most `budget` tokens, or of a single source that has more.
+def _even_plan(
+    source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int
+) -> list[IntArray]:
+    """Return batches as `plan_in_order` does, but about equal ones.
 
-    More than one are a multiple of `multiple`, where the lengths allow it.
+    More than one are a multiple of `EVEN`, where the lengths allow it.
     """
-    plan = partial(plan_in_order, lengths, lengths)
-    num_batches = len(plan(budget))
-    if num_batches <= 1:
-        return plan(budget)
-    num_batches += -num_batches % multiple
-    return plan(bisect_left(range(budget), x=True, key=lambda b: len(plan(b)) <= num_batches))
+    plan = partial(plan_in_order, source_lengths, target_lengths)
+    fewest = plan(batch_tokens)
+    if len(fewest) <= 1:
+        return fewest
+    most = len(fewest) + -len(fewest) % EVEN
+    return plan(bisect_left(range(batch_tokens), x=True, key=lambda size: len(plan(size)) <= most))
 
 
 class TorchEngine(Engine):

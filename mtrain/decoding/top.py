@@ -3,11 +3,12 @@
 Shapes: B sentences, K hypotheses, V vocabulary, C wanted.
 """
 
+from math import inf
+
 import torch
 from torch import Tensor
 
 CHUNK = 64
-NOTHING = float("-inf")
 
 
 def top_sums(gains: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -32,10 +33,10 @@ def top_sums(gains: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]
     places = (rows[:, :, None] * vocab_size + ids.clamp(max=vocab_size - 1)).flatten(1)
     sums = gains.flatten(1).gather(1, places).view_as(ids) + scores.gather(1, rows)[:, :, None]
     if whole < vocab_size:
-        sums = sums.masked_fill(ids >= vocab_size, NOTHING)
+        sums = sums.masked_fill(ids >= vocab_size, -inf)
     best = _numbers(sums).flatten(1).topk(count, dim=1)
     return best.values, places.gather(1, best.indices)
 
 
 def _numbers(sums: Tensor) -> Tensor:
-    return sums.nan_to_num(nan=NOTHING, posinf=-NOTHING, neginf=NOTHING)
+    return sums.nan_to_num(nan=-inf, posinf=inf, neginf=-inf)

@@ -84,12 +84,9 @@ def multiply_with_onednn() -> bool:
         os.environ.setdefault(name, capacity)
     setting = cast(Any, torch.backends.mkldnn).matmul
     before, setting.fp32_precision = setting.fp32_precision, "bf16"
-    is_exact = False
-    try:
-        is_exact = _multiplies_exactly()
-    finally:
-        if not is_exact:
-            setting.fp32_precision = before
+    is_exact = _multiplies_exactly()
+    if not is_exact:
+        setting.fp32_precision = before
     return is_exact
 
 

@@ -1,15 +1,19 @@
 """How sources are shared out to batches: evenly, whatever the number of threads."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pytest
+import torch
 
+from mtrain.config.decoding import DecodingConfig
 from mtrain.data.plan import plan_in_order
-from mtrain.decoding.engine import EVEN, _even_plan
+from mtrain.decoding.engine import EVEN, Engine, Found, _even_plan
 
 
 def sizes(lengths: np.ndarray, budget: int) -> list[int]:
     """Return the tokens of each batch, padding included, after a look at the plan itself."""
-    plan = _even_plan(lengths, budget, EVEN)
+    plan = _even_plan(lengths, lengths, budget)
     assert sorted(row for rows in plan for row in rows) == list(range(len(lengths)))
     for rows in plan:
         assert len(rows) == 1 or len(rows) * lengths[rows].max() <= budget
@@ -26,10 +30,24 @@ def test_batches_are_as_many_as_threads_share_and_about_as_large(seed: int, budg
     assert sorted(found)[len(found) // 10] > 0.75 * max(found)
 
 
-def test_where_batches_come_one_after_the_other_there_are_no_more_than_needed() -> None:
+class Planner(Engine):
+    """An engine that only plans."""
+
+    def search(self, sources: Sequence[list[int]]) -> Iterator[Found]:
+        yield from ((row, []) for rows in self._batches(sources) for row in rows)
+
+    def sizes(self, sources: Sequence[list[int]]) -> list[int]:
+        return [len(rows) for rows in self._batches(sources)]
+
+
+def test_a_gpu_has_no_more_batches_than_needed() -> None:
     lengths = np.random.default_rng(1).integers(3, 40, size=700)
-    for budget in (4000, 5000, 11_000):
-        assert len(_even_plan(lengths, budget, 1)) == len(plan_in_order(lengths, lengths, budget))
+    sources = [[5] * (length - 1) for length in lengths]
+    for tokens in (4000, 5000, 11_000):
+        decoding = DecodingConfig(batch_tokens=2 * tokens, beam_size=2)
+        needed = [len(rows) for rows in plan_in_order(lengths, lengths, tokens)]
+        assert Planner(decoding, 100, torch.device("cuda")).sizes(sources) == needed
+        assert len(Planner(decoding, 100, torch.device("cpu")).sizes(sources)) % EVEN == 0
 
 
 def test_what_fits_one_batch_is_one() -> None:

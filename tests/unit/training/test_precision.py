@@ -99,6 +99,17 @@ def test_packed_products_that_round_are_found_out(
     assert products.fp32_precision == "none"
 
 
+@pytest.mark.usefixtures("products")
+def test_a_torch_that_cannot_pack_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision_module, "CPU_INFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("vendor_id\t: AuthenticAMD\n")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert choose_precision("fp32", "cpu").packs_weights is False
+    assert torch.backends.mkldnn.matmul.fp32_precision == "none"
+
+
 MANY_SIZES = """
 from resource import RUSAGE_SELF, getrusage
 import torch
