@@ -101,3 +101,21 @@ def test_one_section_one_file_and_one_line_make_an_architecture(
     assert run.checkpoints.joinpath("update-00000016").is_dir()
     (translation,) = load_run(run, run.config(), None).translator().translate([b"1 2 3"])
     assert translation.texts[0] or translation.is_cut_off
+
+
+def test_an_output_layer_with_a_bias_is_noticed(
+    small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training would leave it out, and the search would not."""
+
+    class Biased(Bag):
+        def __init__(self, config: BagConfig, source_vocab: int, target_vocab: int) -> None:
+            super().__init__(config, source_vocab, target_vocab)
+            self.output = nn.Linear(config.width, target_vocab)
+
+    monkeypatch.setitem(models.MODELS, "bag", Biased)
+    keys = small_config(small_task, tmp_path / "run").model_dump(mode="json") | {
+        "model": {"type": "bag", "max_positions": 40}
+    }
+    with pytest.raises(AssertionError, match="by its weight alone"):
+        models.build_model(ConfigWithBag.model_validate(keys), 20, 20)

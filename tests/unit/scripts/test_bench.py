@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ import torch
 
 from mtrain.commands.loading import load_run
 from mtrain.data.folders import RunFolder
+from mtrain.errors import UserError
 from mtrain.models.transformer import Transformer
 from tests.conftest import TINY_CONFIG, CommandLine, succeed, write_task
 
@@ -167,6 +169,31 @@ def test_a_peer_gets_every_weight_by_a_name_of_its_own(
     own = sum(weight.numel() for weight in loaded.model.state_dict().values())
     others = ("generator.bias", "pe")
     assert sum(weight.numel() for name, weight in given if not name.endswith(others)) == own
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("model", {"activation": "gelu"}),
+        ("model", {"norm_type": "rms"}),
+        ("model", {"positions": "rotary"}),
+        ("tokenizer", {"shared": False}),
+        ("decoding", {"coverage_penalty": 0.2}),
+        ("decoding", {"method": "sample"}),
+    ],
+)
+def test_a_peer_is_not_given_what_it_computes_otherwise(
+    section: str, change: dict[str, Any], prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    opennmt_search = importlib.import_module("opennmt_search")
+    trained = RunFolder.open(prepared / "trained")
+    loaded = load_run(trained, trained.config(), None)
+    opennmt_search._check(loaded)
+    changed = getattr(loaded.config, section).model_copy(update=change)
+    config = loaded.config.model_copy(update={section: changed})
+    with pytest.raises(UserError, match="OpenNMT-py"):
+        opennmt_search._check(replace(loaded, config=config))
 
 
 def test_preparing_is_told_beside_bare_encoding(prepared: Path) -> None:
