@@ -104,6 +104,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "dev BLEU 35.90 at best, not 36.0",
     ),
     "other text": (lambda run: change(run, "train.digits", "valid.digits"), "data.train is not"),
+    "a table as well": (
+        lambda run: change(run, "  train:\n", "  train:\n  - path: more.tsv\n"),
+        "data.train is not",
+    ),
     "links of others": (
         lambda run: change(run, "alignments: null", "alignments: links"),
         "data.train is not",
