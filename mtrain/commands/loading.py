@@ -22,7 +22,7 @@ from mtrain.training.checkpoint import (
     load_last_whole,
     order_by_quality,
 )
-from mtrain.training.precision import Precision, choose_precision
+from mtrain.training.precision import Precision, choose_precision, multiply_with_mkl
 from mtrain.training.saving import put_weights
 
 
@@ -46,8 +46,8 @@ class LoadedRun:
         return Translator(engine, self.tokenizers, decoding.n_best)
 
     def _torch_engine(self) -> Engine:
-        if self.precision.packs_weights:
-            pack(self.model)
+        if self.precision.packs_weights and pack(self.model):
+            multiply_with_mkl()
         return TorchEngine(
             self.model,
             self.tokenizers,

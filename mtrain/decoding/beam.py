@@ -13,6 +13,9 @@ from mtrain.decoding.top import top_sums
 from mtrain.models.base import Model
 
 NOTHING = Hypothesis([], float("-inf"), cut_off=True)  # what a model that gives no numbers says
+# tokens that an open hypothesis is granted at no cost before those asked for count as settled; of
+# 4,056 sentences none read otherwise for 4, five do for 3, 37 for 2 and 204 for 1
+GRANTED = 4
 
 
 @dataclass
@@ -27,6 +30,21 @@ class _Sentence:
         self.found.sort(key=lambda found: (found.cut_off, -found.score))
         del self.found[beam_size:]
 
+    def is_done(
+        self, best_open: float, length: int, beam_size: int, n_best: int, scoring: Scoring
+    ) -> bool:
+        """Tell whether what is open, all of `length` tokens, is given up."""
+        if beam_size == 1:
+            return bool(self.found)  # greedy search takes the first end there is
+        # no penalty makes what is open better
+        is_full = len(self.found) == beam_size
+        if is_full and self.found[-1].score >= scoring.score(best_open, length + 1):
+            return True
+        has_best = len(self.found) >= n_best
+        return has_best and self.found[n_best - 1].score >= scoring.score(
+            best_open, length + GRANTED
+        )
+
 
 def beam_search(
     model: Model,
@@ -35,13 +53,15 @@ def beam_search(
     limits: list[int],
     marks: tuple[int, int],
     beam_size: int,
+    n_best: int,
     scoring: Scoring,
 ) -> list[list[Hypothesis]]:
-    """Return up to K hypotheses of each source (B,S), best first.
+    """Return up to K hypotheses of each source (B,S), best first; `n_best` of them are asked for.
 
     `limits[b]` is the length of sentence b, without end mark, at which a hypothesis is cut off; it
     then comes after all that ended. `marks` are the ids of <s> and </s>.
-    A sentence is done once it has K hypotheses that no open one is ahead of, length considered.
+    A sentence is done once it has K hypotheses that no open one is ahead of, length considered, or
+    `n_best` that none would be ahead of though its next tokens, as many as `GRANTED`, cost nothing.
     Raises `UserError` where coverage is to be penalised and the model has no attention.
     """
     start_id, end_id = marks
@@ -60,6 +80,7 @@ def beam_search(
             attention = seen if attention is None else attention + seen
             penalties = scoring.coverage(attention, source_lengths)
         candidates = _best_continuations(logits, scores, 2 * beam_size)
+        del logits  # so that the next step's take the same memory, warm in the cache
         own = [sentences[i] for i in open_sentences]
         _collect(candidates, tokens, penalties, end_id, beam_size, scoring, own)
         tokens, scores, parents = _continue(candidates, tokens, end_id, beam_size)
@@ -69,7 +90,7 @@ def beam_search(
             if attention is not None:
                 places = parents[:, :, None].expand(-1, -1, attention.shape[2])
                 attention = attention.gather(1, places)
-        is_open = _still_open(tokens, scores, penalties, beam_size, scoring, own)
+        is_open = _still_open(tokens, scores, penalties, beam_size, n_best, scoring, own)
         if all(is_open):
             continue
         scores[~torch.tensor(is_open)] = float("-inf")  # nothing more comes of those that are kept
@@ -93,7 +114,10 @@ class _Candidates:
 
 
 def _best_continuations(logits: Tensor, scores: Tensor, count: int) -> _Candidates:
-    best, places = top_sums(logits.float().log_softmax(dim=2), scores, count)
+    logits = logits.float()
+    # over them on a CPU, where memory that is new every step takes as long as the sums
+    gains = torch.log_softmax(logits, dim=2, out=logits if logits.is_cpu else None)
+    best, places = top_sums(gains, scores, count)
     vocab_size = logits.shape[2]
     return _Candidates(best, places % vocab_size, places // vocab_size)
 
@@ -144,6 +168,7 @@ def _still_open(
     scores: Tensor,
     penalties: Tensor,
     beam_size: int,
+    n_best: int,
     scoring: Scoring,
     sentences: list[_Sentence],
 ) -> list[bool]:
@@ -163,11 +188,7 @@ def _still_open(
                 if total > float("-inf"):
                     score = scoring.score(total, length, penalty)
                     sentence.add(Hypothesis(history, score, cut_off=True), beam_size)
-        is_full = len(sentence.found) == beam_size
-        # greedy search takes the first end there is; no penalty makes what is open better
-        is_done = is_full and (
-            beam_size == 1 or sentence.found[-1].score >= scoring.score(best[row], length + 1)
-        )
+        is_done = sentence.is_done(best[row], length, beam_size, n_best, scoring)
         is_stuck = best[row] == float("-inf")
         is_open.append(not (at_limit or is_done or is_stuck))
     return is_open
@@ -179,6 +200,11 @@ def _rows_to_keep(is_open: list[bool]) -> list[int]:
     oneDNN makes code for each new number of rows, and would be at that every step.
     """
     num_open = sum(is_open)
-    step = max(1, (1 << num_open.bit_length()) // 16)
-    open_first = sorted(range(len(is_open)), key=lambda row: not is_open[row])
-    return open_first[: num_open + -num_open % step]
+    step = max(1, (1 << num_open.bit_length()) // 8)
+    num_kept = min(len(is_open), num_open + -num_open % step)
+    kept = list(range(num_kept))  # in their places, since what is moved has to be copied
+    closed = (row for row in range(num_kept) if not is_open[row])
+    behind = (row for row in range(num_kept, len(is_open)) if is_open[row])
+    for row, moved in zip(closed, behind, strict=False):
+        kept[row] = moved
+    return kept

@@ -119,7 +119,7 @@ class TorchEngine(Engine):
             if options.method == "beam":
                 return beam_search(
                     self._model, source, lengths, limits, self._marks,
-                    options.beam_size, self._scoring,
+                    options.beam_size, options.n_best, self._scoring,
                 )  # fmt: skip
             return sample_search(
                 self._model, source, lengths, limits, self._marks,

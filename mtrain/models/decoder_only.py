@@ -18,7 +18,7 @@ from mtrain.config.models import DecoderOnlyConfig
 from mtrain.data.batches import Batch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State, pick_head
 from mtrain.nn.attention import padding_mask
-from mtrain.nn.cache import KeyValueCache, Past
+from mtrain.nn.cache import Kept, KeyValueCache, Past
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
 from mtrain.nn.layers import NORMS, SelfAttentionLayer
@@ -40,7 +40,7 @@ class DecoderOnlyState(State):
         return self
 
     def keep(self, sentences: Tensor) -> "DecoderOnlyState":
-        past, lengths = self.past.keep(sentences), self.lengths[sentences]
+        past, lengths = self.past.keep(Kept(sentences)), self.lengths[sentences]
         return DecoderOnlyState(past, lengths, self.num_sources, self.watched, self.num_steps)
 
 

@@ -18,11 +18,13 @@ from mtrain.config.models import TransformerConfig
 from mtrain.data.batches import Batch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State, pick_head
 from mtrain.nn.attention import CrossAttention, Noted, Rotation, SelfAttention, padding_mask
-from mtrain.nn.cache import KeyValueCache, Past
+from mtrain.nn.cache import Kept, KeyValueCache, Past
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
 from mtrain.nn.layers import NORMS, FeedForward, SelfAttentionLayer, residuals
 from mtrain.nn.positions import POSITIONS, Positions
+
+READ_AT_ONCE = 1024  # tokens of sources
 
 
 class DecoderLayer(nn.Module):
@@ -94,10 +96,11 @@ class TransformerState(State):
         return self
 
     def keep(self, sentences: Tensor) -> "TransformerState":
+        kept = Kept(sentences)
         return TransformerState(
-            [(keys[sentences], values[sentences]) for keys, values in self.memory],
-            self.memory_mask[sentences],
-            self.past.keep(sentences),
+            [(kept.of(keys), kept.of(values)) for keys, values in self.memory],
+            kept.of(self.memory_mask),
+            self.past.keep(kept),
             self.watched,
             self.num_steps,
         )
@@ -150,11 +153,17 @@ class Transformer(Model):
     ) -> TransformerState:
         if watched is not None:
             self.layer_of(watched)
-        memory, mask = self._read_source(source, source_lengths)
-        projected = [layer.cross_attention.project_memory(memory) for layer in self._layers()]
+        # a GPU reads all at once; to a CPU's caches that is too much
+        count = max(1, READ_AT_ONCE // source.shape[1]) if source.is_cpu else len(source)
+        parts = zip(source.split(count), source_lengths.split(count), strict=True)
+        memories, masks = zip(*(self._read_source(*part) for part in parts), strict=True)
+        memory = [
+            _joined([layer.cross_attention.project_memory(part) for part in memories])
+            for layer in self._layers()
+        ]
+        mask = torch.cat(masks)
         past = Past([KeyValueCache() for _ in self.decoder], mask[..., :0])
-        contiguous = [(keys.contiguous(), values.contiguous()) for keys, values in projected]
-        return TransformerState(contiguous, mask, past, watched)
+        return TransformerState(memory, mask, past, watched)
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
         assert isinstance(state, TransformerState)
@@ -194,6 +203,11 @@ class Transformer(Model):
         """Return scaled embeddings plus positions, (B,L,D), for tokens (B,L) at positions (L,)."""
         x = embedding(tokens) * self.scale + encoding(positions)
         return dropout(x, self.dropout, self.training)
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    keys, values = map(torch.cat, zip(*parts, strict=True))
+    return keys, values
 
 
 def _positions(tokens: Tensor) -> Tensor:

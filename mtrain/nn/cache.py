@@ -15,6 +15,21 @@ from torch import Tensor
 ROOM = 8  # tokens of each hypothesis for which memory is got at a time
 
 
+class Kept:
+    """Rows that are kept of tensors, which are used up: what stays in its place is not copied."""
+
+    def __init__(self, rows: Tensor) -> None:
+        places = torch.arange(len(rows), device=rows.device)
+        is_moved = rows != places
+        self._num_rows = len(rows)
+        self._places, self._moved = places[is_moved], rows[is_moved]
+
+    def of(self, part: Tensor) -> Tensor:
+        """Return the rows kept of one."""
+        part[self._places] = part[self._moved]
+        return part[: self._num_rows]
+
+
 def _slots_wanted(num_filled: int, num_new: int) -> int:
     """Return for how many slots to make room; the first to come get none to spare."""
     return num_filled + (ROOM if num_filled else 1) * num_new
@@ -47,12 +62,11 @@ class KeyValueCache:
         self.values[:, :, start:end] = values
         return self.keys, self.values
 
-    def keep(self, sentences: Tensor) -> "KeyValueCache":
+    def keep(self, sentences: Kept) -> "KeyValueCache":
         """Keep only some sentences."""
         if not self.num_filled:
             return KeyValueCache()
-        keys, values = (part.index_select(0, sentences) for part in (self.keys, self.values))
-        return KeyValueCache(keys, values, self.num_filled)
+        return KeyValueCache(sentences.of(self.keys), sentences.of(self.values), self.num_filled)
 
 
 @dataclass
@@ -76,6 +90,6 @@ class Past:
         rows = hypotheses[:, None, :, None].expand(-1, 1, -1, self.mask.shape[-1])
         self.mask = self.mask.gather(2, rows)
 
-    def keep(self, sentences: Tensor) -> "Past":
+    def keep(self, sentences: Kept) -> "Past":
         """Keep only some sentences."""
-        return Past([cache.keep(sentences) for cache in self.caches], self.mask[sentences])
+        return Past([cache.keep(sentences) for cache in self.caches], sentences.of(self.mask))

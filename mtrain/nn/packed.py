@@ -30,10 +30,15 @@ class PackedLinear(nn.Module):
         return out
 
 
-def pack(model: nn.Module) -> None:
-    """Replace every linear layer by a packed one; what is tied to its weights keeps its own."""
+def pack(model: nn.Module) -> bool:
+    """Replace every linear layer by a packed one; what is tied to its weights keeps its own.
+
+    Tells whether these are all that it multiplies by weights: recurrent layers are not packed.
+    """
+    is_all = not isinstance(model, nn.RNNBase)
     for name, child in list(model.named_children()):
         if isinstance(child, nn.Linear):
             setattr(model, name, PackedLinear(child))
         else:
-            pack(child)
+            is_all &= pack(child)
+    return is_all

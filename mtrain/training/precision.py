@@ -90,6 +90,16 @@ def multiply_with_onednn() -> bool:
     return is_exact
 
 
+def multiply_with_mkl() -> None:
+    """Have MKL multiply again, until oneDNN is asked for the next time.
+
+    A search with packed weights leaves it the products of attention: a few rows each, and of new
+    sizes at every step, for which oneDNN would make new code.
+    """
+    cast(Any, torch.backends.mkldnn).matmul.fp32_precision = "none"
+    multiply_with_onednn.cache_clear()
+
+
 @torch.no_grad()
 def _multiplies_exactly() -> bool:
     """Tell whether products keep digits that bf16, and TF32 as well, would round away."""

@@ -79,6 +79,7 @@ def search(
             [limit] * len(batch.source),
             (START_ID, END_ID),
             beam_size,
+            beam_size,
             Scoring(length_penalty),
         )
 

@@ -48,7 +48,7 @@ def test_from_the_likeliest_alone_it_is_greedy_search() -> None:
     model, batch = tiny_model(30, sharpness=2.0), sources([3, 7, 5])
     with torch.inference_mode():
         greedy = beam_search(
-            model, batch.source, batch.source_lengths, [8] * 3, MARKS, 1, Scoring()
+            model, batch.source, batch.source_lengths, [8] * 3, MARKS, 1, 1, Scoring()
         )
     for options in ({"top_k": 1}, {"top_p": 1e-6}):
         for drawn, expected in zip(sample(model, batch, 3, **options), greedy, strict=True):

@@ -35,7 +35,7 @@ def test_a_found_score_is_that_of_the_formula_on_the_forced_output(name: str) ->
     scoring = Scoring(0.6, "gnmt", 0.3, Head(layer=1))
     marks, lengths = MARKS, batch.source_lengths
     with torch.inference_mode():
-        found = beam_search(model, batch.source, lengths, [3, 8, 5, 8, 2], marks, 3, scoring)
+        found = beam_search(model, batch.source, lengths, [3, 8, 5, 8, 2], marks, 3, 3, scoring)
     penalties = []
     for row, hypotheses in enumerate(found):
         assert hypotheses
@@ -61,4 +61,4 @@ def test_coverage_needs_attention() -> None:
     model, batch = ready_model("rnn-cho"), a_batch()
     scoring = Scoring(coverage_penalty=0.2)
     with pytest.raises(UserError, match="no attention"):
-        beam_search(model, batch.source, batch.source_lengths, [4] * 5, MARKS, 2, scoring)
+        beam_search(model, batch.source, batch.source_lengths, [4] * 5, MARKS, 2, 2, scoring)

@@ -1,8 +1,9 @@
 """The cache of self-attention: what is read is what was written, and nothing else is seen."""
 
+import pytest
 import torch
 
-from mtrain.nn.cache import KeyValueCache, Past
+from mtrain.nn.cache import Kept, KeyValueCache, Past
 
 
 def test_each_hypothesis_sees_its_own_past_whatever_room_there_is() -> None:
@@ -30,13 +31,22 @@ def test_each_hypothesis_sees_its_own_past_whatever_room_there_is() -> None:
     assert len(sizes) < 10  # few, so that few products have to be prepared
 
 
+@pytest.mark.parametrize("rows", [[], [0], [2, 0], [0, 1, 2, 3, 4], [0, 4, 2], [3, 3], [4, 0, 1]])
+def test_rows_kept_are_those_asked_for_and_what_stays_is_not_copied(rows: list[int]) -> None:
+    part = torch.arange(20.0).view(5, 2, 2)
+    expected = part[torch.tensor(rows, dtype=torch.long)]
+    kept = Kept(torch.tensor(rows, dtype=torch.long)).of(part)
+    assert torch.equal(kept, expected)
+    assert kept.untyped_storage().data_ptr() == part.untyped_storage().data_ptr()
+
+
 def test_what_is_kept_of_some_sentences_is_theirs() -> None:
     cache = KeyValueCache()
     past = Past([cache], torch.zeros(3, 1, 1, 0))
     for step in range(3):
         past.extend(1)
         cache.append(*(torch.arange(3.0).view(3, 1, 1, 1) + 10 * step for _ in range(2)))
-    kept = past.keep(torch.tensor([2, 0]))
+    kept = past.keep(Kept(torch.tensor([2, 0])))
     kept.extend(1)
     keys, _ = kept.caches[0].append(*(torch.full((2, 1, 1, 1), 30.0) for _ in range(2)))
     for row, sentence in enumerate((2.0, 0.0)):

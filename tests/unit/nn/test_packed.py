@@ -36,3 +36,10 @@ def test_packing_twice_is_packing_once() -> None:
     assert sum(isinstance(layer, PackedLinear) for layer in packed) == 2
     with torch.inference_mode():
         torch.testing.assert_close(layers(x), expected)
+
+
+def test_it_tells_whether_all_weights_are_packed() -> None:
+    recurrent = nn.Sequential(nn.Sequential(nn.LSTM(4, 4), nn.Linear(4, 3)), nn.Linear(3, 3))
+    assert pack(recurrent) is False
+    assert sum(isinstance(layer, PackedLinear) for layer in recurrent.modules()) == 2
+    assert pack(nn.Sequential(nn.Embedding(4, 4), nn.LayerNorm(4), nn.Linear(4, 3))) is True

@@ -11,7 +11,7 @@ import torch
 from mtrain.errors import UserError
 from mtrain.nn.packed import PackedLinear, can_pack
 from mtrain.training import precision as precision_module
-from mtrain.training.precision import choose_precision, multiply_with_onednn
+from mtrain.training.precision import choose_precision, multiply_with_mkl, multiply_with_onednn
 from tests.in_process import ONEDNN_IS_EXACT
 
 
@@ -82,6 +82,19 @@ def test_onednn_multiplies_on_amd_where_it_is_exact(
         assert choose_precision("bf16", "cpu").packs_weights is False
     assert choose_precision("fp32", "cpu").packs_weights is (expected == "bf16")
     assert products.fp32_precision == expected
+
+
+def test_mkl_multiplies_again_until_onednn_is_asked_for(
+    products: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision_module, "CPU_INFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("vendor_id\t: AuthenticAMD\n")
+    asked_for = "bf16" if ONEDNN_IS_EXACT else "none"
+    for _ in range(2):
+        choose_precision("fp32", "cpu")
+        assert products.fp32_precision == asked_for
+        multiply_with_mkl()
+        assert products.fp32_precision == "none"
 
 
 @pytest.mark.skipif(not can_pack(), reason="this torch has no oneDNN")
