@@ -121,13 +121,13 @@ def products_setting() -> Iterator[Any]:
     """Who multiplies fp32 matrices: as torch begins, and in the end as it was."""
     import torch
 
-    from mtrain.training.precision import multiply_with_onednn
+    from mtrain.training.precision import onednn_is_better
 
     setting = torch.backends.mkldnn.matmul
     before, setting.fp32_precision = setting.fp32_precision, "none"
-    multiply_with_onednn.cache_clear()
+    onednn_is_better.cache_clear()
     yield setting
-    multiply_with_onednn.cache_clear()
+    onednn_is_better.cache_clear()
     setting.fp32_precision = before
 
 

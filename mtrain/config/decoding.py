@@ -29,7 +29,7 @@ class DecodingConfig(Section):
     alignment_head: PositiveInt | None = None
     """which of its heads; by default the first if data.train has alignments, else their mean"""
     n_best: Annotated[int, Field(gt=0, le=1000)] = 1
-    """hypotheses written a line, best first"""
+    """hypotheses written a line, best first; beam search ends once these are settled"""
     max_length_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.0
     """longest output: this times the source's tokens, plus 10"""
     temperature: Annotated[float, Field(ge=1e-3, le=1000)] = 1.0

@@ -99,7 +99,10 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read one more token (B,K) of each hypothesis; return logits (B,K,V) of the next."""
+        """Read one more token (B,K) of each hypothesis; return logits (B,K,V) of the next.
+
+        The logits are the caller's, to write over.
+        """
 
     def project(self, features: Tensor) -> Tensor:
         """Return logits (...,V) of features (...,D)."""

@@ -153,9 +153,9 @@ class Transformer(Model):
     ) -> TransformerState:
         if watched is not None:
             self.layer_of(watched)
-        # a GPU reads all at once; to a CPU's caches that is too much
-        count = max(1, READ_AT_ONCE // source.shape[1]) if source.is_cpu else len(source)
-        parts = zip(source.split(count), source_lengths.split(count), strict=True)
+        # a GPU reads all at once; for a CPU's cache that is too much
+        at_once = max(1, READ_AT_ONCE // source.shape[1]) if source.is_cpu else len(source)
+        parts = zip(source.split(at_once), source_lengths.split(at_once), strict=True)
         memories, masks = zip(*(self._read_source(*part) for part in parts), strict=True)
         memory = [
             _joined([layer.cross_attention.project_memory(part) for part in memories])

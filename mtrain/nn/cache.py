@@ -16,16 +16,16 @@ ROOM = 8  # tokens of each hypothesis for which memory is got at a time
 
 
 class Kept:
-    """Rows that are kept of tensors, which are used up: what stays in its place is not copied."""
+    """Rows to keep of tensors that nobody needs whole: what stays in its place is not copied."""
 
     def __init__(self, rows: Tensor) -> None:
         places = torch.arange(len(rows), device=rows.device)
-        is_moved = rows != places
         self._num_rows = len(rows)
-        self._places, self._moved = places[is_moved], rows[is_moved]
+        self._places = places[rows != places]
+        self._moved = rows[self._places]
 
     def of(self, part: Tensor) -> Tensor:
-        """Return the rows kept of one."""
+        """Return the rows kept of `part`, which is written over."""
         part[self._places] = part[self._moved]
         return part[: self._num_rows]
 
@@ -46,7 +46,7 @@ class KeyValueCache:
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write keys and values (B,H,K,Dh) into the next slots; return all slots.
 
-        Also those not filled yet, which a mask has to hide: so what is returned is never a part of
+        Also those not filled yet, which a mask has to hide: so a sentence's are never a part of
         something larger, which a matrix product would copy, and is of few different sizes.
         """
         start, end = self.num_filled, self.num_filled + keys.shape[2]
@@ -63,7 +63,7 @@ class KeyValueCache:
         return self.keys, self.values
 
     def keep(self, sentences: Kept) -> "KeyValueCache":
-        """Keep only some sentences."""
+        """Keep only some sentences; uses up this one."""
         if not self.num_filled:
             return KeyValueCache()
         return KeyValueCache(sentences.of(self.keys), sentences.of(self.values), self.num_filled)
@@ -91,5 +91,5 @@ class Past:
         self.mask = self.mask.gather(2, rows)
 
     def keep(self, sentences: Kept) -> "Past":
-        """Keep only some sentences."""
+        """Keep only some sentences; uses up this one."""
         return Past([cache.keep(sentences) for cache in self.caches], sentences.of(self.mask))

@@ -33,7 +33,7 @@ class PackedLinear(nn.Module):
 def pack(model: nn.Module) -> bool:
     """Replace every linear layer by a packed one; what is tied to its weights keeps its own.
 
-    Tells whether these are all that it multiplies by weights: recurrent layers are not packed.
+    Tells whether there were no recurrent layers, which are not packed.
     """
     is_all = not isinstance(model, nn.RNNBase)
     for name, child in list(model.named_children()):

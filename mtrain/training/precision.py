@@ -37,7 +37,7 @@ class Precision:
     @property
     def packs_weights(self) -> bool:
         """Weights that are only read are multiplied faster as oneDNN reads them."""
-        return self.device.type == "cpu" and self.name == "fp32" and multiply_with_onednn()
+        return self.device.type == "cpu" and self.name == "fp32" and onednn_is_better()
 
     @property
     def scales_loss(self) -> bool:
@@ -64,14 +64,30 @@ def choose_precision(precision: str, device: str) -> Precision:
     return Precision(chosen, "fp16", f"{name} has no bf16; the loss is scaled")
 
 
-@cache
 def multiply_with_onednn() -> bool:
-    """Have oneDNN instead of MKL multiply fp32 matrices in this process, where that is faster;
-    tell whether it does.
+    """Have oneDNN instead of MKL multiply fp32 matrices in this process, where that is better;
+    tell whether it is."""
+    if onednn_is_better():
+        _products().fp32_precision = "bf16"
+    return onednn_is_better()
+
+
+def multiply_with_mkl() -> None:
+    """Have MKL multiply again.
+
+    A search with packed weights leaves it the products of attention: a few rows each, and of new
+    sizes at every step, for which oneDNN would make new code.
+    """
+    _products().fp32_precision = "none"
+
+
+@cache
+def onednn_is_better() -> bool:
+    """Tell whether oneDNN multiplies fp32 matrices faster than MKL, and as exactly.
 
     MKL keeps its AVX-512 code for processors of its maker; on others oneDNN is twice as fast.
     torch asks it only where products may be rounded to bf16: a leave that oneDNN takes on AMX
-    alone. So whether they stay exact is tried, and the leave taken back if not.
+    alone. So whether they stay exact is tried.
     """
     try:
         with CPU_INFO.open("rb") as file:
@@ -82,22 +98,16 @@ def multiply_with_onednn() -> bool:
         return False
     for name, capacity in ONEDNN_CACHES.items():  # read when oneDNN is first used
         os.environ.setdefault(name, capacity)
-    setting = cast(Any, torch.backends.mkldnn).matmul
-    before, setting.fp32_precision = setting.fp32_precision, "bf16"
+    products = _products()
+    before, products.fp32_precision = products.fp32_precision, "bf16"
     is_exact = _multiplies_exactly()
-    if not is_exact:
-        setting.fp32_precision = before
+    products.fp32_precision = before
     return is_exact
 
 
-def multiply_with_mkl() -> None:
-    """Have MKL multiply again, until oneDNN is asked for the next time.
-
-    A search with packed weights leaves it the products of attention: a few rows each, and of new
-    sizes at every step, for which oneDNN would make new code.
-    """
-    cast(Any, torch.backends.mkldnn).matmul.fp32_precision = "none"
-    multiply_with_onednn.cache_clear()
+def _products() -> Any:
+    """Return torch's setting of what fp32 products may be rounded to."""
+    return cast(Any, torch.backends.mkldnn).matmul
 
 
 @torch.no_grad()

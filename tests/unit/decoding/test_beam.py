@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtrain.data.batches import Batch
-from mtrain.decoding.beam import beam_search
+from mtrain.decoding.beam import beam_search, granted
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import transformer
 from mtrain.models.base import State
@@ -22,7 +22,7 @@ def search(
     limits: list[int],
     beam_size: int,
     length_penalty: float = 1.0,
-    n_best: int | None = None,
+    n_best: int = 0,  # all
 ) -> list[list[Hypothesis]]:
     with torch.inference_mode():
         return beam_search(
@@ -117,7 +117,9 @@ def plain_beam(
         found = ranked(found)[:beam_size]
         going_on = [candidate for candidate in candidates if candidate[0][-1] != END_ID]
         open_ones = going_on[:beam_size]
-        hopes = [open_ones[0][1] / (length + more) ** length_penalty for more in (1, 4)]
+        hopes = [
+            open_ones[0][1] / (length + more) ** length_penalty for more in (1, granted(length))
+        ]
         for count, hope in zip((beam_size, n_best), hopes, strict=True):
             if len(found) >= count and found[count - 1].score >= hope and length < limit:
                 return found
@@ -128,16 +130,18 @@ def plain_beam(
     return ranked(found + cut_off)[:beam_size]
 
 
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize(("beam_size", "n_best"), [(2, 1), (2, 2), (3, 2), (5, 1), (5, 5)])
-def test_it_equals_a_plain_beam_search(beam_size: int, n_best: int) -> None:
+def test_it_equals_a_plain_beam_search(beam_size: int, n_best: int, length_penalty: float) -> None:
     cut_off = set()
     for seed in range(12):
         vocab_size = 13 if seed % 2 else 5  # of 5 tokens the end mark is often among the best
         model, batch = tiny_model(vocab_size, seed, sharpness=2.0), sources([2, 7, 4], seed)
         limits = [9, 4, 12]
-        found = search(model, batch, limits, beam_size, n_best=n_best)
+        found = search(model, batch, limits, beam_size, length_penalty, n_best)
         for row, oracle in enumerate(oracles(model, batch)):
-            assert_same(found[row], plain_beam(oracle, limits[row], beam_size, 1.0, n_best))
+            expected = plain_beam(oracle, limits[row], beam_size, length_penalty, n_best)
+            assert_same(found[row], expected)
             cut_off |= {hypothesis.cut_off for hypothesis in found[row]}
     assert cut_off == {True, False}
 
@@ -221,20 +225,20 @@ def test_finished_sentences_leave_the_batch(limits: list[int]) -> None:
     assert model.rows_per_step == expected
 
 
-def test_a_search_for_the_best_alone_finds_it_in_fewer_steps() -> None:
-    num_steps = {1: 0, 5: 0}
+def test_a_search_for_the_best_alone_finds_it_with_less_work() -> None:
+    num_rows = {1: 0, 5: 0}
     for seed in range(12):
         model, batch = tiny_model(13, seed, sharpness=2.0), sources([2, 7, 4], seed)
         model.__class__ = CountingModel
         assert isinstance(model, CountingModel)
         best = []
-        for n_best in num_steps:
+        for n_best in num_rows:
             model.rows_per_step = []
             found = search(model, batch, [20] * 3, 5, n_best=n_best)
             best.append([hypotheses[0].tokens for hypotheses in found])
-            num_steps[n_best] += sum(model.rows_per_step)
+            num_rows[n_best] += sum(model.rows_per_step)
         assert best[0] == best[1]
-    assert num_steps[1] < num_steps[5]
+    assert num_rows[1] < num_rows[5]
 
 
 def test_batches_are_of_few_sizes_and_hardly_larger_than_what_is_open() -> None:

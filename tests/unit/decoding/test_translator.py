@@ -69,14 +69,13 @@ def test_a_line_is_translated_the_same_in_any_company(
     assert [t.texts for t in backwards] == [t.texts for t in together[::-1]]
 
 
-@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize(("precision", "vendor", "packs"), [
     ("fp32", "AuthenticAMD", ONEDNN_IS_EXACT),
     ("fp32", "GenuineIntel", False),
     ("bf16", "AuthenticAMD", False),
 ])  # fmt: skip
 def test_a_run_that_is_read_is_packed_where_that_is_faster(
-    precision: str, vendor: str, packs: bool, small_task: Path, model: Model,
+    precision: str, vendor: str, packs: bool, small_task: Path, model: Model, products: Any,
     tokenizers: TokenizerPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\n")
@@ -92,11 +91,26 @@ def test_a_run_that_is_read_is_packed_where_that_is_faster(
     assert len({text for (text,) in texts}) > 4
     translator = run.translator()
     assert any(isinstance(module, PackedLinear) for module in run.model.modules()) is packs
+    assert not (packs and products.fp32_precision != "none")  # attention's products are MKL's
     assert texts == [translation.texts for translation in translator.translate(LINES)]
     assert texts == [translator.translate([line])[0].texts for line in LINES]
     found = run.forced_decoder().attention(([5, 6], [7, 8]))
     for kind, weights in weights_before.items():
         np.testing.assert_allclose(found[kind], weights, atol=1e-5)
+
+
+@pytest.mark.skipif(not ONEDNN_IS_EXACT, reason="oneDNN multiplies nothing here")
+def test_recurrent_layers_are_still_multiplied_by_onednn(
+    small_task: Path, tokenizers: TokenizerPair, products: Any,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "cpuinfo").write_text("vendor_id\t: AuthenticAMD\n")
+    monkeypatch.setattr(precision_module, "CPU_INFO", tmp_path / "cpuinfo")
+    shape = {"type": "rnn", "embedding_dim": 8, "hidden_dim": 8}
+    config = small_config(small_task, tmp_path / "no-run", model=shape)
+    model = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
+    LoadedRun(config, tokenizers, model, choose_precision("fp32", "cpu"), tmp_path).translator()
+    assert products.fp32_precision == "bf16"
 
 
 def number_in_a_new_thread() -> int:
