@@ -38,7 +38,7 @@ class DecodingConfig(Section):
     """sampling: only from the so many likeliest; 0 is all"""
     top_p: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
     """sampling: only from the likeliest that together have this probability"""
-    batch_tokens: PositiveInt = 12288
+    batch_tokens: PositiveInt = 12_288
     """source tokens times beams translated at once, at most"""
     buffer_lines: PositiveInt = 10_000
     """lines read ahead and sorted by length"""

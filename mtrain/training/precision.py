@@ -64,12 +64,10 @@ def choose_precision(precision: str, device: str) -> Precision:
     return Precision(chosen, "fp16", f"{name} has no bf16; the loss is scaled")
 
 
-def multiply_with_onednn() -> bool:
-    """Have oneDNN instead of MKL multiply fp32 matrices in this process, where that is better;
-    tell whether it is."""
+def multiply_with_onednn() -> None:
+    """Have oneDNN instead of MKL multiply fp32 matrices in this process, where that is better."""
     if onednn_is_better():
         _products().fp32_precision = "bf16"
-    return onednn_is_better()
 
 
 def multiply_with_mkl() -> None:

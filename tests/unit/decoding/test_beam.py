@@ -241,6 +241,40 @@ def test_a_search_for_the_best_alone_finds_it_with_less_work() -> None:
     assert num_rows[1] < num_rows[5]
 
 
+class ForkedModel(Transformer):
+    """Says one token for sure, may end once, then says it on for sure until it has to end.
+
+    The longer output has the lower probability and the higher score, by a hair.
+    """
+
+    fork: int  # tokens of the shorter output, its end mark counted
+    length: int  # of the longer one
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
+        logits, state = super().step(tokens, state)
+        word, place = END_ID + 1, state.num_steps
+        probabilities = torch.full_like(logits, 1e-9)
+        probabilities[..., END_ID if place == self.length else word] = 1.0
+        if place == self.fork:
+            short = 0.5
+            long = short ** ((self.length - 0.5) / self.fork)
+            probabilities[:] = (1 - short - long) / (logits.shape[2] - 2)
+            probabilities[..., END_ID], probabilities[..., word] = short, long
+        return probabilities.log(), state
+
+
+@pytest.mark.parametrize(("fork", "length"), [(5, 9), (12, 16), (30, 40), (45, 60)])
+def test_a_hypothesis_that_wins_by_a_third_of_its_length_is_waited_for(
+    fork: int, length: int
+) -> None:
+    model = tiny_model(100)
+    model.__class__ = ForkedModel
+    assert isinstance(model, ForkedModel)
+    model.fork, model.length = fork, length
+    ((found, *_),) = search(model, sources([4]), [length + 9], 2, n_best=1)
+    assert len(found.tokens) == length - 1
+
+
 def test_batches_are_of_few_sizes_and_hardly_larger_than_what_is_open() -> None:
     """Of sixty sentences, of which one is cut off at every step: nothing ends by itself."""
     model, batch = tiny_model(9, sharpness=0.0), sources([3] * 60)

@@ -13,7 +13,10 @@ import torch
 
 from mtrain.commands.loading import LoadedRun
 from mtrain.config.decoding import DecodingConfig
+from mtrain.decoding import engine as engine_module
+from mtrain.decoding.beam import beam_search
 from mtrain.decoding.engine import TorchEngine, ordered_map
+from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.decoding.translator import Translator
 from mtrain.errors import Interrupted
 from mtrain.models import Head, Model, build_model
@@ -91,12 +94,27 @@ def test_a_run_that_is_read_is_packed_where_that_is_faster(
     assert len({text for (text,) in texts}) > 4
     translator = run.translator()
     assert any(isinstance(module, PackedLinear) for module in run.model.modules()) is packs
-    assert not (packs and products.fp32_precision != "none")  # attention's products are MKL's
+    unpacked = precision == "bf16" and ONEDNN_IS_EXACT  # else attention's products are MKL's
+    assert products.fp32_precision == ("bf16" if unpacked else "none")
     assert texts == [translation.texts for translation in translator.translate(LINES)]
     assert texts == [translator.translate([line])[0].texts for line in LINES]
     found = run.forced_decoder().attention(([5, 6], [7, 8]))
     for kind, weights in weights_before.items():
         np.testing.assert_allclose(found[kind], weights, atol=1e-5)
+
+
+def test_the_search_is_for_as_many_hypotheses_as_are_asked_for(
+    model: Model, tokenizers: TokenizerPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for = []
+
+    def spy(*arguments: Any) -> list[list[Hypothesis]]:
+        asked_for.append(arguments[-3:-1])
+        return beam_search(*arguments)
+
+    monkeypatch.setattr(engine_module, "beam_search", spy)
+    translator(model, tokenizers, beam_size=5, n_best=2).translate(LINES)
+    assert set(asked_for) == {(5, 2)}
 
 
 @pytest.mark.skipif(not ONEDNN_IS_EXACT, reason="oneDNN multiplies nothing here")

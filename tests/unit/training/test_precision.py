@@ -11,7 +11,12 @@ import torch
 from mtrain.errors import UserError
 from mtrain.nn.packed import PackedLinear, can_pack
 from mtrain.training import precision as precision_module
-from mtrain.training.precision import choose_precision, multiply_with_mkl, multiply_with_onednn
+from mtrain.training.precision import (
+    choose_precision,
+    multiply_with_mkl,
+    multiply_with_onednn,
+    onednn_is_better,
+)
 from tests.in_process import ONEDNN_IS_EXACT
 
 
@@ -78,7 +83,8 @@ def test_onednn_multiplies_on_amd_where_it_is_exact(
     if vendor:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
     with torch.autocast("cpu", torch.bfloat16, enabled=product == torch.bfloat16):
-        assert multiply_with_onednn() is (expected == "bf16")
+        multiply_with_onednn()
+        assert onednn_is_better() is (expected == "bf16")
         assert choose_precision("bf16", "cpu").packs_weights is False
     assert choose_precision("fp32", "cpu").packs_weights is (expected == "bf16")
     assert products.fp32_precision == expected
@@ -108,7 +114,8 @@ def test_packed_products_that_round_are_found_out(
     monkeypatch.setattr(precision_module, "CPU_INFO", tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text("vendor_id\t: AuthenticAMD\n")
     monkeypatch.setattr(precision_module, "PackedLinear", Rounding)
-    assert not multiply_with_onednn()
+    multiply_with_onednn()
+    assert not onednn_is_better()
     assert products.fp32_precision == "none"
 
 
