@@ -1,4 +1,4 @@
-"""Beam search over the model contract; with one hypothesis it is greedy search.
+"""Beam search over the model contract; for a beam of one see greedy.py.
 
 Shapes: B sentences still searched, K hypotheses each, t tokens so far, V vocabulary.
 """
@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mtrain.decoding.hypothesis import Hypothesis, Scoring
+from mtrain.decoding.hypothesis import NOTHING, Hypothesis, Scoring
+from mtrain.decoding.rows import rows_to_keep
 from mtrain.decoding.top import top_sums
 from mtrain.models.base import Model
-
-NOTHING = Hypothesis([], float("-inf"), cut_off=True)  # what a model that gives no numbers says
 
 
 @dataclass
@@ -31,8 +30,6 @@ class _Sentence:
         self, best_open: float, length: int, beam_size: int, n_best: int, scoring: Scoring
     ) -> bool:
         """Tell whether what is open, all of `length` tokens, is given up."""
-        if beam_size == 1:
-            return bool(self.found)  # greedy search takes the first end there is
         # a penalty can only make what is open worse, and is left out
         is_full = len(self.found) == beam_size
         if is_full and self.found[-1].score >= scoring.score(best_open, length + 1):
@@ -90,17 +87,16 @@ def beam_search(
         own = [sentences[i] for i in open_sentences]
         _collect(candidates, tokens, penalties, end_id, beam_size, scoring, own)
         tokens, scores, parents = _continue(candidates, tokens, end_id, beam_size)
-        if beam_size > 1:  # else each is its own parent
-            state = state.reorder(parents)
-            penalties = penalties.gather(1, parents)
-            if attention is not None:
-                places = parents[:, :, None].expand(-1, -1, attention.shape[2])
-                attention = attention.gather(1, places)
+        state = state.reorder(parents)
+        penalties = penalties.gather(1, parents)
+        if attention is not None:
+            places = parents[:, :, None].expand(-1, -1, attention.shape[2])
+            attention = attention.gather(1, places)
         is_open = _still_open(tokens, scores, penalties, beam_size, n_best, scoring, own)
         if all(is_open):
             continue
         scores[~torch.tensor(is_open)] = float("-inf")  # nothing more comes of those that are kept
-        kept = _rows_to_keep(is_open)
+        kept = rows_to_keep(is_open)
         if len(kept) < len(is_open):
             rows = torch.tensor(kept, device=source.device, dtype=torch.long)
             open_sentences = [open_sentences[row] for row in kept]
@@ -198,19 +194,3 @@ def _still_open(
         is_stuck = best[row] == float("-inf")
         is_open.append(not (at_limit or is_done or is_stuck))
     return is_open
-
-
-def _rows_to_keep(is_open: list[bool]) -> list[int]:
-    """Return the rows to go on with: the open ones, and closed ones up to one of a few numbers.
-
-    oneDNN makes code for each new number of rows, and would be at that every step.
-    """
-    num_open = sum(is_open)
-    step = max(1, (1 << num_open.bit_length()) // 8)
-    num_kept = min(len(is_open), num_open + -num_open % step)
-    kept = list(range(num_kept))  # in their places, since what is moved has to be copied
-    closed = (row for row in range(num_kept) if not is_open[row])
-    behind = (row for row in range(num_kept, len(is_open)) if is_open[row])
-    for row, moved in zip(closed, behind, strict=False):
-        kept[row] = moved
-    return kept

@@ -19,6 +19,7 @@ from mtrain.data.batches import pad
 from mtrain.data.plan import plan_in_order
 from mtrain.data.store import IntArray
 from mtrain.decoding.beam import beam_search
+from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search
 from mtrain.errors import Interrupted
@@ -116,6 +117,8 @@ class TorchEngine(Engine):
         options = self._decoding
         self._model.eval()
         with torch.inference_mode(), self._autocast():
+            if options.method == "beam" and options.beam_size == 1:
+                return greedy_search(self._model, source, lengths, limits, self._marks)
             if options.method == "beam":
                 return beam_search(
                     self._model, source, lengths, limits, self._marks,

@@ -91,7 +91,7 @@ class CTranslate2Engine(Engine):
             max_input_length=0,  # by default it cuts
             min_decoding_length=0,
             max_decoding_length=1 + max(map(self._limit, sources)),
-            return_scores=True,
+            return_scores=decoding.beam_size > 1,  # greedily, it computes them for nothing else
             return_end_token=True,
         )
         return begun
@@ -101,11 +101,12 @@ class CTranslate2Engine(Engine):
     ) -> Iterator[Found]:
         for row, result in zip(rows, (waited.result() for waited in begun), strict=True):
             limit = self._limit(sources[row])
+            scores = result.scores or [0.0]
             yield (
                 row,
                 [
                     self._hypothesis([self._id_of[piece] for piece in pieces], score, limit)
-                    for pieces, score in zip(result.hypotheses, result.scores, strict=True)
+                    for pieces, score in zip(result.hypotheses, scores, strict=True)
                 ],
             )
 

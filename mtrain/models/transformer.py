@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtrain.config.models import TransformerConfig
@@ -153,15 +154,13 @@ class Transformer(Model):
     ) -> TransformerState:
         if watched is not None:
             self.layer_of(watched)
-        # a GPU reads all at once; for a CPU's cache that is too much
-        at_once = max(1, READ_AT_ONCE // source.shape[1]) if source.is_cpu else len(source)
-        parts = zip(source.split(at_once), source_lengths.split(at_once), strict=True)
-        memories, masks = zip(*(self._read_source(*part) for part in parts), strict=True)
+        width = source.shape[1]
+        memories = [self._read_source(*part)[0] for part in _parts(source, source_lengths)]
         memory = [
-            _joined([layer.cross_attention.project_memory(part) for part in memories])
+            _joined([layer.cross_attention.project_memory(part) for part in memories], width)
             for layer in self._layers()
         ]
-        mask = torch.cat(masks)
+        mask = padding_mask(source_lengths, width, memories[0].dtype)
         past = Past([KeyValueCache() for _ in self.decoder], mask[..., :0])
         return TransformerState(memory, mask, past, watched)
 
@@ -205,8 +204,25 @@ class Transformer(Model):
         return dropout(x, self.dropout, self.training)
 
 
-def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    keys, values = map(torch.cat, zip(*parts, strict=True))
+def _parts(source: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return sources and lengths of a few sentences each, no wider than the longest of them.
+
+    A GPU reads all at once; for a CPU's cache that is too much.
+    """
+    if not source.is_cpu:
+        return [(source, lengths)]
+    at_once = max(1, READ_AT_ONCE // source.shape[1])
+    parts = zip(source.split(at_once), lengths.split(at_once), strict=True)
+    return [(few[:, : int(theirs.max())], theirs) for few, theirs in parts]
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]], width: int) -> tuple[Tensor, Tensor]:
+    """Return the keys and the values of all parts, each (B,H,S,Dh), zeros behind the narrower."""
+
+    def join(narrow: tuple[Tensor, ...]) -> Tensor:
+        return torch.cat([F.pad(part, (0, 0, 0, width - part.shape[2])) for part in narrow])
+
+    keys, values = map(join, zip(*parts, strict=True))
     return keys, values
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mtrain.config.schema import TrainingConfig
 from mtrain.data.batches import Batch
 from mtrain.decoding.beam import beam_search
+from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import Head, Model
 from mtrain.nn.packed import can_pack, pack
@@ -69,7 +70,7 @@ def logits_of(model: Model, batch: Batch) -> Tensor:
 
 
 def search(
-    model: Model, batch: Batch, limit: int, beam_size: int = 4, length_penalty: float = 1.0
+    model: Model, batch: Batch, limit: int, length_penalty: float = 1.0
 ) -> list[list[Hypothesis]]:
     with torch.inference_mode():
         return beam_search(
@@ -78,8 +79,8 @@ def search(
             batch.source_lengths,
             [limit] * len(batch.source),
             (START_ID, END_ID),
-            beam_size,
-            beam_size,
+            4,
+            4,
             Scoring(length_penalty),
         )
 
@@ -322,7 +323,10 @@ def test_it_overfits_8_pairs(name: str) -> None:
     lengths = [(4, 5), (6, 6), (2, 7), (7, 3), (5, 4), (3, 6), (6, 2), (4, 7)]
     batch = a_batch(lengths, seed=5)
     learn_pairs(model, batch, 60, 1e-2)
-    found = search(model, batch, limit=12, beam_size=1)
+    with torch.inference_mode():
+        found = greedy_search(
+            model, batch.source, batch.source_lengths, [12] * 8, (START_ID, END_ID)
+        )
     said = [hypotheses[0].tokens for hypotheses in found]
     wanted = [
         tokens[: length - 1].tolist()

@@ -13,7 +13,15 @@ from mtrain.models import transformer
 from mtrain.models.base import State
 from mtrain.models.transformer import Transformer, TransformerState
 from tests.in_process import END_ID
-from tests.unit.decoding.tiny import MARKS, Oracle, make_rows, oracles, sources, tiny_model
+from tests.unit.decoding.tiny import (
+    MARKS,
+    CountingModel,
+    Oracle,
+    make_rows,
+    oracles,
+    sources,
+    tiny_model,
+)
 
 
 def search(
@@ -71,31 +79,6 @@ def test_a_wide_beam_finds_exactly_all_there_is(length_penalty: float) -> None:
         expected = all_there_are(oracle, 4, 4, length_penalty)
         assert len(expected) == 121
         assert_same(hypotheses, expected)
-
-
-def greedy(oracle: Oracle, limit: int) -> tuple[list[int], bool]:
-    """Take the likeliest token until it is the end mark, or the limit is reached."""
-    tokens: list[int] = []
-    while len(tokens) < limit:
-        scores = oracle.next(tuple(tokens))
-        best = scores.index(max(scores))
-        if best == END_ID:
-            return tokens, False
-        tokens.append(best)
-    return tokens, True
-
-
-@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
-def test_a_beam_of_one_is_greedy_search(length_penalty: float) -> None:
-    ends = set()
-    for seed in range(12):
-        model, batch = tiny_model(11, seed, sharpness=2.0), sources([2, 5, 9, 4], seed)
-        found = search(model, batch, [12] * 4, 1, length_penalty)
-        for oracle, hypotheses in zip(oracles(model, batch), found, strict=True):
-            expected = greedy(oracle, 12)
-            assert [(h.tokens, h.cut_off) for h in hypotheses] == [expected]
-            ends.add(expected[1])
-    assert ends == {True, False}  # both kinds have been met
 
 
 def plain_beam(
@@ -169,16 +152,15 @@ def test_sources_that_are_read_a_few_at_a_time_are_the_same(
             assert_same(found, expected)
 
 
-@pytest.mark.parametrize("beam_size", [1, 4])
-def test_sentences_that_stay_in_the_batch_though_done_change_nothing(beam_size: int) -> None:
+def test_sentences_that_stay_in_the_batch_though_done_change_nothing() -> None:
     """Of forty; a hypothesis longer than its sentence's limit would give them away."""
     lengths, limits = [2 + row % 9 for row in range(40)], [1 + row for row in range(40)]
     for seed in range(4):
         model, batch = tiny_model(6, seed, sharpness=0.2), sources(lengths)
-        together = search(model, batch, limits, beam_size)
+        together = search(model, batch, limits, 4)
         assert any(hypothesis.cut_off for found in together for hypothesis in found)
         for row, alone in enumerate(batch.split(40)):
-            assert_same(together[row], search(model, alone, [limits[row]], beam_size)[0])
+            assert_same(together[row], search(model, alone, [limits[row]], 4)[0])
 
 
 class HalfModel(Transformer):
@@ -200,29 +182,6 @@ def test_scores_of_logits_in_half_precision_are_summed_exactly() -> None:
     ((found,),) = search(model, sources([4]), [9], 1, length_penalty=0.0)
     expected = sum(float(logits.double().log_softmax(-1).max()) for logits in model.noted)
     assert found.score == pytest.approx(expected, abs=1e-4)
-
-
-class CountingModel(Transformer):
-    """Notes how many sentences each step is asked about."""
-
-    rows_per_step: list[int]
-
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
-        self.rows_per_step.append(len(tokens))
-        return super().step(tokens, state)
-
-
-@pytest.mark.parametrize("limits", [[60, 60, 60, 60], [9, 2, 5, 2]], ids=["ended", "cut-off"])
-def test_finished_sentences_leave_the_batch(limits: list[int]) -> None:
-    model, batch = tiny_model(30, sharpness=2.0), sources([2, 5, 9, 4])
-    model.__class__ = CountingModel
-    assert isinstance(model, CountingModel)
-    model.rows_per_step = []
-    found = [hypotheses[0] for hypotheses in search(model, batch, limits, 1)]
-    steps = [len(hypothesis.tokens) + (not hypothesis.cut_off) for hypothesis in found]
-    assert len(set(steps)) > 1
-    expected = [sum(count > step for count in steps) for step in range(max(steps))]
-    assert model.rows_per_step == expected
 
 
 def test_a_search_for_the_best_alone_finds_it_with_less_work() -> None:
@@ -303,10 +262,9 @@ def test_the_length_limit_marks_cut_off_and_they_come_last() -> None:
     assert seen == {True, False}
 
 
-@pytest.mark.parametrize("beam_size", [1, 3])
-def test_a_model_that_gives_no_numbers_says_nothing_and_is_cut_off(beam_size: int) -> None:
+def test_a_model_that_gives_no_numbers_says_nothing_and_is_cut_off() -> None:
     model = tiny_model(30)
     with torch.no_grad():
         model.output.weight.fill_(float("nan"))
-    for found in search(model, sources([3, 7]), [8, 8], beam_size):
+    for found in search(model, sources([3, 7]), [8, 8], 3):
         assert found == [Hypothesis([], float("-inf"), cut_off=True)]

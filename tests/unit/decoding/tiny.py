@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mtrain.config.schema import TransformerConfig
 from mtrain.data.batches import Batch
-from mtrain.models.transformer import Transformer
+from mtrain.models.base import State
+from mtrain.models.transformer import Transformer, TransformerState
 from tests.in_process import END_ID, START_ID, make_batch
 
 MARKS = (START_ID, END_ID)
@@ -35,6 +36,16 @@ def tiny_model(vocab_size: int, seed: int = 1, sharpness: float = 1.0) -> Transf
             parameter.add_(0.2 * torch.randn_like(parameter))
         model.output.weight.mul_(sharpness)
     return model
+
+
+class CountingModel(Transformer):
+    """Notes how many sentences each step is asked about."""
+
+    rows_per_step: list[int]
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
+        self.rows_per_step.append(len(tokens))
+        return super().step(tokens, state)
 
 
 def sources(lengths: list[int], seed: int = 1) -> Batch:

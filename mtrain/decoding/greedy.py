@@ -1,0 +1,68 @@
+"""Greedy search over the model contract: each next token is the likeliest.
+
+Shapes: B sentences still searched, V vocabulary.
+"""
+
+from dataclasses import dataclass, field
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from mtrain.decoding.hypothesis import NOTHING, Hypothesis
+from mtrain.decoding.rows import rows_to_keep
+from mtrain.decoding.top import largest
+from mtrain.models.base import Model
+
+
+@dataclass
+class _Sentence:
+    """What has been written for one sentence."""
+
+    limit: int  # most tokens before the end mark
+    tokens: list[int] = field(default_factory=list)
+    found: list[Hypothesis] = field(default_factory=list)  # one, when it is done
+
+    def add(self, token: int, logit: float, end_id: int) -> None:
+        """Go on with a token; what comes after the end is ignored."""
+        if self.found:
+            return
+        if not isfinite(logit):
+            self.found = [NOTHING]
+        elif token == end_id:
+            self.found = [Hypothesis(self.tokens, 0.0)]
+        else:
+            self.tokens.append(token)
+            if len(self.tokens) == self.limit:
+                self.found = [Hypothesis(self.tokens, 0.0, cut_off=True)]
+
+
+def greedy_search(
+    model: Model,
+    source: Tensor,
+    source_lengths: Tensor,
+    limits: list[int],
+    marks: tuple[int, int],
+) -> list[list[Hypothesis]]:
+    """Return one hypothesis of each source (B,S), with no score: nothing is compared with it.
+
+    `limits[b]` is the length of sentence b, without end mark, at which it is cut off. `marks` are
+    the ids of <s> and </s>.
+    """
+    start_id, end_id = marks
+    sentences = [_Sentence(limit) for limit in limits]
+    rows = sentences  # the sentence of each row
+    state = model.encode(source, source_lengths)
+    tokens = source.new_full((len(rows),), start_id)
+    while rows:
+        logits, state = model.step(tokens[:, None], state)
+        best, tokens = largest(logits[:, 0])
+        del logits  # so that the next step's take the same memory, warm in the cache
+        for sentence, token, logit in zip(rows, tokens.tolist(), best.tolist(), strict=True):
+            sentence.add(token, logit, end_id)
+        kept = rows_to_keep([not sentence.found for sentence in rows])
+        if len(kept) < len(rows):
+            numbers = torch.tensor(kept, device=source.device, dtype=torch.long)
+            rows = [rows[number] for number in kept]
+            tokens, state = tokens[numbers], state.keep(numbers)
+    return [sentence.found for sentence in sentences]
