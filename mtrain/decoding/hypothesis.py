@@ -19,7 +19,7 @@ class Hypothesis:
     """One translation as ids, without marks."""
 
     tokens: list[int]
-    score: float  # comparable between hypotheses of a sentence; higher is better
+    score: float  # comparable between a sentence's hypotheses, higher is better; greedily 0
     cut_off: bool = False  # the length limit came before the end mark
 
 
