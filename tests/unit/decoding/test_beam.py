@@ -10,7 +10,7 @@ from mtrain.data.batches import Batch
 from mtrain.decoding.beam import beam_search, granted
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import transformer
-from mtrain.models.base import State
+from mtrain.models.base import NO_RECORD, AttentionRecord, State
 from mtrain.models.transformer import Transformer, TransformerState
 from tests.in_process import END_ID
 from tests.unit.decoding.tiny import (
@@ -161,6 +161,28 @@ def test_sentences_that_stay_in_the_batch_though_done_change_nothing() -> None:
         assert any(hypothesis.cut_off for found in together for hypothesis in found)
         for row, alone in enumerate(batch.split(40)):
             assert_same(together[row], search(model, alone, [limits[row]], 4)[0])
+
+
+class ReadingModel(Transformer):
+    """Notes how many sources it reads at a time, and how wide they are."""
+
+    shapes_read: list[tuple[int, ...]]
+
+    def _read_source(
+        self, source: Tensor, lengths: Tensor, record: AttentionRecord = NO_RECORD
+    ) -> tuple[Tensor, Tensor]:
+        self.shapes_read.append(tuple(source.shape))
+        return super()._read_source(source, lengths, record)
+
+
+def test_sources_are_read_no_wider_than_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(30)
+    model.__class__ = ReadingModel
+    assert isinstance(model, ReadingModel)
+    model.shapes_read = []
+    monkeypatch.setattr(transformer, "READ_AT_ONCE", 24)
+    search(model, sources([12, 9, 7, 7, 3]), [9] * 5, 4)
+    assert model.shapes_read == [(2, 12), (2, 7), (1, 3)]
 
 
 class HalfModel(Transformer):
