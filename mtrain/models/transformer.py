@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtrain.config.models import TransformerConfig
@@ -160,7 +159,7 @@ class Transformer(Model):
             _joined([layer.cross_attention.project_memory(part) for part in memories], width)
             for layer in self._layers()
         ]
-        mask = padding_mask(source_lengths, width, memories[0].dtype)
+        mask = padding_mask(source_lengths, width, self.target_embedding.weight.dtype)
         past = Past([KeyValueCache() for _ in self.decoder], mask[..., :0])
         return TransformerState(memory, mask, past, watched)
 
@@ -220,7 +219,12 @@ def _joined(parts: list[tuple[Tensor, Tensor]], width: int) -> tuple[Tensor, Ten
     """Return the keys and the values of all parts, each (B,H,S,Dh), zeros behind the narrower."""
 
     def join(narrow: tuple[Tensor, ...]) -> Tensor:
-        return torch.cat([F.pad(part, (0, 0, 0, width - part.shape[2])) for part in narrow])
+        counts = [len(part) for part in narrow]
+        _, num_heads, _, head_dim = narrow[0].shape
+        whole = narrow[0].new_zeros(sum(counts), num_heads, width, head_dim)
+        for part, place in zip(narrow, whole.split(counts), strict=True):
+            place[:, :, : part.shape[2]] = part
+        return whole
 
     keys, values = map(join, zip(*parts, strict=True))
     return keys, values

@@ -11,7 +11,7 @@ from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search
 from mtrain.models.transformer import Transformer
 from tests.in_process import END_ID
-from tests.unit.decoding.tiny import MARKS, make_rows, oracles, sources, tiny_model
+from tests.unit.decoding.tiny import MARKS, Oracle, make_rows, oracles, sources, tiny_model
 
 
 def sample(
@@ -38,6 +38,12 @@ def first_tokens(hypotheses: list[Hypothesis]) -> Counter[int]:
                    for hypothesis in hypotheses)  # fmt: skip
 
 
+def own_score(oracle: Oracle, hypothesis: Hypothesis) -> float:
+    """Return the model's log probability of a hypothesis, over its length."""
+    said = [*hypothesis.tokens, *([] if hypothesis.cut_off else [END_ID])]
+    return sum(oracle.next(tuple(said[:i]))[token] for i, token in enumerate(said)) / len(said)
+
+
 def test_the_seed_decides() -> None:
     model, batch = tiny_model(30), sources([3, 7])
     assert sample(model, batch, 5) == sample(model, batch, 5)
@@ -49,8 +55,10 @@ def test_from_the_likeliest_alone_it_is_greedy_search() -> None:
     with torch.inference_mode():
         greedy = greedy_search(model, batch.source, batch.source_lengths, [8] * 3, MARKS)
     for options in ({"top_k": 1}, {"top_p": 1e-6}):
-        for drawn, expected in zip(sample(model, batch, 3, **options), greedy, strict=True):
-            assert [hypothesis.tokens for hypothesis in drawn] == [expected[0].tokens] * 3
+        found = sample(model, batch, 3, **options)
+        for oracle, drawn, (expected,) in zip(oracles(model, batch), found, greedy, strict=True):
+            assert [hypothesis.tokens for hypothesis in drawn] == [expected.tokens] * 3
+            assert drawn[0].score == pytest.approx(own_score(oracle, expected), abs=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -96,9 +104,7 @@ def test_a_score_is_the_models_own_whatever_was_drawn_from() -> None:
     for oracle, drawn in zip(oracles(model, batch), found, strict=True):
         assert len(drawn) == 20
         for hypothesis in drawn:
-            said = [*hypothesis.tokens, *([] if hypothesis.cut_off else [END_ID])]
-            total = sum(oracle.next(tuple(said[:i]))[token] for i, token in enumerate(said))
-            assert hypothesis.score == pytest.approx(total / len(said), abs=1e-4)
+            assert hypothesis.score == pytest.approx(own_score(oracle, hypothesis), abs=1e-4)
             assert hypothesis.cut_off == (len(hypothesis.tokens) == 6)
             lengths.add(len(hypothesis.tokens))
         order = [(hypothesis.cut_off, -hypothesis.score) for hypothesis in drawn]
