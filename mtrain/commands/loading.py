@@ -14,6 +14,7 @@ from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError, missing_extra
 from mtrain.models import Model, aligning_head, build_model
 from mtrain.nn.packed import pack
+from mtrain.nn.shortlist import Shortlist, can_shortlist
 from mtrain.text.tokenizer import TokenizerPair, available_cores
 from mtrain.training.checkpoint import (
     Checkpoint,
@@ -46,12 +47,16 @@ class LoadedRun:
         return Translator(engine, self.tokenizers, decoding.n_best)
 
     def _torch_engine(self) -> Engine:
-        if self.precision.packs_weights and pack(self.model):
+        model, decoding = self.model, self.config.decoding
+        if decoding.is_greedy and self.precision.is_fp32_on_cpu and can_shortlist():
+            # before the weights are packed
+            model.shortlist = model.shortlist or Shortlist(model.output.weight)
+        if self.precision.packs_weights and pack(model):
             multiply_with_mkl()
         return TorchEngine(
-            self.model,
+            model,
             self.tokenizers,
-            self.config.decoding,
+            decoding,
             self.precision.device,
             self.precision.autocast,
             self.config.seed,

@@ -44,6 +44,11 @@ class DecodingConfig(Section):
     """lines read ahead and sorted by length"""
 
     @property
+    def is_greedy(self) -> bool:
+        """Whether each next token is the likeliest."""
+        return self.method == "beam" and self.beam_size == 1
+
+    @property
     def tokens_at_once(self) -> int:
         """How many source tokens a batch has at most; each has as many places as hypotheses."""
         hypotheses = self.beam_size if self.method == "beam" else self.n_best

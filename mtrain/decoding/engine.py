@@ -117,7 +117,7 @@ class TorchEngine(Engine):
         options = self._decoding
         self._model.eval()
         with torch.inference_mode(), self._autocast():
-            if options.method == "beam" and options.beam_size == 1:
+            if options.is_greedy:
                 return greedy_search(self._model, source, lengths, limits, self._marks)
             if options.method == "beam":
                 return beam_search(

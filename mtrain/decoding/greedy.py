@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mtrain.decoding.hypothesis import NOTHING, Hypothesis
 from mtrain.decoding.rows import rows_to_keep
-from mtrain.decoding.top import largest
 from mtrain.models.base import Model
 
 
@@ -55,9 +54,8 @@ def greedy_search(
     state = model.encode(source, source_lengths)
     tokens = source.new_full((len(rows),), start_id)
     while rows:
-        logits, state = model.step(tokens[:, None], state)
-        best, tokens = largest(logits[:, 0])
-        del logits  # so that the next step's take the same memory, warm in the cache
+        features, state = model.step_features(tokens[:, None], state)
+        best, tokens = model.likeliest(features[:, 0])
         for sentence, token, logit in zip(rows, tokens.tolist(), best.tolist(), strict=True):
             sentence.add(token, logit, end_id)
         kept = rows_to_keep([not sentence.found for sentence in rows])

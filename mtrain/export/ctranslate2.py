@@ -91,7 +91,7 @@ class CTranslate2Engine(Engine):
             max_input_length=0,  # by default it cuts
             min_decoding_length=0,
             max_decoding_length=1 + max(map(self._limit, sources)),
-            return_scores=decoding.beam_size > 1,  # greedily, it computes them for nothing else
+            return_scores=not decoding.is_greedy,  # greedily, it computes them for nothing else
             return_end_token=True,
         )
         return begun

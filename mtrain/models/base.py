@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from mtrain.data.batches import Batch
 from mtrain.errors import UserError
+from mtrain.nn.largest import largest
+from mtrain.nn.shortlist import Shortlist
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Model(nn.Module, ABC):
     source_heads: tuple[int, int]  # layers and heads that attend to the source; (0, 0) if none
     export_limits: dict[str, str]  # format: why this model cannot be exported to it
     output: nn.Linear  # D to V, without bias: turns a feature vector into logits
+    shortlist: Shortlist | None = None  # of its tokens, for a model that is only read
 
     @abstractmethod
     def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
@@ -98,16 +101,30 @@ class Model(nn.Module, ABC):
         """
 
     @abstractmethod
+    def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one more token (B,K) of each hypothesis; return the vectors (B,K,D) from which the
+        next is predicted."""
+
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one more token (B,K) of each hypothesis; return logits (B,K,V) of the next.
 
         The logits are the caller's, to write over.
         """
+        features, state = self.step_features(tokens, state)
+        return self.project(features), state
 
     def project(self, features: Tensor) -> Tensor:
         """Return logits (...,V) of features (...,D)."""
         logits: Tensor = self.output(features)
         return logits
+
+    def likeliest(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the largest logit of each vector (N,D), and whose it is, both (N,).
+
+        Where something is no number, the logit is none either.
+        """
+        found = self.shortlist.largest(features) if self.shortlist else None
+        return found or largest(self.project(features))
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits (B,T,V) of every target token, given those before it."""

@@ -104,7 +104,7 @@ class DecoderOnly(Model):
             x = layer(x, mask, rotate, None, cache)
         return DecoderOnlyState(past, source_lengths, source.shape[1], watched)
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, DecoderOnlyState]:
+    def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, DecoderOnlyState]:
         assert isinstance(state, DecoderOnlyState)
         positions = state.lengths[:, None] + state.num_steps
         x = self._embed(tokens, self.target_embedding, positions)
@@ -117,7 +117,7 @@ class DecoderOnly(Model):
         if state.watched:
             weights = record.weights("decoder", self.layer_of(state.watched))
             state.attention = pick_head(_over_source(weights, state.num_sources), state.watched)
-        return self.project(self.stack_norm(x)), state
+        return self.stack_norm(x), state
 
     def record_of(self, head: Head) -> AttentionRecord:
         return AttentionRecord(("decoder", self.layer_of(head)))

@@ -126,11 +126,9 @@ class Rnn(Model):
         layers = [tuple(part[:, None] for part in state) for state in first]
         return RnnState(memory, layers, self._nothing_fed(memory), watched)
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, RnnState]:
+    def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, RnnState]:
         assert isinstance(state, RnnState)
-        words = self._embed(tokens, self.target_embedding)
-        features, state = self._step(words, state)
-        return self.project(features), state
+        return self._step(self._embed(tokens, self.target_embedding), state)
 
     # -- source ---------------------------------------------------------------------------------
 

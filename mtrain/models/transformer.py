@@ -163,7 +163,7 @@ class Transformer(Model):
         past = Past([KeyValueCache() for _ in self.decoder], mask[..., :0])
         return TransformerState(memory, mask, past, watched)
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
+    def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
         assert isinstance(state, TransformerState)
         position = tokens.new_full((1,), state.num_steps)
         x = self._embed(tokens, self.target_embedding, self.target_positions, position)
@@ -178,7 +178,7 @@ class Transformer(Model):
         if state.watched:
             weights = record.weights("cross", self.layer_of(state.watched))
             state.attention = pick_head(weights, state.watched)
-        return self.project(self.decoder_norm(x)), state
+        return self.decoder_norm(x), state
 
     def _layers(self) -> Iterator[DecoderLayer]:
         return cast(Iterator[DecoderLayer], iter(self.decoder))

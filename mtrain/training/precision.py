@@ -37,7 +37,12 @@ class Precision:
     @property
     def packs_weights(self) -> bool:
         """Weights that are only read are multiplied faster as oneDNN reads them."""
-        return self.device.type == "cpu" and self.name == "fp32" and onednn_is_better()
+        return self.is_fp32_on_cpu and onednn_is_better()
+
+    @property
+    def is_fp32_on_cpu(self) -> bool:
+        """Whether weights and products are what a CPU computes by itself."""
+        return self.device.type == "cpu" and self.name == "fp32"
 
     @property
     def scales_loss(self) -> bool:

@@ -24,6 +24,7 @@ from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import Head, Model
 from mtrain.nn.packed import can_pack, pack
+from mtrain.nn.shortlist import Shortlist, can_shortlist
 from mtrain.training.checkpoint import load_checkpoint, save_checkpoint
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.optimizer import WeightAverage, optimizer_tensors
@@ -273,6 +274,21 @@ def test_packed_weights_say_the_same_and_leave_what_was_tied_to_them(name: str) 
     torch.testing.assert_close(logits_of(model, batch), before, atol=1e-5, rtol=1e-5)
     assert [[h.tokens for h in found] for found in search(model, batch, 6)] == hypotheses
     assert torch.equal(model.get_parameter("target_embedding.weight"), unpacked)
+
+
+@pytest.mark.skipif(not can_shortlist(), reason="no int8 products here, or inexact")
+@every_model
+def test_the_likeliest_by_a_shortlist_are_those_of_all_logits(name: str) -> None:
+    model, batch = ready_model(name), a_batch()
+    with torch.inference_mode():
+        features = model.features(batch).flatten(0, 1)
+        best, tokens = model.likeliest(features)
+        model.shortlist = Shortlist(model.output.weight)
+        assert model.shortlist.largest(features) is not None
+        found, ids = model.likeliest(features)
+    torch.testing.assert_close(found, best)
+    assert torch.equal(ids, tokens)
+    assert len(set(ids.tolist())) > 1
 
 
 @every_model

@@ -74,9 +74,9 @@ class Bag(Model):
         words = self.source(source) * is_real[:, :, None]
         return BagState(words.sum(1, keepdim=True) / source_lengths[:, None, None])
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, BagState]:
+    def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, BagState]:
         assert isinstance(state, BagState)
-        return self.project(self._features(tokens, state)), state
+        return self._features(tokens, state), state
 
     def _features(self, tokens: Tensor, state: BagState) -> Tensor:
         words = self.target(tokens)

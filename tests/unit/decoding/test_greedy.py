@@ -9,6 +9,7 @@ from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import NOTHING, Hypothesis
 from mtrain.models.base import State
 from mtrain.models.transformer import Transformer, TransformerState
+from mtrain.nn.shortlist import Shortlist, can_shortlist
 from tests.in_process import END_ID
 from tests.unit.decoding.tiny import MARKS, CountingModel, Oracle, oracles, sources, tiny_model
 
@@ -17,6 +18,12 @@ def search(model: Transformer, batch: Batch, limits: list[int]) -> list[Hypothes
     with torch.inference_mode():
         found = greedy_search(model, batch.source, batch.source_lengths, limits, MARKS)
     return [hypothesis for (hypothesis,) in found]
+
+
+def make_shortlist(model: Transformer, is_short: bool) -> None:
+    if is_short and not can_shortlist():
+        pytest.skip("no int8 products here, or inexact")
+    model.shortlist = Shortlist(model.output.weight) if is_short else None
 
 
 def plain_greedy(oracle: Oracle, limit: int) -> Hypothesis:
@@ -31,10 +38,12 @@ def plain_greedy(oracle: Oracle, limit: int) -> Hypothesis:
     return Hypothesis(tokens, 0.0, cut_off=True)
 
 
-def test_it_equals_a_plain_greedy_search() -> None:
+@pytest.mark.parametrize("is_short", [False, True], ids=["all", "shortlist"])
+def test_it_equals_a_plain_greedy_search(is_short: bool) -> None:
     ends = set()
     for seed in range(12):
         model, batch = tiny_model(11, seed, sharpness=2.0), sources([2, 5, 9, 4], seed)
+        make_shortlist(model, is_short)
         found = search(model, batch, [12, 4, 12, 9])
         for oracle, limit, hypothesis in zip(
             oracles(model, batch), [12, 4, 12, 9], found, strict=True
@@ -44,11 +53,13 @@ def test_it_equals_a_plain_greedy_search() -> None:
     assert ends == {True, False}  # both kinds have been met
 
 
-def test_results_do_not_depend_on_the_rest_of_the_batch() -> None:
+@pytest.mark.parametrize("is_short", [False, True], ids=["all", "shortlist"])
+def test_results_do_not_depend_on_the_rest_of_the_batch(is_short: bool) -> None:
     """Of forty; a sentence that stays in the batch though done must not go on."""
     lengths, limits = [2 + row % 9 for row in range(40)], [1 + row for row in range(40)]
     for seed in range(4):
         model, batch = tiny_model(6, seed, sharpness=0.2), sources(lengths)
+        make_shortlist(model, is_short)
         together = search(model, batch, limits)
         assert {hypothesis.cut_off for hypothesis in together} == {True, False}
         for row, alone in enumerate(batch.split(40)):
@@ -71,15 +82,17 @@ def test_finished_sentences_leave_the_batch(limits: list[int]) -> None:
 class ForgetfulModel(Transformer):
     """Gives numbers to its first sentence alone, after the first step."""
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
-        logits, state = super().step(tokens, state)
+    def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
+        features, state = super().step_features(tokens, state)
         if state.num_steps > 1:
-            logits[1:, :, 7] = float("nan")
-        return logits, state
+            features[1:, :, 7] = float("nan")
+        return features, state
 
 
-def test_a_model_that_gives_no_numbers_says_nothing_and_is_cut_off() -> None:
-    model, batch = tiny_model(30, sharpness=2.0), sources([3, 7, 5])
-    (well,) = search(model, next(iter(batch.split(3))), [8])
+@pytest.mark.parametrize("is_short", [False, True], ids=["all", "shortlist"])
+def test_a_model_that_gives_no_numbers_says_nothing_and_is_cut_off(is_short: bool) -> None:
+    model, batch = tiny_model(30, sharpness=2.0), sources([3, 7, 5, 4])
+    (well,) = search(model, next(iter(batch.split(4))), [8])
     model.__class__ = ForgetfulModel
-    assert search(model, batch, [8, 8, 8]) == [well, NOTHING, NOTHING]
+    make_shortlist(model, is_short)
+    assert search(model, batch, [8, 8, 8, 8]) == [well, NOTHING, NOTHING, NOTHING]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtrain.decoding.top import largest, top_sums
+from mtrain.decoding.top import top_sums
 
 
 def sums_of(num_rows: int, vocab_size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,26 +57,3 @@ def test_what_is_no_number_comes_last(nothing: float, vocab_size: int) -> None:
     flat = (gains + scores[:, :, None]).flatten(1)
     flat = torch.where(flat.isnan(), float("-inf"), flat)
     assert torch.equal(values, flat.topk(10, dim=1).values)
-
-
-@pytest.mark.parametrize("vocab_size", [1, 3, 63, 64, 65, 319, 2560, 8191])
-def test_the_largest_is_that_of_max(vocab_size: int) -> None:
-    logits, _ = sums_of(9, vocab_size)
-    logits = logits.flatten(0, 1)
-    logits[0, -1] = logits[1, 0] = 9.0
-    values, places = largest(logits)
-    expected = logits.max(dim=1)
-    assert torch.equal(values, expected.values)
-    assert torch.equal(places, expected.indices)
-
-
-@pytest.mark.parametrize("vocab_size", [50, 319, 2560])
-def test_where_something_is_no_number_the_largest_is_none(vocab_size: int) -> None:
-    logits, _ = sums_of(1, vocab_size)
-    logits = logits[:, 0]
-    logits[1, 3] = logits[2, -1] = float("nan")
-    logits[3] = float("-inf")
-    values, places = largest(logits)
-    assert values[1:4].isfinite().tolist() == [False] * 3
-    assert places.max() < vocab_size
-    assert values[4:].isfinite().all()

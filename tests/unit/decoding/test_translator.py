@@ -21,6 +21,7 @@ from mtrain.decoding.translator import Translator
 from mtrain.errors import Interrupted
 from mtrain.models import Head, Model, build_model
 from mtrain.nn.packed import PackedLinear
+from mtrain.nn.shortlist import can_shortlist
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training import precision as precision_module
 from mtrain.training.precision import choose_precision
@@ -101,6 +102,28 @@ def test_a_run_that_is_read_is_packed_where_that_is_faster(
     found = run.forced_decoder().attention(([5, 6], [7, 8]))
     for kind, weights in weights_before.items():
         np.testing.assert_allclose(found[kind], weights, atol=1e-5)
+
+
+@pytest.mark.skipif(not can_shortlist(), reason="no int8 products here, or inexact")
+@pytest.mark.parametrize(
+    ("precision", "beam_size", "is_short"),
+    [("fp32", 1, True), ("fp32", 2, False), ("bf16", 1, False)],
+)
+def test_greedy_search_in_fp32_has_a_shortlist(
+    precision: str, beam_size: int, is_short: bool, small_task: Path, model: Model, products: Any,
+    tokenizers: TokenizerPair, tmp_path: Path,
+) -> None:  # fmt: skip
+    config = small_config(small_task, tmp_path / "no-run", decoding={"beam_size": beam_size})
+    chosen = choose_precision(precision, "cpu")
+    run = LoadedRun(config, tokenizers, deepcopy(model), chosen, tmp_path)
+    engine = TorchEngine(
+        run.model, tokenizers, config.decoding, chosen.device, chosen.autocast, 1, Head()
+    )
+    texts = [t.texts for t in Translator(engine, tokenizers, 1).translate(LINES)]
+    for _ in range(2):  # another one of the same run is as good
+        translator = run.translator()
+        assert (run.model.shortlist is not None) is is_short
+        assert texts == [translation.texts for translation in translator.translate(LINES)]
 
 
 def test_the_search_is_for_as_many_hypotheses_as_are_asked_for(

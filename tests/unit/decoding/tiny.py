@@ -43,9 +43,9 @@ class CountingModel(Transformer):
 
     rows_per_step: list[int]
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
+    def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
         self.rows_per_step.append(len(tokens))
-        return super().step(tokens, state)
+        return super().step_features(tokens, state)
 
 
 def sources(lengths: list[int], seed: int = 1) -> Batch:
