@@ -98,6 +98,12 @@ def test_products_that_lose_something_are_found_out(monkeypatch: pytest.MonkeyPa
     assert not can_shortlist()
 
 
-def test_a_torch_without_onednn_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+@pytest.mark.parametrize("error", [AttributeError, NotImplementedError, RuntimeError])
+def test_where_int8_is_not_multiplied_there_is_none(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Tensor:
+        raise error
+
+    monkeypatch.setattr(shortlist_module, "_pack", refuse)
     assert not can_shortlist()
