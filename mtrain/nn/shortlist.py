@@ -18,8 +18,7 @@ LEVELS = 127  # of an int8, on either side of zero
 CENTRE = 128  # what zero is in the uint8 that features are rounded to
 ROUNDING = 1.001  # covers that the bound is itself computed in fp32
 TINY = 1e-30  # instead of the largest of a row of zeros
-FEWEST = 4  # vectors, from which on it pays
-MOST = 16  # tokens a vector; of more, all are as quickly computed in full
+MOST = 64  # tokens a vector; of more, all are about as quickly computed in full
 
 
 def can_shortlist() -> bool:
@@ -51,11 +50,9 @@ class Shortlist:
     def largest(self, features: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return each one's largest product and whose it is, both (N,), for features (N,D).
 
-        Where something is no number, the product is none either. None: this is not the way to find
-        them, they are too few or too many products are almost equal.
+        Where something is no number, the product is none either. None: so many products are almost
+        equal that this is not the way to find them.
         """
-        if len(features) < FEWEST:
-            return None
         rows, tokens = self._candidates(features)
         if len(rows) > MOST * len(features):
             return None
