@@ -49,10 +49,14 @@ class DecodingConfig(Section):
         return self.method == "beam" and self.beam_size == 1
 
     @property
+    def hypotheses_at_once(self) -> int:
+        """How many hypotheses of a sentence are written side by side."""
+        return self.beam_size if self.method == "beam" else self.n_best
+
+    @property
     def tokens_at_once(self) -> int:
         """How many source tokens a batch has at most; each has as many places as hypotheses."""
-        hypotheses = self.beam_size if self.method == "beam" else self.n_best
-        return max(1, self.batch_tokens // hypotheses)
+        return max(1, self.batch_tokens // self.hypotheses_at_once)
 
     @model_validator(mode="after")
     def _beam_holds_the_n_best(self) -> "DecodingConfig":

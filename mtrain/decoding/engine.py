@@ -28,6 +28,7 @@ from mtrain.text.tokenizer import TokenizerPair
 
 # 1, 2 or 4 threads share as many batches evenly; whatever their number, the batches are the same
 EVEN = 4
+LEAST = 1024  # source tokens times hypotheses that are worth a thread
 EXTRA_LENGTH = 10  # tokens that any output may have beyond max_length_ratio
 
 T = TypeVar("T")
@@ -52,9 +53,13 @@ class Engine(ABC):
     def _batches(self, sources: Sequence[list[int]]) -> Iterator[list[int]]:
         """Yield the numbers of the sources to be searched together, long ones first."""
         lengths = np.array([len(ids) + 1 for ids in sources], dtype=np.int64)
-        # a GPU has one after the other, and nothing of their being even
-        plan = _even_plan if self._device.type == "cpu" else plan_in_order
-        for rows in plan(lengths, lengths, self._decoding.tokens_at_once):
+        options = self._decoding
+        if self._device.type == "cpu":
+            least = LEAST // options.hypotheses_at_once
+            plan = _even_plan(lengths, options.tokens_at_once, max(1, least))
+        else:  # has one after the other, and nothing of their being even
+            plan = plan_in_order(lengths, lengths, options.tokens_at_once)
+        for rows in plan:
             yield rows.tolist()
 
     def _limit(self, source: list[int]) -> int:
@@ -62,18 +67,19 @@ class Engine(ABC):
         return min(self.max_ids, int(self._decoding.max_length_ratio * len(source)) + EXTRA_LENGTH)
 
 
-def _even_plan(
-    source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int
-) -> list[IntArray]:
-    """Return batches as `plan_in_order` does, but about equal ones.
+def _even_plan(lengths: IntArray, batch_tokens: int, least: int) -> list[IntArray]:
+    """Return batches as `plan_in_order` does, but about equal ones that threads can share.
 
-    More than one are a multiple of `EVEN`, where the lengths allow it.
+    There are two, or `EVEN`, where that leaves each about `least` tokens; more than two are a
+    multiple of `EVEN`, where the lengths allow it.
     """
-    plan = partial(plan_in_order, source_lengths, target_lengths)
+    plan = partial(plan_in_order, lengths, lengths)
     fewest = plan(batch_tokens)
-    if len(fewest) <= 1:
+    most = max(len(fewest), min(EVEN, int(lengths.sum()) // least))
+    if most > 2:
+        most += -most % EVEN
+    if most == len(fewest) == 1:
         return fewest
-    most = len(fewest) + -len(fewest) % EVEN
     return plan(bisect_left(range(batch_tokens), x=True, key=lambda size: len(plan(size)) <= most))
 
 

@@ -1,6 +1,7 @@
 """How sources are shared out to batches: evenly, whatever the number of threads."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from mtrain.data.plan import plan_in_order
 from mtrain.decoding.engine import EVEN, Engine, Found, _even_plan
 
 
-def sizes(lengths: np.ndarray, budget: int) -> list[int]:
+def sizes(lengths: np.ndarray, budget: int, least: int = 1000) -> list[int]:
     """Return the tokens of each batch, padding included, after a look at the plan itself."""
-    plan = _even_plan(lengths, lengths, budget)
+    plan = _even_plan(lengths, budget, least)
     assert sorted(row for rows in plan for row in rows) == list(range(len(lengths)))
     for rows in plan:
         assert len(rows) == 1 or len(rows) * lengths[rows].max() <= budget
@@ -28,6 +29,16 @@ def test_batches_are_as_many_as_threads_share_and_about_as_large(seed: int, budg
     assert len(found) % EVEN == 0
     assert len(found) < lengths.sum() / budget * 1.15 + EVEN
     assert sorted(found)[len(found) // 10] > 0.75 * max(found)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_would_fit_one_batch_is_shared_where_that_is_worth_it(seed: int) -> None:
+    for num_sources in range(1, 60):
+        lengths = np.random.default_rng(seed).integers(3, 40, size=num_sources)
+        found = sizes(lengths, 12_000, 200)
+        worth = int(lengths.sum()) // 200
+        assert len(found) == (EVEN if worth > 2 else max(1, worth))
+        assert min(found) > 0.5 * max(found)
 
 
 class Planner(Engine):
@@ -48,6 +59,21 @@ def test_a_gpu_has_no_more_batches_than_needed() -> None:
         needed = [len(rows) for rows in plan_in_order(lengths, lengths, tokens)]
         assert Planner(decoding, 100, torch.device("cuda")).sizes(sources) == needed
         assert len(Planner(decoding, 100, torch.device("cpu")).sizes(sources)) % EVEN == 0
+
+
+def test_the_more_hypotheses_the_shorter_a_text_is_shared() -> None:
+    sources = [[5] * 19] * 30  # 600 tokens, end marks included
+
+    def num_batches(**options: Any) -> int:
+        planner = Planner(DecodingConfig(**options), 100, torch.device("cpu"))
+        return len(planner.sizes(sources))
+
+    assert num_batches(beam_size=1) == 1
+    assert num_batches(beam_size=4) == 2
+    assert num_batches(beam_size=5, n_best=2) == 2
+    assert num_batches(beam_size=8) == EVEN
+    assert num_batches(method="sample", n_best=8) == EVEN
+    assert num_batches(beam_size=1000, n_best=1000) == 30
 
 
 def test_what_fits_one_batch_is_one() -> None:
