@@ -28,7 +28,7 @@ from mtrain.text.tokenizer import TokenizerPair
 
 # 1, 2 or 4 threads share as many batches evenly; whatever their number, the batches are the same
 EVEN = 4
-LEAST = 1024  # source tokens times hypotheses that are worth a thread
+LEAST = 768  # source tokens times hypotheses that are worth a thread
 EXTRA_LENGTH = 10  # tokens that any output may have beyond max_length_ratio
 
 T = TypeVar("T")
@@ -70,12 +70,13 @@ class Engine(ABC):
 def _even_plan(lengths: IntArray, batch_tokens: int, least: int) -> list[IntArray]:
     """Return batches as `plan_in_order` does, but about equal ones that threads can share.
 
-    There are two, or `EVEN`, where that leaves each about `least` tokens; more than two are a
+    There are two, or `EVEN`, where that leaves each at least so many tokens; more than two are a
     multiple of `EVEN`, where the lengths allow it.
     """
     plan = partial(plan_in_order, lengths, lengths)
     fewest = plan(batch_tokens)
-    most = max(len(fewest), min(EVEN, int(lengths.sum()) // least))
+    worthwhile = min(EVEN, int(lengths.sum()) // least)
+    most = max(len(fewest), worthwhile // 2 * 2)
     if most > 2:
         most += -most % EVEN
     if most == len(fewest) == 1:

@@ -37,7 +37,7 @@ def test_what_would_fit_one_batch_is_shared_where_that_is_worth_it(seed: int) ->
         lengths = np.random.default_rng(seed).integers(3, 40, size=num_sources)
         found = sizes(lengths, 12_000, 200)
         worth = int(lengths.sum()) // 200
-        assert len(found) == (EVEN if worth > 2 else max(1, worth))
+        assert len(found) == (EVEN if worth >= EVEN else 2 if worth >= 2 else 1)
         assert min(found) > 0.5 * max(found)
 
 
@@ -62,7 +62,7 @@ def test_a_gpu_has_no_more_batches_than_needed() -> None:
 
 
 def test_the_more_hypotheses_the_shorter_a_text_is_shared() -> None:
-    sources = [[5] * 19] * 30  # 600 tokens, end marks included
+    sources = [[5] * 14] * 30  # 450 tokens, end marks included
 
     def num_batches(**options: Any) -> int:
         planner = Planner(DecodingConfig(**options), 100, torch.device("cpu"))
