@@ -38,6 +38,7 @@ SIZES = {  # num_layers of each stack, d_model, ffn_dim, num_heads, vocab_size
     "tiny": (1, 32, 64, 2, 400),
     "small": (3, 256, 1024, 4, 8000),
     "base": (6, 512, 2048, 8, 32000),
+    "big": (6, 1024, 4096, 16, 32000),
 }
 CONFIG = "mtrain.yaml"
 OURS = "mtrain"
