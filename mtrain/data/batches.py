@@ -71,6 +71,8 @@ class Batch:
 class BatchMaker:
     """Turns row numbers of a store into batches."""
 
+    kind = "padded"
+
     def __init__(
         self,
         store: TokenStore,
@@ -82,6 +84,17 @@ class BatchMaker:
         self._tokenizers = tokenizers
         self._max_tokens = max_tokens
         self._sampling = subword_sampling
+
+    def plan(self, batch_tokens: int, seed: int, epoch: int) -> list[IntArray]:
+        """Return the batches of an epoch of the store."""
+        lengths = self._store.source.lengths + 1, self._store.target.lengths + 1
+        return plan_epoch(*lengths, batch_tokens, seed, epoch)
+
+    def largest(self, plan: list[IntArray]) -> Batch:
+        """Return the batch of a plan that takes most memory."""
+        lengths = self._store.source.lengths + 1, self._store.target.lengths + 1
+        volumes = [len(rows) * sum(int(side[rows].max()) for side in lengths) for rows in plan]
+        return self.make(plan[int(np.argmax(volumes))])
 
     def make(self, rows: IntArray, seed: int = 0) -> Batch:
         """Return the batch of the pairs `rows`; `seed` matters to subword sampling only."""
@@ -170,7 +183,6 @@ class PlannedUpdate:
 
 
 def planned_updates(
-    store: TokenStore,
     maker: BatchMaker,
     seed: int,
     budget: tuple[int, int],
@@ -185,9 +197,8 @@ def planned_updates(
     batch_tokens, accumulate = budget
     rank, size = share
     epoch, start = cursor
-    lengths = store.source.lengths + 1, store.target.lengths + 1
     while True:
-        plan = plan_epoch(*lengths, batch_tokens, seed, epoch)
+        plan = maker.plan(batch_tokens, seed, epoch)
         while start < len(plan):
             end = min(start + accumulate, len(plan))
             batches = [

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrain.data.batches import Batch
+from mtrain.data.packing import PackedBatch
 from mtrain.errors import UserError
 from mtrain.nn.largest import largest
 from mtrain.nn.shortlist import Shortlist
@@ -82,6 +83,7 @@ class Model(nn.Module, ABC):
     max_positions: int  # longest source and longest target, end mark included
     source_heads: tuple[int, int]  # layers and heads that attend to the source; (0, 0) if none
     export_limits: dict[str, str]  # format: why this model cannot be exported to it
+    reads_packed: bool = False  # whether `predictions` takes a PackedBatch
     output: nn.Linear  # D to V, without bias: turns a feature vector into logits
     shortlist: Shortlist | None = None  # of its tokens, for a model that is only read
 
@@ -130,14 +132,20 @@ class Model(nn.Module, ABC):
         """Return the logits (B,T,V) of every target token, given those before it."""
         return self.project(self.features(batch))
 
+    def compile_layers(self) -> None:
+        """Have torch fuse the kernels of the layers, for packed batches: they have one shape."""
+
     def predictions(
         self, batch: Batch, record: AttentionRecord = NO_RECORD
     ) -> tuple[Tensor, Tensor]:
         """Return features (N,D) and ids (N,) of all that is to be learnt from a batch.
 
-        These are the real target tokens; in training an architecture may add others.
+        These are the real target tokens; in training an architecture may add others. The id is
+        NOTHING where a packed batch has nothing to learn.
         """
         features = self.features(batch, record)
+        if isinstance(batch, PackedBatch):
+            return features.flatten(0, 1), batch.target_out.flatten()
         places = torch.arange(features.shape[1], device=features.device)
         is_real = places < batch.target_lengths[:, None]
         return features[is_real], batch.target_out[is_real]

@@ -7,17 +7,25 @@ In search a sentence's K hypotheses are K queries of one attention: over the enc
 which they share, and over all that any of them has read (see nn/cache.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mtrain.config.models import TransformerConfig
 from mtrain.data.batches import Batch
+from mtrain.data.packing import PackedBatch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State, pick_head
-from mtrain.nn.attention import CrossAttention, Noted, Rotation, SelfAttention, padding_mask
+from mtrain.nn.attention import (
+    CrossAttention,
+    Noted,
+    Rotation,
+    SelfAttention,
+    padding_mask,
+    sentence_mask,
+)
 from mtrain.nn.cache import Kept, KeyValueCache, Past
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
@@ -25,6 +33,7 @@ from mtrain.nn.layers import NORMS, FeedForward, SelfAttentionLayer, residuals
 from mtrain.nn.positions import POSITIONS, Positions
 
 READ_AT_ONCE = 1024  # tokens of sources
+LayerCall = Callable[..., Tensor]  # of a layer and its arguments
 
 
 class DecoderLayer(nn.Module):
@@ -46,13 +55,16 @@ class DecoderLayer(nn.Module):
         x: Tensor,
         memory: Tensor,
         memory_mask: Tensor,
+        mask: Tensor | None,
         rotate: Rotation | None,
         noted_own: Noted,
         noted_cross: Noted,
     ) -> Tensor:
         """Return (B,T,D) for x (B,T,D) and memory (B,S,D)."""
         keys, values = self.cross_attention.project_memory(memory)
-        x = self.residuals[0](x, lambda y: self.self_attention(y, None, True, rotate, noted_own))
+        x = self.residuals[0](
+            x, lambda y: self.self_attention(y, mask, mask is None, rotate, noted_own)
+        )
         x = self.residuals[1](
             x, lambda y: self.cross_attention(y, keys, values, memory_mask, noted_cross)
         )
@@ -106,12 +118,27 @@ class TransformerState(State):
         )
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """At which positions the tokens of a batch stand, and who sees whom."""
+
+    source: Tensor  # (S,) or (B,S)
+    target: Tensor  # (T,) or (B,T)
+    source_mask: Tensor
+    target_mask: Tensor | None  # None: all that is not after him
+    memory_mask: Tensor
+    call: LayerCall
+
+
 class Transformer(Model):
     """Encoder and decoder stacks over embeddings with positions."""
+
+    reads_packed = True
 
     def __init__(self, config: TransformerConfig, source_vocab: int, target_vocab: int) -> None:
         super().__init__()
         self.max_positions = config.max_positions
+        self._call_packed: LayerCall = _call
         self.source_heads = (config.decoder_layers, config.num_heads)
         self.export_limits = _export_limits(config)
         self.dropout = config.dropout
@@ -132,15 +159,20 @@ class Transformer(Model):
         )
 
     def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
-        memory, mask = self._read_source(batch.source, batch.source_lengths, record)
-        positions = _positions(batch.target_in)
+        layout = self._layout(batch)
+        memory = self._read_source(
+            batch.source, layout.source, layout.source_mask, layout.call, record
+        )
+        positions = layout.target
         x = self._embed(batch.target_in, self.target_embedding, self.target_positions, positions)
         rotate = self.target_positions.rotate(positions)
         for number, layer in enumerate(self.decoder):
-            x = layer(
+            x = layout.call(
+                layer,
                 x,
                 memory,
-                mask,
+                layout.memory_mask,
+                layout.target_mask,
                 rotate,
                 record.list_for("decoder", number),
                 record.list_for("cross", number),
@@ -148,18 +180,25 @@ class Transformer(Model):
         features: Tensor = self.decoder_norm(x)
         return features
 
+    def compile_layers(self) -> None:
+        # of all layers of a kind the same code, so that it is compiled once for them
+        self._call_packed = torch.compile(_call, dynamic=False)
+
     def encode(
         self, source: Tensor, source_lengths: Tensor, watched: Head | None = None
     ) -> TransformerState:
         if watched is not None:
             self.layer_of(watched)
         width = source.shape[1]
-        memories = [self._read_source(*part)[0] for part in _parts(source, source_lengths)]
+        memories = [
+            self._read_source(part, _positions(part), self._padding_mask(part, lengths), _call)
+            for part, lengths in _parts(source, source_lengths)
+        ]
         memory = [
             _joined([layer.cross_attention.project_memory(part) for part in memories], width)
             for layer in self._layers()
         ]
-        mask = padding_mask(source_lengths, width, self.target_embedding.weight.dtype)
+        mask = self._padding_mask(source, source_lengths)
         past = Past([KeyValueCache() for _ in self.decoder], mask[..., :0])
         return TransformerState(memory, mask, past, watched)
 
@@ -183,17 +222,40 @@ class Transformer(Model):
     def _layers(self) -> Iterator[DecoderLayer]:
         return cast(Iterator[DecoderLayer], iter(self.decoder))
 
+    def _layout(self, batch: Batch) -> "_Layout":
+        if isinstance(batch, PackedBatch):
+            source, target = batch.source_sentences, batch.target_sentences
+            return _Layout(
+                batch.source_positions,
+                batch.target_positions,
+                sentence_mask(source, source),
+                sentence_mask(target, target, causal=True),
+                sentence_mask(target, source),
+                self._call_packed,
+            )
+        mask = self._padding_mask(batch.source, batch.source_lengths)
+        return _Layout(
+            _positions(batch.source), _positions(batch.target_in), mask, None, mask, _call
+        )
+
+    def _padding_mask(self, source: Tensor, lengths: Tensor) -> Tensor:
+        return padding_mask(lengths, source.shape[1], self.target_embedding.weight.dtype)
+
     def _read_source(
-        self, source: Tensor, lengths: Tensor, record: AttentionRecord = NO_RECORD
-    ) -> tuple[Tensor, Tensor]:
-        """Return the memory (B,S,D) and its mask (B,1,1,S)."""
-        positions = _positions(source)
+        self,
+        source: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        call: LayerCall,
+        record: AttentionRecord = NO_RECORD,
+    ) -> Tensor:
+        """Return the memory (B,S,D) of sources (B,S)."""
         x = self._embed(source, self.source_embedding, self.source_positions, positions)
         rotate = self.source_positions.rotate(positions)
-        mask = padding_mask(lengths, source.shape[1], x.dtype)
         for number, layer in enumerate(self.encoder):
-            x = layer(x, mask, rotate, record.list_for("encoder", number))
-        return self.encoder_norm(x), mask
+            x = call(layer, x, mask, rotate, record.list_for("encoder", number))
+        memory: Tensor = self.encoder_norm(x)
+        return memory
 
     def _embed(
         self, tokens: Tensor, embedding: nn.Module, encoding: Positions, positions: Tensor
@@ -228,6 +290,11 @@ def _joined(parts: list[tuple[Tensor, Tensor]], width: int) -> tuple[Tensor, Ten
 
     keys, values = map(join, zip(*parts, strict=True))
     return keys, values
+
+
+def _call(layer: nn.Module, *arguments: Any) -> Tensor:
+    out: Tensor = layer(*arguments)
+    return out
 
 
 def _positions(tokens: Tensor) -> Tensor:

@@ -28,6 +28,21 @@ def padding_mask(lengths: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(hidden, float("-inf"))[:, None, None, :]
 
 
+def sentence_mask(queries: Tensor, keys: Tensor, causal: bool = False) -> Tensor:
+    """Return the mask (B,1,L,S) of rows in which queries (B,L) and keys (B,S) are of sentences.
+
+    A query sees the keys of its own sentence; with `causal` none after itself.
+    """
+    hidden = queries[:, :, None] != keys[:, None]
+    if causal:
+        hidden |= torch.ones_like(hidden[0]).triu(1)
+    device = queries.device.type
+    is_half = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if is_half else torch.float32
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=queries.device)
+    return mask.masked_fill_(hidden, float("-inf"))[:, None]
+
+
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
     """Rotation (B,L,D) into (B,H,L,Dh), without copying."""
     return x.view(*x.shape[:-1], num_heads, -1).transpose(1, 2)

@@ -42,14 +42,18 @@ class ProcessGroup:
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
         sizes = [gradient.numel() for gradient in gradients]
-        for parameter, part in zip(parameters, flat.split(sizes), strict=True):
-            parameter.grad = part.view_as(parameter)
+        for parameter, gradient, part in zip(parameters, gradients, flat.split(sizes), strict=True):
+            parameter.grad = gradient.copy_(part.view_as(gradient))  # it may not move
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes."""
         if self.size > 1:
             distributed.all_reduce(values)
         return values
+
+    def total(self, value: int, device: torch.device) -> int:
+        """Return the sum of the processes' whole numbers."""
+        return value if self.size == 1 else int(self.sum(torch.tensor(value, device=device)))
 
     def maximum(self, value: float, device: torch.device) -> float:
         """Return the largest of the processes' numbers."""

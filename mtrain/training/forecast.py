@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from mtrain.data.batches import Batch
-from mtrain.data.plan import plan_epoch
 from mtrain.training.optimizer import optimizer_tensors
 from mtrain.training.parts import Parts
 
@@ -63,10 +62,8 @@ class Forecast:
 def forecast(parts: Parts, run_dir: Path) -> Forecast:
     """Run a little of the training and extrapolate."""
     training = parts.config.training
-    lengths = parts.store.source.lengths + 1, parts.store.target.lengths + 1
-    plan = plan_epoch(*lengths, training.batch_tokens, parts.config.seed, 0)
-    volume = [len(rows) * (lengths[0][rows].max() + lengths[1][rows].max()) for rows in plan]
-    largest = parts.maker.make(plan[int(np.argmax(volume))])
+    plan = parts.maker.plan(training.batch_tokens, parts.config.seed, 0)
+    largest = parts.maker.largest(plan)
     rate = training.learning_rate / 100  # small: this is no training
     parts.updater.update(0, [largest], rate)
     seconds, num_tokens = _time_updates(parts, rate)

@@ -15,9 +15,33 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
+    is_on_gpu = parameters[0].is_cuda
+    # a GPU repeats a recorded step, so what changes has to lie on it
+    rate = torch.tensor(config.learning_rate, device=parameters[0].device)
     return torch.optim.AdamW(
-        groups, lr=config.learning_rate, betas=config.adam_betas, eps=EPSILON, fused=True
+        groups,
+        lr=rate if is_on_gpu else config.learning_rate,
+        betas=config.adam_betas,
+        eps=EPSILON,
+        fused=True,
+        capturable=is_on_gpu,
     )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of the next step."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def step_where_finite(optimizer: torch.optim.AdamW, is_finite: Tensor) -> None:
+    """Step, or do nothing, as a tensor on a GPU says, without waiting to read it."""
+    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined] # as GradScaler does
+    optimizer.step()
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from mtrain.config.schema import Config
 from mtrain.data.batches import BatchMaker, PlannedUpdate, planned_updates
 from mtrain.data.folders import DataFolder, read_held_out
+from mtrain.data.packing import PackedMaker
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import TokenStore
 from mtrain.decoding.engine import TorchEngine
@@ -44,7 +45,6 @@ class Parts:
         """Yield this process's share of each update from a place in the plan on."""
         training = self.config.training
         planned = planned_updates(
-            self.store,
             self.maker,
             self.config.seed,
             (training.batch_tokens, training.accumulate),
@@ -75,7 +75,7 @@ def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
     head = aligning_head(config)
     if head != Head() or config.decoding.coverage_penalty:
         model.layer_of(head)  # which refuses now, not at the first validation
-    maker = BatchMaker(store, tokenizers, config.model.max_positions, training.subword_sampling)
+    maker = _batch_maker(config, store, tokenizers, model, precision.device.type == "cuda")
     engine = TorchEngine(
         model, tokenizers, config.decoding, precision.device, precision.autocast, config.seed,
         head,
@@ -91,3 +91,13 @@ def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
     )
     updater = Updater(model, training, precision, group, config.seed, head)
     return Parts(config, group, precision, tokenizers, store, maker, model, updater, validator)
+
+
+def _batch_maker(
+    config: Config, store: TokenStore, tokenizers: TokenizerPair, model: Model, on_gpu: bool
+) -> BatchMaker:
+    """Return a maker of packed batches for a GPU, where model and data let it."""
+    training = config.training
+    if on_gpu and model.reads_packed and not training.subword_sampling and store.links is None:
+        return PackedMaker(store, tokenizers, training.batch_tokens)
+    return BatchMaker(store, tokenizers, config.model.max_positions, training.subword_sampling)

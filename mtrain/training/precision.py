@@ -32,7 +32,12 @@ class Precision:
         """Return the context in which the model computes."""
         if self.name == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, TYPES[self.name])
+        return torch.autocast(self.device.type, self.type)
+
+    @property
+    def type(self) -> torch.dtype:
+        """The number format as torch names it."""
+        return TYPES[self.name]
 
     @property
     def packs_weights(self) -> bool:
@@ -61,6 +66,8 @@ def choose_precision(precision: str, device: str) -> Precision:
             )
         reason = "asked for" if precision != "auto" else "a CPU computes in fp32"
         return Precision(chosen, "fp32" if precision == "auto" else precision, reason)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a plan for each new shape of a mask
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32: recurrent layers would round
     name = torch.cuda.get_device_name(chosen)
     if precision != "auto":
         return Precision(chosen, precision, f"asked for, on {name}")

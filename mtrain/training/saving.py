@@ -91,6 +91,9 @@ class Saver:
         if checkpoint.state["scaler"]:  # empty where the loss was not scaled
             updater.scaler.load_state_dict(checkpoint.state["scaler"])
         position = Position(**checkpoint.state["position"])
+        if position.batch and checkpoint.state.get("batches", "padded") != self._parts.maker.kind:
+            position.epoch, position.batch = position.epoch + 1, 0
+            warn("batches are others on this device: going on with the next epoch")
         self._saved = (position.update, position.validated_update)
         validation = checkpoint.state["validation"]
         if self._parts.group.is_first:
@@ -138,6 +141,7 @@ class Saver:
             "mtrain": __version__,
             "position": asdict(position),
             "identity": self._parts.identity,
+            "batches": self._parts.maker.kind,
             "scaler": self._parts.updater.scaler.state_dict(),
             "validation": validation.as_dict() if validation and position.is_validated else None,
         }

@@ -3,6 +3,7 @@
 Knows no files and no schedule; is told the learning rate.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,15 +11,22 @@ import torch
 from torch import Tensor
 
 from mtrain.config.schema import TrainingConfig
-from mtrain.console import warn
+from mtrain.console import say, warn
 from mtrain.data.batches import Batch
+from mtrain.data.packing import PackedBatch
 from mtrain.data.plan import derive_seed
 from mtrain.errors import UserError, is_out_of_memory
 from mtrain.models.base import Head, Model
 from mtrain.training.distributed import ProcessGroup
-from mtrain.training.loss import Guide, batch_loss
-from mtrain.training.optimizer import WeightAverage, build_optimizer
+from mtrain.training.loss import ChunkLoss, Guide, batch_loss, fusible_chunk_loss
+from mtrain.training.optimizer import (
+    WeightAverage,
+    build_optimizer,
+    set_learning_rate,
+    step_where_finite,
+)
 from mtrain.training.precision import Precision
+from mtrain.training.recording import WARM_UPS, Recording, is_failed_compilation
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,13 @@ class Updater:
         self._seed = seed
         weight = config.alignment_weight
         self._guide = Guide(head, weight) if weight else None
+        self._chunk_loss: ChunkLoss | None = None  # of packed batches
+        if config.compile_layers and precision.device.type == "cuda":
+            model.compile_layers()
+            self._chunk_loss = torch.compile(fusible_chunk_loss, dynamic=False)
+        self._recordings: dict[int, Recording] = {}  # by the rows of a batch
+        self._recorded_step: Recording | None = None
+        self._num_steps = 0
         self._parts = 1  # into how many each batch is split, since one did not fit into memory
 
     def update(
@@ -74,27 +89,47 @@ class Updater:
         does one that `before_batch` ends by raising.
         """
         self.model.train()
-        for parameter_group in self.optimizer.param_groups:
-            parameter_group["lr"] = learning_rate
-        device = self._precision.device
-        counts = torch.tensor(sum(batch.num_target_tokens for batch in batches), device=device)
-        num_tokens = int(self._group.sum(counts))
+        set_learning_rate(self.optimizer, learning_rate)
+        count = sum(batch.num_target_tokens for batch in batches)
+        num_tokens = self._group.total(count, self._precision.device)
         loss = self._group.sum(
             self._accumulate_within_memory(number, batches, num_tokens, before_batch)
         )
         self._group.sum_gradients(self._parameters)
-        self.scaler.unscale_(self.optimizer)
-        limit = self._config.clip_norm or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit)
-        result = UpdateResult(float(loss), float(norm), num_tokens)
-        if self._precision.scales_loss:
-            self.scaler.step(self.optimizer)  # skips by itself
-            self.scaler.update()
-        elif result.is_finite:
-            self.optimizer.step()
+        summed_loss, gradient_norm = self._step_recorded(loss).tolist()  # waits for the GPU
+        result = UpdateResult(summed_loss, gradient_norm, num_tokens)
         if result.is_finite:
             self.average.update(number)
         return result
+
+    def _step_recorded(self, loss: Tensor) -> Tensor:
+        """Do as `_step` does; a GPU repeats it from the third update on."""
+        if self._precision.device.type == "cpu" or self._precision.scales_loss:
+            return self._step(loss)
+        if self._num_steps < WARM_UPS:  # AdamW makes what it keeps in its first step
+            self._num_steps += 1
+            return self._step(loss)
+        if self._recorded_step is None:
+            own = loss.clone()
+            self._recorded_step = Recording(lambda: self._step(own), [own], warm_ups=0)
+        return self._recorded_step(loss)
+
+    def _step(self, loss: Tensor) -> Tensor:
+        """Change the weights, unless loss or gradient norm is not finite; return the two, (2,)."""
+        self.scaler.unscale_(self.optimizer)
+        limit = self._config.clip_norm or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit)
+        told = torch.stack([loss, norm])
+        is_finite = told.isfinite().all()
+        if self._precision.scales_loss:
+            self.scaler.step(self.optimizer)  # skips by itself
+            self.scaler.update()
+        elif not told.is_cuda:
+            if is_finite:
+                self.optimizer.step()
+        else:
+            step_where_finite(self.optimizer, is_finite)
+        return told
 
     def _accumulate_within_memory(
         self,
@@ -105,13 +140,21 @@ class Updater:
     ) -> Tensor:
         """Accumulate gradients; where memory runs out, again with every batch in more parts."""
         while True:
-            self.optimizer.zero_grad(set_to_none=True)
             try:
+                if batches:
+                    self._record(self._parts_of(batches[0])[0])
+                # what a GPU has recorded looks for gradients where they lay
+                self.optimizer.zero_grad(set_to_none=self._precision.device.type == "cpu")
                 return self._accumulate(number, batches, num_tokens, before_batch)
             except RuntimeError as error:
+                if is_failed_compilation(error):
+                    raise UserError(
+                        f"torch cannot compile the model's layers: {error}".split("\n")[0],
+                        "use training.compile_layers: false, or install a C compiler",
+                    ) from error
                 if not is_out_of_memory(error):
                     raise
-                largest = max(len(batch.source) for batch in batches)
+                largest = max(len(batch.source_lengths) for batch in batches)
             # outside the handler, so that the failed pass's tensors are free again
             if self._parts >= largest:
                 raise UserError(
@@ -136,13 +179,42 @@ class Updater:
             # dropout depends on the update and the batch alone, not on what ran before
             position = self._group.rank + index * self._group.size
             torch.manual_seed(derive_seed(self._seed, "dropout", number, position))
-            for batch in whole.split(self._parts) if self._parts > 1 else [whole]:
-                on_device = batch.to(self._precision.device)
-                smoothing = self._config.label_smoothing
-                summed, _ = batch_loss(
-                    self.model, on_device, self._precision, smoothing, self._guide
-                )
-                loss = summed / num_tokens
-                self.scaler.scale(loss).backward()
-                total += loss.detach()
+            for batch in self._parts_of(whole):
+                total += self._learn(batch, num_tokens)
         return total
+
+    def _parts_of(self, batch: Batch) -> Sequence[Batch]:
+        return batch.split(self._parts) if self._parts > 1 else [batch]
+
+    def _record(self, batch: Batch) -> None:
+        """Have a GPU record what it does with such batches, if it has not; adds to gradients."""
+        device = self._precision.device
+        if not isinstance(batch, PackedBatch) or device.type == "cpu":
+            return
+        if len(batch.source) not in self._recordings:
+            started = time.monotonic()
+            own, num_tokens = batch.to(device), torch.ones((), device=device)
+            self._recordings[len(batch.source)] = Recording(
+                lambda: self._pass(own, num_tokens), [*own.tensors(), num_tokens]
+            )
+            say(f"recorded an update for the GPU in {time.monotonic() - started:.1f} seconds")
+
+    def _learn(self, batch: Batch, num_tokens: int) -> Tensor:
+        """Add a batch's gradient and return its part of the mean loss."""
+        if isinstance(batch, PackedBatch) and len(batch.source) in self._recordings:
+            recording = self._recordings[len(batch.source)]
+            return recording(*batch.tensors(), torch.tensor(float(num_tokens)))
+        return self._pass(batch.to(self._precision.device), num_tokens)
+
+    def _pass(self, batch: Batch, num_tokens: int | Tensor) -> Tensor:
+        summed, _ = batch_loss(
+            self.model,
+            batch,
+            self._precision,
+            self._config.label_smoothing,
+            self._guide,
+            self._chunk_loss if isinstance(batch, PackedBatch) else None,
+        )
+        loss = summed / num_tokens
+        self.scaler.scale(loss).backward()
+        return loss.detach()

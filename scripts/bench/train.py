@@ -31,9 +31,11 @@ from mtrain.training import updater as update_module
 from mtrain.training.distributed import ProcessGroup
 from mtrain.training.forecast import peak_memory
 from mtrain.training.parts import Parts, build_parts
-from mtrain.training.precision import TYPES, Precision
+from mtrain.training.precision import Precision
+from mtrain.training.recording import Recording
 from mtrain.training.schedule import learning_rate
 
+PEAKS = {"H100": 989e12, "H200": 989e12}  # FLOP/s of dense bf16 products, by the vendor
 WINDOWS = 10  # of training, of which median and quartiles are told
 WARM_UP_SHARE, TRAINING_SHARE, PARTS_SHARE, PRODUCTS_SHARE = 0.1, 0.6, 0.15, 0.15  # of --seconds
 
@@ -90,7 +92,7 @@ def product_speed(product: Product, rows: int, precision: Precision, seconds: fl
     """Return the FLOP/s of a product and its two gradients on `rows` tokens, at their fastest."""
 
     def random(*shape: int) -> Tensor:
-        return torch.randn(shape, device=precision.device, dtype=TYPES[precision.name])
+        return torch.randn(shape, device=precision.device, dtype=precision.type)
 
     x, weight = random(rows, product.inner), random(product.outer, product.inner)
     y = random(rows, product.outer)
@@ -105,6 +107,12 @@ def product_speed(product: Product, rows: int, precision: Precision, seconds: fl
             torch.cuda.synchronize(precision.device)
         fastest = min(fastest, time.perf_counter() - started)
     return rows * product.flops / fastest
+
+
+def model_flops_utilisation(speed: float) -> Figures:
+    """Return the share of what a known GPU is said to reach in half precision."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return next(({"mfu": speed / peak} for gpu, peak in PEAKS.items() if gpu in name), {})
 
 
 def train_window(
@@ -162,6 +170,7 @@ def watch(parts: Parts) -> Iterator[Stopwatch]:
             (torch.nn.utils, clip, "optimiser"),
             (updater.optimizer, "step", "optimiser"),
             (updater.optimizer, "zero_grad", "optimiser"),
+            (Recording, "__call__", "recorded"),
         ):
             timed = watch.timed(part, getattr(owner, name))
             patches.enter_context(patch.object(owner, name, timed))
@@ -171,12 +180,15 @@ def watch(parts: Parts) -> Iterator[Stopwatch]:
 def measure_shares(
     parts: Parts, feed: Prefetcher[PlannedUpdate], number: int, seconds: float
 ) -> Figures:
-    """Return the shares of training's time; the output layer's gradient counts as forward."""
+    """Return the shares of training's time; the output layer's gradient counts as forward.
+
+    A GPU that has recorded forward and backward does both at once.
+    """
     with watch(parts) as stopwatch:
         window = train_window(parts, feed, number, seconds)
     stopwatch.seconds["data"] = window.seconds_waited
     told = {f"share_{name}": stopwatch.seconds[name] / window.seconds
-            for name in ("data", "forward", "backward", "optimiser")}  # fmt: skip
+            for name in ("data", "forward", "backward", "recorded", "optimiser")}  # fmt: skip
     return {**told, "share_rest": 1 - sum(told.values())}
 
 
@@ -220,6 +232,7 @@ def measure_training(parts: Parts, seconds: float) -> Report:
         "gflop_per_second": speed / 1e9,
         "attainable_gflop_per_second": attainable / 1e9,
         "share_of_attainable": speed / attainable,
+        **model_flops_utilisation(speed),
     }
     return {"training": figures, "time": shares}
 

@@ -9,7 +9,8 @@ import torch
 
 from mtrain.config.decoding import DecodingConfig
 from mtrain.config.schema import TrainingConfig
-from mtrain.data.batches import Batch
+from mtrain.data.batches import Batch, BatchMaker
+from mtrain.data.packing import NOTHING, PackedMaker
 from mtrain.decoding.engine import TorchEngine
 from mtrain.decoding.translator import Translator
 from mtrain.models import Head, Model
@@ -21,8 +22,10 @@ from mtrain.training.trainer import Trainer
 from mtrain.training.updater import Updater
 from tests.contract.models import SOURCE_VOCAB, TARGET_VOCAB, new_model
 from tests.in_process import (
+    SMALL_MODEL,
     learn,
     make_batch,
+    open_parts,
     open_run,
     real_places,
     run_in_two_sittings,
@@ -71,6 +74,7 @@ def test_auto_takes_the_gpu_in_half_precision() -> None:
 
 @every_model
 def test_fp32_logits_on_the_gpu_are_those_of_the_cpu(model_name: str) -> None:
+    choose_precision("fp32", DEVICE)
     model, batch = a_model(model_name), a_batch()
     with torch.inference_mode():
         on_gpu = model(batch).cpu()
@@ -111,12 +115,40 @@ def test_updates_lower_the_loss_and_weights_stay_fp32(name: str, model_name: str
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
-@pytest.mark.usefixtures("deterministic")
-@pytest.mark.parametrize("precision", ["fp32", "auto"])
-def test_going_on_after_a_stop_is_bit_for_bit(
-    precision: str, small_task: Path, tmp_path: Path
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_packed_batches_teach_what_padded_ones_do(
+    name: str, is_compiled: bool, small_task: Path, tmp_path: Path
 ) -> None:
-    training = {"precision": precision, "accumulate": 2}
+    """Recorded, and repeated for other pairs than those of the recording."""
+    told = []
+    for is_packed in (True, False):
+        training = {"precision": name, "compile_layers": is_compiled, "batch_tokens": 1024}
+        model = {**SMALL_MODEL, "dropout": 0.0, "norm": "post", "positions": "rotary"}
+        run_dir = tmp_path / str(is_packed)
+        parts = open_parts(small_config(small_task, run_dir, training, model, device=DEVICE))
+        maker = parts.maker
+        assert isinstance(maker, PackedMaker)
+        padded = BatchMaker(parts.store, parts.tokenizers, 40)
+        plan = maker.plan(1024, 1, 0)
+        losses = []
+        for number in range(20):
+            rows = plan[number % 2]
+            batch = maker.make(rows) if is_packed else padded.make(rows[rows != NOTHING])
+            losses.append(parts.updater.update(number, [batch, batch], 3e-3).loss)
+        told.append(losses)
+    assert told[0][-4:] == pytest.approx(told[1][-4:], rel=1e-3 if name == "fp32" else 0.02)
+    assert told[0][-1] < 0.9 * told[0][0]
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize(
+    ("precision", "is_compiled"), [("fp32", False), ("auto", False), ("auto", True)]
+)
+def test_going_on_after_a_stop_is_bit_for_bit(
+    precision: str, is_compiled: bool, small_task: Path, tmp_path: Path
+) -> None:
+    training = {"precision": precision, "accumulate": 2, "compile_layers": is_compiled}
     config = small_config(small_task, tmp_path / "run", training, device=DEVICE)
     whole, _ = open_run(config)
     learn(whole, Position(), 12)
@@ -132,7 +164,7 @@ def test_translations_on_the_gpu_are_mostly_those_of_the_cpu(
     small_task: Path, tmp_path: Path
 ) -> None:
     """A trained model in fp32: only near-ties may fall otherwise."""
-    training = {"max_updates": 150, "valid_every": 150, "precision": "fp32"}
+    training = {"max_updates": 150, "valid_every": 150, "precision": "auto"}
     config = small_config(small_task, tmp_path / "run", training, device=DEVICE)
     parts, run = open_run(config)
     Trainer(parts, run).run()

@@ -174,7 +174,7 @@ def take(
     seed: int = SEED,
 ) -> list[PlannedUpdate]:
     """Return the first updates from a cursor on."""
-    stream = planned_updates(store, maker, seed, BUDGET, cursor, share)
+    stream = planned_updates(maker, seed, BUDGET, cursor, share)
     return list(itertools.islice(stream, count))
 
 
@@ -209,7 +209,7 @@ def test_from_any_cursor_the_stream_goes_on_as_from_the_start(
 
 def test_an_epoch_gives_each_batch_of_its_plan_once(store: TokenStore, maker: BatchMaker) -> None:
     plan = plan_epoch(store.source.lengths + 1, store.target.lengths + 1, 64, SEED, 0)
-    stream = planned_updates(store, maker, SEED, BUDGET, (0, 0), ALONE)
+    stream = planned_updates(maker, SEED, BUDGET, (0, 0), ALONE)
     epoch = []
     for update in stream:
         epoch.append(update)

@@ -1,6 +1,7 @@
 """Beam search against searches simple enough to be seen to be right."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from mtrain.data.batches import Batch
 from mtrain.decoding.beam import beam_search, granted
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import transformer
-from mtrain.models.base import NO_RECORD, AttentionRecord, State
+from mtrain.models.base import State
 from mtrain.models.transformer import Transformer, TransformerState
 from tests.in_process import END_ID
 from tests.unit.decoding.tiny import (
@@ -168,11 +169,9 @@ class ReadingModel(Transformer):
 
     shapes_read: list[tuple[int, ...]]
 
-    def _read_source(
-        self, source: Tensor, lengths: Tensor, record: AttentionRecord = NO_RECORD
-    ) -> tuple[Tensor, Tensor]:
+    def _read_source(self, source: Tensor, *arguments: Any) -> Tensor:
         self.shapes_read.append(tuple(source.shape))
-        return super()._read_source(source, lengths, record)
+        return super()._read_source(source, *arguments)
 
 
 def test_sources_are_read_no_wider_than_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,11 @@
 Sizes and times are tiny, and no figure is judged.
 """
 
+import gzip
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -230,6 +232,36 @@ def test_mtrain_trains_by_itself_where_peers_would_stand_beside_it(tmp_path: Pat
         pieces = (tmp_path / "work" / f"pieces.{language}").read_text().splitlines()
         text = [line.replace(" ", "").replace("\u2581", " ").strip() for line in pieces]
         assert text == (tmp_path / f"train.{side}").read_text().splitlines()
+
+
+def test_what_is_run_on_a_gpu_runs_here_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_task(tmp_path, {"train": 400, "valid": 20, "test": 20})
+    data = tmp_path / "multi30k"
+    data.mkdir()
+    for split, name in (("train", "train"), ("valid", "val"), ("test", "test_2016_flickr")):
+        for side, language in (("digits", "en"), ("words", "de")):
+            text = (tmp_path / f"{split}.{side}").read_bytes()
+            (data / f"{name}.{language}.gz").write_bytes(gzip.compress(text))
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    gpu = importlib.import_module("gpu")
+    record = (gpu.RECORD).read_text("utf-8").replace("max_updates: 4000", "max_updates: 2")
+    (tmp_path / "record.yaml").write_text(record, "utf-8")
+    tiny = {"SIZES": {"tiny": (1, 32, 64, 2)}, "SECONDS": 1, "LITTLE": 2, "LINES": 6,
+            "SEEDS": (1,), "RECORD": tmp_path / "record.yaml"}  # fmt: skip
+    for name, value in tiny.items():
+        monkeypatch.setattr(gpu, name, value)
+    arguments = ["gpu.py", str(data), str(tmp_path / "out"), "--stages", "train,translate,record"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as stopped:
+        gpu.main()
+    told = capsys.readouterr().out
+    assert stopped.value.code == 0, told
+    assert told.count("target_tokens_per_second") == 2
+    assert told.count("sentences_per_second") == 4
+    assert re.search(r"seed 1: [0-9.]+ s in all", told)
+    assert (tmp_path / "out" / "train-tiny.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from mtrain.config import Config
 from mtrain.data.batches import Batch
 from mtrain.data.folders import RunFolder
+from mtrain.data.packing import PackedMaker
 from mtrain.errors import Interrupted, UserError
 from mtrain.models.base import NO_RECORD, AttentionRecord, Model
 from mtrain.training.checkpoint import (
@@ -25,9 +27,10 @@ from mtrain.training.checkpoint import (
 )
 from mtrain.training.log import read_metrics
 from mtrain.training.parts import Parts
+from mtrain.training.saving import Position, Saver
 from mtrain.training.trainer import MAX_SKIPPED_IN_A_ROW, Trainer
 from mtrain.training.validation import Validation
-from tests.in_process import open_run, small_config
+from tests.in_process import learn, open_run, small_config
 
 
 def train(config: Config, before: Callable[[Parts], None] = lambda parts: None) -> Parts:
@@ -391,3 +394,47 @@ def test_with_an_average_the_checkpoint_translates_with_it_and_goes_on_from_the_
         assert torch.equal(saved.training[f"own/{name}"], parameter)
         assert torch.equal(saved.weights[name], parts.updater.average.weights()[name])
         assert not torch.equal(saved.weights[name], parameter)
+
+
+def open_packed(config: Config) -> tuple[Parts, RunFolder]:
+    """Return what training consists of where batches are packed, as they are for a GPU."""
+    parts, run = open_run(config)
+    maker = PackedMaker(parts.store, parts.tokenizers, config.training.batch_tokens)
+    return replace(parts, maker=maker), run
+
+
+def test_training_on_packed_batches_learns_and_goes_on_bit_for_bit(
+    small_task: Path, tmp_path: Path
+) -> None:
+    training = {"batch_tokens": 512, "accumulate": 2}
+    whole, _ = open_packed(small_config(small_task, tmp_path / "whole", training))
+    results = learn(whole, Position(), 40)
+    assert results[-1].loss < 0.8 * results[0].loss
+    config = small_config(small_task, tmp_path / "two", training)
+    for until in (21, 40):  # the first is in the middle of an epoch
+        parts, run = open_packed(config)
+        saver = Saver(parts, run)
+        position, _ = saver.resume()
+        learn(parts, position, until)
+        saver.save(position, None)
+    for name, weight in whole.model.named_parameters():
+        assert torch.equal(weight, parts.model.get_parameter(name)), name
+
+
+def test_going_on_where_batches_are_others_begins_the_next_epoch(
+    small_task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a run does that moves from a GPU to a CPU."""
+    config = small_config(small_task, tmp_path / "run")
+    parts, run = open_packed(config)
+    position = Position()
+    learn(parts, position, 5)
+    assert (position.epoch, position.batch) == (0, 5)
+    saver = Saver(parts, run)
+    saver.save(position, None)
+    again, _ = Saver(open_packed(config)[0], run).resume()
+    assert (again.epoch, again.batch) == (0, 5)
+    assert "next epoch" not in capsys.readouterr().err
+    moved, _ = Saver(open_run(config)[0], run).resume()
+    assert (moved.update, moved.epoch, moved.batch) == (5, 1, 0)
+    assert "next epoch" in capsys.readouterr().err

@@ -1,0 +1,178 @@
+"""All that only a GPU can show, in one go: parity, training and search speed, the clock to a score.
+
+    python scripts/bench/gpu.py MULTI30K OUT [--stages tests,train,translate,record]
+
+MULTI30K is a folder with the files that `configs/multi30k-en-de.yaml` reads. OUT takes the JSON of
+every yardstick and what each program printed; a table of it all is printed last.
+"""
+
+import argparse
+import gzip
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "scripts" / "bench"
+CONFIG = ROOT / "configs" / "multi30k-en-de.yaml"
+RECORD = ROOT / "configs" / "multi30k-gpu.yaml"
+SEEDS = (1, 2, 3)
+SIZES = {  # layers of each stack, d_model, ffn_dim, num_heads
+    "small": (3, 256, 1024, 4),
+    "base": (6, 512, 2048, 8),
+    "big": (6, 1024, 4096, 16),
+}
+SECONDS = 10  # of each measurement of training
+LITTLE = 400  # updates of the model that translates
+LINES = 5000  # that it translates
+
+
+def sets(**keys: object) -> list[str]:
+    """Return --set options, a double underscore for a dot."""
+    options = (f"{key.replace('__', '.')}={value}" for key, value in keys.items())
+    return [word for option in options for word in ("--set", option)]
+
+
+def size_options(size: str) -> list[str]:
+    """Return the options of a size; all have the same data, of as many pieces as the text fills."""
+    layers, d_model, ffn_dim, num_heads = SIZES[size]
+    return sets(
+        data_dir="data-of-sizes", tokenizer__vocab_size=32000, tokenizer__type="bpe",
+        model__encoder_layers=layers, model__decoder_layers=layers, model__d_model=d_model,
+        model__ffn_dim=ffn_dim, model__num_heads=num_heads, model__dropout=0.1,
+        training__batch_tokens=32768,
+    )  # fmt: skip
+
+
+class Session:
+    """Runs programs in a folder, one after another, and keeps what they print."""
+
+    def __init__(self, work: Path, out: Path) -> None:
+        self._work = work
+        self._out = out
+        self.lines: list[str] = []
+        self.has_failed = False
+
+    def run(self, name: str, *command: object) -> bool:
+        """Run a Python program; what it prints is kept as NAME.log."""
+        started = time.monotonic()
+        path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
+        with (self._out / f"{name}.log").open("wb") as log:
+            code = subprocess.call(
+                [sys.executable, *map(str, command)], cwd=self._work, stdout=log, stderr=log,
+                env={**os.environ, "PYTHONPATH": path},
+            )  # fmt: skip
+        seconds = time.monotonic() - started
+        self.lines.append(f"{name:<24} {'ok' if code == 0 else 'FAILED':<7} {seconds:6.1f} s")
+        print(self.lines[-1], flush=True)
+        self.has_failed |= code != 0
+        return code == 0
+
+    def mtrain(self, name: str, *arguments: object) -> None:
+        """Run a command of mtrain's and add the last lines of what it prints to the table."""
+        self.run(name, "-m", "mtrain", *arguments)
+        self.tell(name)
+
+    def measure(self, name: str, program: str, *arguments: object) -> None:
+        """Run a yardstick and add its figures to the table."""
+        path = self._out / f"{name}.json"
+        if not self.run(name, BENCH / program, *arguments, "--json", path):
+            self.tell(name)
+            return
+        for part, figures in json.loads(path.read_text("utf-8")).items():
+            if part not in ("command", "machine"):
+                told = (f"{key} {value if isinstance(value, str) else format(value, '.4g')}"
+                        for key, value in figures.items())  # fmt: skip
+                self.lines.append(f"    {part}: {', '.join(told)}")
+
+    def tell(self, name: str, count: int = 3) -> None:
+        """Add the last lines of what a program printed to the table."""
+        text = (self._out / f"{name}.log").read_text("utf-8", "replace")
+        self.lines += [f"    {line}" for line in text.split("\n")[-count - 1 :] if line]
+
+    def unpack(self, name: str, count: int) -> Path:
+        """Write the first lines of a file of the data, unpacked."""
+        with gzip.open(self._work / "data" / "multi30k" / f"{name}.gz") as file:
+            path = self._work / name
+            path.write_bytes(b"".join(itertools.islice(file, count)))
+        return path
+
+
+def run_tests(session: Session) -> None:
+    """Run the tests that need a GPU."""
+    session.run("tests", "-m", "pytest", "-q", ROOT / "tests" / "gpu", "-p", "no:cacheprovider")
+    session.tell("tests")
+
+
+def run_train(session: Session) -> None:
+    """Measure training of all sizes, compiled and not."""
+    for size in SIZES:
+        session.mtrain("prepare-sizes", "prepare", CONFIG, *size_options(size))
+        for is_compiled in (True, False):
+            options = (*size_options(size), *sets(training__compile_layers=is_compiled))
+            name = f"train-{size}{'' if is_compiled else '-uncompiled'}"
+            session.measure(name, "train.py", CONFIG, *options, "--seconds", SECONDS)
+
+
+def run_translate(session: Session) -> None:
+    """Measure search by a model that has learnt a little, of base size."""
+    size = size_options("base" if "base" in SIZES else next(iter(SIZES)))
+    updates = sets(run_dir="base", training__max_updates=LITTLE, training__valid_every=LITTLE)
+    session.mtrain("prepare-base", "prepare", CONFIG, *size)
+    session.mtrain("train-base", "train", CONFIG, *size, *updates)
+    text = session.unpack("train.en", LINES)
+    for batch_tokens in (12_288, 65_536):
+        options = ("--beams", "4,1", "--rounds", 1, *sets(decoding__batch_tokens=batch_tokens))
+        session.measure(f"translate-{batch_tokens}", "translate.py", "base", text, *options)
+
+
+def run_record(session: Session) -> None:
+    """Train the preset with three seeds, each from the start of a process to the scored test."""
+    session.mtrain("prepare-record", "prepare", RECORD, *sets(data_dir="data-of-record"))
+    for seed in SEEDS:
+        started = time.monotonic()
+        run = f"record-{seed}"
+        options = sets(data_dir="data-of-record", run_dir=run, seed=seed)
+        session.mtrain(f"{run}-train", "train", RECORD, *options)
+        session.mtrain(f"{run}-score", "score", run)
+        session.lines.append(f"    seed {seed}: {time.monotonic() - started:.1f} s in all")
+
+
+STAGES: dict[str, Callable[[Session], None]] = {
+    "tests": run_tests,
+    "train": run_train,
+    "translate": run_translate,
+    "record": run_record,
+}
+
+
+def main() -> None:
+    """Run what the command line asks for; exit with 1 where something failed."""
+    parser = argparse.ArgumentParser(description="Measure on a GPU all that is measured there.")
+    parser.add_argument("multi30k", type=Path, metavar="MULTI30K")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--stages", default=",".join(STAGES), help="by comma")
+    options = parser.parse_args()
+    stages = options.stages.split(",")
+    if unknown := [stage for stage in stages if stage not in STAGES]:
+        parser.error(f"there is no stage {unknown[0]}: there are {', '.join(STAGES)}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        (work / "data").mkdir()
+        (work / "data" / "multi30k").symlink_to(options.multi30k.resolve())
+        session = Session(work, options.out.resolve())
+        for stage in stages:
+            STAGES[stage](session)
+    print("\n".join(["", *session.lines]))
+    sys.exit(session.has_failed)
+
+
+if __name__ == "__main__":
+    main()
