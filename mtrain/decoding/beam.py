@@ -3,40 +3,61 @@
 Shapes: B sentences still searched, K hypotheses each, t tokens so far, V vocabulary.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtrain.decoding.hypothesis import NOTHING, Hypothesis, Scoring
+from mtrain.decoding.hypothesis import NOTHING, FloatArray, Hypothesis, Scoring
 from mtrain.decoding.rows import rows_to_keep
 from mtrain.decoding.top import top_sums
 from mtrain.models.base import Model
 
 
-@dataclass
-class _Sentence:
-    """What has been found for one sentence."""
+class _Found:
+    """What has been found for the sentences still searched, a row each, best first."""
 
-    limit: int  # most tokens before the end mark
-    found: list[Hypothesis] = field(default_factory=list)
+    def __init__(
+        self, limits: Sequence[int], beam_size: int, n_best: int, scoring: Scoring
+    ) -> None:
+        self.hypotheses: list[list[Hypothesis]] = [[] for _ in limits]
+        self.limits = np.array(limits)  # (B,) most tokens before the end mark
+        # (B,) scores of what comes last of a full beam, and last of what is asked for
+        self.worst, self.needed = np.full((2, len(limits)), -np.inf)
+        self._beam_size = beam_size
+        self._n_best = n_best
+        self._scoring = scoring
 
-    def add(self, hypothesis: Hypothesis, beam_size: int) -> None:
-        self.found.append(hypothesis)
-        self.found.sort(key=lambda found: (found.cut_off, -found.score))
-        del self.found[beam_size:]
+    def add(self, row: int, hypothesis: Hypothesis) -> None:
+        """Note a hypothesis, unless there are as many better ones as the beam holds."""
+        found = self.hypotheses[row]
+        found.append(hypothesis)
+        found.sort(key=lambda found: (found.cut_off, -found.score))
+        del found[self._beam_size :]
+        if len(found) == self._beam_size:
+            self.worst[row] = found[-1].score
+        if len(found) >= self._n_best:
+            self.needed[row] = found[self._n_best - 1].score
 
-    def is_done(
-        self, best_open: float, length: int, beam_size: int, n_best: int, scoring: Scoring
-    ) -> bool:
-        """Tell whether what is open, all of `length` tokens, is given up."""
+    def is_full(self) -> npt.NDArray[np.bool_]:
+        """Tell which beams (B,) have found as many as they hold."""
+        return self.worst > -np.inf
+
+    def is_done(self, best_open: FloatArray, length: int) -> npt.NDArray[np.bool_]:
+        """Tell for which sentences (B,) what is open, all of `length` tokens, is given up."""
         # a penalty can only make what is open worse, and is left out
-        is_full = len(self.found) == beam_size
-        if is_full and self.found[-1].score >= scoring.score(best_open, length + 1):
-            return True
-        has_best = len(self.found) >= n_best
-        return has_best and self.found[n_best - 1].score >= scoring.score(
-            best_open, length + granted(length)
+        score = self._scoring.score
+        is_settled = self.needed >= score(best_open, length + granted(length))
+        return is_settled | (self.worst >= score(best_open, length + 1))
+
+    def keep(self, rows: list[int]) -> None:
+        """Keep only some rows."""
+        self.hypotheses = [self.hypotheses[row] for row in rows]
+        self.limits, self.worst, self.needed = (
+            part[rows] for part in (self.limits, self.worst, self.needed)
         )
 
 
@@ -68,15 +89,15 @@ def beam_search(
     Raises `UserError` where coverage is to be penalised and the model has no attention.
     """
     start_id, end_id = marks
-    sentences = [_Sentence(limit) for limit in limits]
-    open_sentences = list(range(len(sentences)))  # the number of each row's sentence
+    found = _Found(limits, beam_size, n_best, scoring)
+    results = found.hypotheses  # of all sentences, also of those no longer searched
     watched = scoring.watched if scoring.coverage_penalty else None
     state = model.encode(source, source_lengths, watched)
-    tokens = source.new_full((len(sentences), 1, 1), start_id)  # (B,K,1+t)
+    tokens = source.new_full((len(limits), 1, 1), start_id)  # (B,K,1+t)
     scores = torch.zeros(tokens.shape[:2], device=source.device)  # (B,K) sums of log p
     attention: Tensor | None = None  # (B,K,S) sums, where watched
     penalties = scores  # (B,K) for what is not covered
-    while open_sentences:
+    while found.hypotheses:
         logits, state = model.step(tokens[:, :, -1], state)
         if state.attention is not None:
             seen = state.attention
@@ -84,26 +105,25 @@ def beam_search(
             penalties = scoring.coverage(attention, source_lengths)
         candidates = _best_continuations(logits, scores, 2 * beam_size)
         del logits  # so that the next step's take the same memory, warm in the cache
-        own = [sentences[i] for i in open_sentences]
-        _collect(candidates, tokens, penalties, end_id, beam_size, scoring, own)
+        _collect(candidates, tokens, penalties, end_id, beam_size, scoring, found)
         tokens, scores, parents = _continue(candidates, tokens, end_id, beam_size)
         state = state.reorder(parents)
         penalties = penalties.gather(1, parents)
         if attention is not None:
             places = parents[:, :, None].expand(-1, -1, attention.shape[2])
             attention = attention.gather(1, places)
-        is_open = _still_open(tokens, scores, penalties, beam_size, n_best, scoring, own)
+        is_open = _still_open(tokens, scores, penalties, scoring, found)
         if all(is_open):
             continue
         scores[~torch.tensor(is_open)] = float("-inf")  # nothing more comes of those that are kept
         kept = rows_to_keep(is_open)
         if len(kept) < len(is_open):
             rows = torch.tensor(kept, device=source.device, dtype=torch.long)
-            open_sentences = [open_sentences[row] for row in kept]
+            found.keep(kept)
             tokens, scores, state = tokens[rows], scores[rows], state.keep(rows)
             penalties, source_lengths = penalties[rows], source_lengths[rows]
             attention = None if attention is None else attention[rows]
-    return [sentence.found or [NOTHING] for sentence in sentences]
+    return [hypotheses or [NOTHING] for hypotheses in results]
 
 
 @dataclass(frozen=True)
@@ -131,25 +151,22 @@ def _collect(
     end_id: int,
     beam_size: int,
     scoring: Scoring,
-    sentences: list[_Sentence],
+    found: _Found,
 ) -> None:
     """Note the hypotheses that end here: those whose end mark is among the K best candidates."""
     num_tokens = tokens.shape[2]  # of the ended hypothesis: <s> left out, </s> counted
     is_ended = (candidates.ids == end_id) & (candidates.scores > float("-inf"))
-    ended = is_ended[:, :beam_size].nonzero()
-    if not len(ended):
+    rows, ranks = is_ended[:, :beam_size].nonzero().unbind(1)
+    if not len(rows):
         return
-    rows, ranks = ended.unbind(1)
     parents = candidates.parents[rows, ranks]
-    for row, history, total, penalty in zip(
-        rows.tolist(),
-        tokens[rows, parents, 1:].tolist(),
-        candidates.scores[rows, ranks].tolist(),
-        penalties[rows, parents].tolist(),
-        strict=True,
+    totals, penalty = candidates.scores[rows, ranks], penalties[rows, parents]
+    scores = scoring.score(_numbers(totals), num_tokens) + _numbers(penalty)
+    for row, history, score in zip(
+        rows.tolist(), tokens[rows, parents, 1:].tolist(), scores.tolist(), strict=True
     ):
-        score = scoring.score(total, num_tokens, penalty)
-        sentences[row].add(Hypothesis(history, score), beam_size)
+        if score > found.worst[row]:
+            found.add(row, Hypothesis(history, score))
 
 
 def _continue(
@@ -166,31 +183,28 @@ def _continue(
 
 
 def _still_open(
-    tokens: Tensor,
-    scores: Tensor,
-    penalties: Tensor,
-    beam_size: int,
-    n_best: int,
-    scoring: Scoring,
-    sentences: list[_Sentence],
+    tokens: Tensor, scores: Tensor, penalties: Tensor, scoring: Scoring, found: _Found
 ) -> list[bool]:
     """Tell which sentences go on; cut off the hypotheses of those at their length limit."""
     length = tokens.shape[2] - 1
-    best = scores[:, 0].tolist()
-    is_open = []
-    for row, sentence in enumerate(sentences):
-        at_limit = length >= sentence.limit
-        if at_limit and len(sentence.found) < beam_size:
-            for history, total, penalty in zip(
-                tokens[row, :, 1:].tolist(),
-                scores[row].tolist(),
-                penalties[row].tolist(),
-                strict=True,
-            ):
-                if total > float("-inf"):
-                    score = scoring.score(total, length, penalty)
-                    sentence.add(Hypothesis(history, score, cut_off=True), beam_size)
-        is_done = sentence.is_done(best[row], length, beam_size, n_best, scoring)
-        is_stuck = best[row] == float("-inf")
-        is_open.append(not (at_limit or is_done or is_stuck))
+    best = _numbers(scores[:, 0])
+    at_limit = length >= found.limits
+    (rows,) = np.nonzero(at_limit & ~found.is_full())
+    if len(rows):
+        cut = torch.from_numpy(rows).to(tokens.device)
+        totals = _numbers(scores[cut])
+        cut_scores = scoring.score(totals, length) + _numbers(penalties[cut])
+        for row, histories, own in zip(
+            rows.tolist(), tokens[cut, :, 1:].tolist(), cut_scores, strict=True
+        ):
+            for history, score in zip(histories, own.tolist(), strict=True):
+                if score > float("-inf"):
+                    found.add(row, Hypothesis(history, score, cut_off=True))
+    is_closed = at_limit | found.is_done(best, length) | (best == -np.inf)
+    is_open: list[bool] = (~is_closed).tolist()
     return is_open
+
+
+def _numbers(tensor: Tensor) -> FloatArray:
+    numbers: FloatArray = tensor.double().cpu().numpy()
+    return numbers

@@ -4,13 +4,18 @@ Shapes: B sentences, K hypotheses, S source length.
 """
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from mtrain.config.decoding import DecodingConfig
 from mtrain.models.base import Head
 
+FloatArray = npt.NDArray[np.float64]
+Numbers = TypeVar("Numbers", float, FloatArray)
 LEAST_COVERAGE = 1e-9  # a word that got no attention at all costs much, not everything
 
 
@@ -40,15 +45,15 @@ class Scoring:
         """Return what the configuration asks for."""
         return Scoring(config.length_penalty, config.length_norm, config.coverage_penalty, watched)
 
-    def score(self, log_probability: float, num_tokens: int, penalty: float = 0.0) -> float:
-        """Return log probability / norm(length) + penalty; the length counts the end mark.
+    def score(self, log_probability: Numbers, num_tokens: int) -> Numbers:
+        """Return log probability / norm(length); the length counts the end mark.
 
         The norm is length ** length_penalty, or GNMT's ((5 + length) / 6) ** length_penalty
         (Wu et al. 2016, equation 14).
         """
         length = num_tokens if self.length_norm == "power" else (5 + num_tokens) / 6
         scale: float = length**self.length_penalty
-        return log_probability / scale + penalty
+        return log_probability / scale
 
     def coverage(self, attention: Tensor, source_lengths: Tensor) -> Tensor:
         """Return the penalties (B,K), none above 0, for what was left unread of the source.
