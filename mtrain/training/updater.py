@@ -103,7 +103,7 @@ class Updater:
         return result
 
     def _step_recorded(self, loss: Tensor) -> Tensor:
-        """Do as `_step` does; a GPU repeats it from the third update on."""
+        """Do as `_step` does; a GPU records it after a few and repeats it."""
         if self._precision.device.type == "cpu" or self._precision.scales_loss:
             return self._step(loss)
         if self._num_steps < WARM_UPS:  # AdamW makes what it keeps in its first step
