@@ -215,7 +215,7 @@ class TrainingConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 on a GPU that has it, fp16 on one that has not, fp32 on a CPU"""
     compile_layers: bool = True
-    """on a GPU, have torch fuse the model's kernels: a minute at the start, then faster"""
+    """on a GPU, have torch fuse the kernels of a Transformer: slower to start, then faster"""
     valid_every: PositiveInt = 250
     """updates between validations"""
     save_every: PositiveInt | None = None

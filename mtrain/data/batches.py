@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtrain.data.plan import derive_seed, plan_epoch
+from mtrain.data.plan import derive_seed, plan_epoch, plan_in_order
 from mtrain.data.store import IntArray, TokenStore
 from mtrain.text.tokenizer import TokenizerPair
+
+SomeBatch = TypeVar("SomeBatch", bound="Batch")
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,15 @@ class Batch:
     # (B,T,S) how the links of each token of target_out spread over the source: a sum of 1 or 0
     links: Tensor | None = None
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self: SomeBatch, device: torch.device) -> SomeBatch:
         """Copy to a device; from page-locked memory, without waiting for it."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pinned(self) -> "Batch":
+    def pinned(self: SomeBatch) -> SomeBatch:
         """Copy into page-locked memory, from which a GPU can fetch by itself."""
         return self._map(Tensor.pin_memory)
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+    def _map(self: SomeBatch, function: Callable[[Tensor], Tensor]) -> SomeBatch:
         changed: dict[str, Any] = {name: function(value) for name, value in vars(self).items()
                    if isinstance(value, Tensor)}  # fmt: skip
         return replace(self, **changed)
@@ -78,22 +80,29 @@ class BatchMaker:
         store: TokenStore,
         tokenizers: TokenizerPair,
         max_tokens: int,
+        batch_tokens: int,
         subword_sampling: float = 0.0,
     ) -> None:
         self._store = store
         self._tokenizers = tokenizers
+        self._lengths = store.source.lengths + 1, store.target.lengths + 1
         self._max_tokens = max_tokens
+        self._batch_tokens = batch_tokens
         self._sampling = subword_sampling
 
-    def plan(self, batch_tokens: int, seed: int, epoch: int) -> list[IntArray]:
-        """Return the batches of an epoch of the store."""
-        lengths = self._store.source.lengths + 1, self._store.target.lengths + 1
-        return plan_epoch(*lengths, batch_tokens, seed, epoch)
+    def plan(self, seed: int, epoch: int) -> list[IntArray]:
+        """Return the batches of an epoch of the store, as `make` takes them."""
+        return plan_epoch(*self._lengths, self._batch_tokens, seed, epoch)
+
+    def plan_in_order(self) -> list[IntArray]:
+        """Return the batches of one pass without randomness."""
+        return plan_in_order(*self._lengths, self._batch_tokens)
 
     def largest(self, plan: list[IntArray]) -> Batch:
         """Return the batch of a plan that takes most memory."""
-        lengths = self._store.source.lengths + 1, self._store.target.lengths + 1
-        volumes = [len(rows) * sum(int(side[rows].max()) for side in lengths) for rows in plan]
+        volumes = [
+            len(rows) * sum(int(side[rows].max()) for side in self._lengths) for rows in plan
+        ]
         return self.make(plan[int(np.argmax(volumes))])
 
     def make(self, rows: IntArray, seed: int = 0) -> Batch:
@@ -185,20 +194,19 @@ class PlannedUpdate:
 def planned_updates(
     maker: BatchMaker,
     seed: int,
-    budget: tuple[int, int],
+    accumulate: int,
     cursor: tuple[int, int],
     share: tuple[int, int],
 ) -> Iterator[PlannedUpdate]:
     """Yield updates for ever, from a cursor (epoch, batch) of the plan on.
 
-    `budget` is (batch_tokens, accumulate); `share` is (rank, size) of this process, which gets
-    every size-th batch of each update. An epoch's last update has the batches that are left.
+    An update is `accumulate` batches. `share` is (rank, size) of this process, which gets every
+    size-th batch of each update. An epoch's last update has the batches that are left.
     """
-    batch_tokens, accumulate = budget
     rank, size = share
     epoch, start = cursor
     while True:
-        plan = maker.plan(batch_tokens, seed, epoch)
+        plan = maker.plan(seed, epoch)
         while start < len(plan):
             end = min(start + accumulate, len(plan))
             batches = [

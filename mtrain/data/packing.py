@@ -8,6 +8,7 @@ Shapes: R rows, S and T their widths, K most sentences of a row, N pairs.
 """
 
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -45,12 +46,6 @@ class PackedBatch(Batch):
     source_positions: Tensor  # (R,S) of a token in its sentence
     target_positions: Tensor  # (R,T)
 
-    def to(self, device: torch.device) -> "PackedBatch":
-        """Copy to a device, without waiting for it."""
-        moved = super().to(device)
-        assert isinstance(moved, PackedBatch)
-        return moved
-
     def tensors(self) -> list[Tensor]:
         """Return all that is in it."""
         return [value for value in vars(self).values() if isinstance(value, Tensor)]
@@ -59,7 +54,7 @@ class PackedBatch(Batch):
         """Return the same rows as up to `parts` smaller batches."""
         pieces: list[Batch] = []
         for rows in torch.arange(len(self.source)).chunk(parts):
-            piece = self._map(lambda tensor, rows=rows: tensor[rows])  # type: ignore[misc]
+            piece = self._map(itemgetter(rows))
             pieces.append(replace(piece, num_target_tokens=int(piece.target_lengths.sum())))
         return pieces
 
@@ -82,22 +77,25 @@ def plan_packed(
     that all rows are about as full; what is too much for a row comes first into the next batch.
     """
     random = np.random.default_rng(derive_seed(seed, "plan", epoch))
-    waiting: IntArray = random.permutation(len(source_lengths))
+    order: IntArray = random.permutation(len(source_lengths))
+    start, left = 0, order[:0]  # what is drawn next of the order, and what did not fit before
     sides = ((source_lengths, shape.source), (target_lengths, shape.target))
     most = shape.rows * max(shape.source, shape.target)  # pairs that could be drawn
     batches = []
-    while len(waiting):
+    while len(left) or start < len(order):
+        waiting = np.concatenate([left, order[start : start + most]])
         count = min(
-            int(np.searchsorted(lengths[waiting[:most]].cumsum(), shape.rows * width, "right"))
+            int(np.searchsorted(lengths[waiting].cumsum(), shape.rows * width, "right"))
             for lengths, width in sides
         )
-        drawn, waiting = np.split(waiting, [count])
+        drawn, not_drawn = waiting[:count], waiting[count : len(left)]
+        start += max(0, count - len(left))
         pairs = _deal(drawn[np.argsort(-(source_lengths + target_lengths)[drawn])], shape.rows)
         real = pairs != NOTHING
         fits = real.copy()
         for lengths, width in sides:
             fits &= np.where(real, lengths[pairs], 0).cumsum(axis=1) <= width
-        waiting = np.concatenate([pairs[real & ~fits], waiting])
+        left = np.concatenate([pairs[real & ~fits], not_drawn])
         batches.append(np.where(fits, pairs, NOTHING))
     return batches
 
@@ -143,13 +141,14 @@ class PackedMaker(BatchMaker):
 
     kind = "packed"
 
-    def __init__(self, store: TokenStore, tokenizers: TokenizerPair, batch_tokens: int) -> None:
-        super().__init__(store, tokenizers, 0)
-        self._lengths = store.source.lengths + 1, store.target.lengths + 1
+    def __init__(
+        self, store: TokenStore, tokenizers: TokenizerPair, max_tokens: int, batch_tokens: int
+    ) -> None:
+        super().__init__(store, tokenizers, max_tokens, batch_tokens)
         self._shape = fit_shape(*self._lengths, batch_tokens)
 
-    def plan(self, batch_tokens: int, seed: int, epoch: int) -> list[IntArray]:
-        """Return the batches of an epoch of the store."""
+    def plan(self, seed: int, epoch: int) -> list[IntArray]:
+        """Return the batches of an epoch of the store, as `make` takes them."""
         return plan_packed(*self._lengths, self._shape, seed, epoch)
 
     def largest(self, plan: list[IntArray]) -> Batch:

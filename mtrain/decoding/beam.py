@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtrain.decoding.hypothesis import NOTHING, FloatArray, Hypothesis, Scoring
+from mtrain.decoding.hypothesis import NOTHING, Doubles, Hypothesis, Scoring
 from mtrain.decoding.rows import rows_to_keep
 from mtrain.decoding.top import top_sums
 from mtrain.models.base import Model
@@ -46,7 +46,7 @@ class _Found:
         """Tell which beams (B,) have found as many as they hold."""
         return self.worst > -np.inf
 
-    def is_done(self, best_open: FloatArray, length: int) -> npt.NDArray[np.bool_]:
+    def is_done(self, best_open: Doubles, length: int) -> npt.NDArray[np.bool_]:
         """Tell for which sentences (B,) what is open, all of `length` tokens, is given up."""
         # a penalty can only make what is open worse, and is left out
         score = self._scoring.score
@@ -205,6 +205,6 @@ def _still_open(
     return is_open
 
 
-def _numbers(tensor: Tensor) -> FloatArray:
-    numbers: FloatArray = tensor.double().cpu().numpy()
+def _numbers(tensor: Tensor) -> Doubles:
+    numbers: Doubles = tensor.double().cpu().numpy()
     return numbers

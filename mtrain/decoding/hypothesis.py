@@ -14,8 +14,8 @@ from torch import Tensor
 from mtrain.config.decoding import DecodingConfig
 from mtrain.models.base import Head
 
-FloatArray = npt.NDArray[np.float64]
-Numbers = TypeVar("Numbers", float, FloatArray)
+Doubles = npt.NDArray[np.float64]
+Numbers = TypeVar("Numbers", float, Doubles)
 LEAST_COVERAGE = 1e-9  # a word that got no attention at all costs much, not everything
 
 

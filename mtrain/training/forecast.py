@@ -62,7 +62,7 @@ class Forecast:
 def forecast(parts: Parts, run_dir: Path) -> Forecast:
     """Run a little of the training and extrapolate."""
     training = parts.config.training
-    plan = parts.maker.plan(training.batch_tokens, parts.config.seed, 0)
+    plan = parts.maker.plan(parts.config.seed, 0)
     largest = parts.maker.largest(plan)
     rate = training.learning_rate / 100  # small: this is no training
     parts.updater.update(0, [largest], rate)

@@ -27,12 +27,43 @@ ChunkLoss = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 LEAST_ATTENTION = 1e-9  # keeps the logarithm finite where a head looks away altogether
 
 
+def chunk_loss(
+    logits: Tensor, targets: Tensor, smoothing: float, needs_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of a chunk's losses and normalisers, (2,), and the gradient (C,V) of logits
+    (C,V) without what all words share."""
+    real, targets = targets != NOTHING, targets.clamp_min(0)  # (C,1)
+    log_probabilities = logits.float().log_softmax(dim=1)
+    nll = -log_probabilities.gather(1, targets)
+    normalisers = nll + logits.gather(1, targets)
+    sums = (torch.cat([nll, normalisers], dim=1) * real).sum(dim=0)
+    if not needs_gradient:
+        return sums, logits
+    gradient = log_probabilities.exp_()
+    gradient.scatter_add_(1, targets, gradient.new_full(targets.shape, smoothing - 1))
+    return sums, gradient.to(logits.dtype)
+
+
+def fusible_chunk_loss(
+    logits: Tensor, targets: Tensor, smoothing: float, needs_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """Do as `chunk_loss` does, in a form that torch.compile turns into two passes of logits."""
+    real, targets = targets != NOTHING, targets.clamp_min(0)
+    precise = logits.float()
+    normalisers = precise.logsumexp(dim=1, keepdim=True)
+    nll = normalisers - precise.gather(1, targets)
+    sums = (torch.cat([nll, normalisers], dim=1) * real).sum(dim=0)
+    words = torch.arange(logits.shape[1], device=logits.device)
+    gradient = (precise - normalisers).exp() - (1 - smoothing) * (words == targets)
+    return sums, gradient.to(logits.dtype)
+
+
 def smoothed_cross_entropy(
     features: Tensor,
     output_matrix: Tensor,
     targets: Tensor,
     label_smoothing: float,
-    chunk_loss: ChunkLoss | None = None,
+    chunk_loss: ChunkLoss = chunk_loss,
 ) -> tuple[Tensor, Tensor]:
     """Return two sums over tokens: the smoothed loss, and the plain negative log likelihood.
 
@@ -41,7 +72,7 @@ def smoothed_cross_entropy(
     Only the first of the two can be differentiated.
     """
     apply: Callable[..., tuple[Tensor, Tensor]] = _ProjectedCrossEntropy.apply
-    return apply(features, output_matrix, targets, label_smoothing, chunk_loss or _chunk_loss)
+    return apply(features, output_matrix, targets, label_smoothing, chunk_loss)
 
 
 @dataclass(frozen=True)
@@ -58,7 +89,7 @@ def batch_loss(
     precision: Precision,
     label_smoothing: float,
     guide: Guide | None = None,
-    chunk_loss: ChunkLoss | None = None,
+    chunk_loss: ChunkLoss = chunk_loss,
 ) -> tuple[Tensor, Tensor]:
     """Return the two sums of `smoothed_cross_entropy` over what a batch has to predict.
 
@@ -86,37 +117,6 @@ def alignment_loss(weights: Tensor, links: Tensor) -> Tensor:
     (Garg et al. 2019, equation 6).
     """
     return -(links * weights.float().clamp_min(LEAST_ATTENTION).log()).sum()
-
-
-def _chunk_loss(
-    logits: Tensor, targets: Tensor, smoothing: float, needs_gradient: bool
-) -> tuple[Tensor, Tensor]:
-    """Return the sums of a chunk's losses and normalisers, (2,), and the gradient (C,V) of logits
-    (C,V) without what all words share."""
-    real, targets = targets != NOTHING, targets.clamp_min(0)  # (C,1)
-    log_probabilities = logits.float().log_softmax(dim=1)
-    nll = -log_probabilities.gather(1, targets)
-    normalisers = nll + logits.gather(1, targets)
-    sums = (torch.cat([nll, normalisers], dim=1) * real).sum(dim=0)
-    if not needs_gradient:
-        return sums, logits
-    gradient = log_probabilities.exp_()
-    gradient.scatter_add_(1, targets, gradient.new_full(targets.shape, smoothing - 1))
-    return sums, gradient.to(logits.dtype)
-
-
-def fusible_chunk_loss(
-    logits: Tensor, targets: Tensor, smoothing: float, needs_gradient: bool
-) -> tuple[Tensor, Tensor]:
-    """Do as `_chunk_loss` does, in a form that torch.compile turns into two passes of logits."""
-    real, targets = targets != NOTHING, targets.clamp_min(0)
-    precise = logits.float()
-    normalisers = precise.logsumexp(dim=1, keepdim=True)
-    nll = normalisers - precise.gather(1, targets)
-    sums = (torch.cat([nll, normalisers], dim=1) * real).sum(dim=0)
-    words = torch.arange(logits.shape[1], device=logits.device)
-    gradient = (precise - normalisers).exp() - (1 - smoothing) * (words == targets)
-    return sums, gradient.to(logits.dtype)
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):

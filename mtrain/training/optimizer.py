@@ -8,7 +8,22 @@ from mtrain.config.schema import TrainingConfig
 EPSILON = 1e-9  # Vaswani 2017, section 5.3
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+class ConditionalAdamW(torch.optim.AdamW):
+    """AdamW that can be told by a tensor to do nothing, so that nobody waits to read it.
+
+    A fused one looks for these two, as `torch.amp.GradScaler` sets them.
+    """
+
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None  # 1 where the next step is to do nothing, else 0
+
+    def step_where(self, is_finite: Tensor) -> None:
+        """Step where the tensor (a boolean) says so."""
+        self.found_inf = (~is_finite).float()
+        self.step()
+
+
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> ConditionalAdamW:
     """Return AdamW (Loshchilov 2019) in one fused kernel; only matrices decay."""
     parameters = list(model.parameters())
     groups = [
@@ -16,11 +31,11 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
     is_on_gpu = parameters[0].is_cuda
-    # a GPU repeats a recorded step, so what changes has to lie on it
-    rate = torch.tensor(config.learning_rate, device=parameters[0].device)
-    return torch.optim.AdamW(
+    rate = config.learning_rate
+    return ConditionalAdamW(
         groups,
-        lr=rate if is_on_gpu else config.learning_rate,
+        # a GPU repeats a recorded step, so what changes has to lie on it
+        lr=torch.tensor(rate, device=parameters[0].device) if is_on_gpu else rate,
         betas=config.adam_betas,
         eps=EPSILON,
         fused=True,
@@ -35,13 +50,6 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
-
-
-def step_where_finite(optimizer: torch.optim.AdamW, is_finite: Tensor) -> None:
-    """Step, or do nothing, as a tensor on a GPU says, without waiting to read it."""
-    optimizer.grad_scale = None  # type: ignore[attr-defined]
-    optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined] # as GradScaler does
-    optimizer.step()
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

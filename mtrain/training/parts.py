@@ -47,7 +47,7 @@ class Parts:
         planned = planned_updates(
             self.maker,
             self.config.seed,
-            (training.batch_tokens, training.accumulate),
+            training.accumulate,
             (epoch, batch),
             (self.group.rank, self.group.size),
         )
@@ -81,13 +81,11 @@ def build_parts(config: Config, data: DataFolder, group: ProcessGroup) -> Parts:
         head,
     )  # fmt: skip
     validator = Validator(
-        valid_store,
-        BatchMaker(valid_store, tokenizers, config.model.max_positions),
+        BatchMaker(valid_store, tokenizers, config.model.max_positions, training.batch_tokens),
         read_held_out(data.path / "text", "valid"),
         Translator(engine, tokenizers, config.decoding.n_best),
         precision,
         config.data.target_lang,
-        training.batch_tokens,
     )
     updater = Updater(model, training, precision, group, config.seed, head)
     return Parts(config, group, precision, tokenizers, store, maker, model, updater, validator)
@@ -98,6 +96,7 @@ def _batch_maker(
 ) -> BatchMaker:
     """Return a maker of packed batches for a GPU, where model and data let it."""
     training = config.training
+    limits = config.model.max_positions, training.batch_tokens
     if on_gpu and model.reads_packed and not training.subword_sampling and store.links is None:
-        return PackedMaker(store, tokenizers, training.batch_tokens)
-    return BatchMaker(store, tokenizers, config.model.max_positions, training.subword_sampling)
+        return PackedMaker(store, tokenizers, *limits)
+    return BatchMaker(store, tokenizers, *limits, training.subword_sampling)

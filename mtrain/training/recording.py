@@ -39,7 +39,6 @@ class Recording:
 
 def is_failed_compilation(error: RuntimeError) -> bool:
     """Tell whether torch could not compile what it should, for want of a C compiler for example."""
-    return any(
-        kind.__module__.startswith(("torch._dynamo", "torch._inductor"))
-        for kind in type(error).__mro__
-    )
+    from torch._dynamo.exc import TorchDynamoException  # loaded where something is compiled
+
+    return isinstance(error, TorchDynamoException)

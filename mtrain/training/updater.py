@@ -18,12 +18,11 @@ from mtrain.data.plan import derive_seed
 from mtrain.errors import UserError, is_out_of_memory
 from mtrain.models.base import Head, Model
 from mtrain.training.distributed import ProcessGroup
-from mtrain.training.loss import ChunkLoss, Guide, batch_loss, fusible_chunk_loss
+from mtrain.training.loss import ChunkLoss, Guide, batch_loss, chunk_loss, fusible_chunk_loss
 from mtrain.training.optimizer import (
     WeightAverage,
     build_optimizer,
     set_learning_rate,
-    step_where_finite,
 )
 from mtrain.training.precision import Precision
 from mtrain.training.recording import WARM_UPS, Recording, is_failed_compilation
@@ -66,10 +65,10 @@ class Updater:
         self._seed = seed
         weight = config.alignment_weight
         self._guide = Guide(head, weight) if weight else None
-        self._chunk_loss: ChunkLoss | None = None  # of packed batches
+        self._packed_chunk_loss: ChunkLoss = chunk_loss
         if config.compile_layers and precision.device.type == "cuda":
             model.compile_layers()
-            self._chunk_loss = torch.compile(fusible_chunk_loss, dynamic=False)
+            self._packed_chunk_loss = torch.compile(fusible_chunk_loss, dynamic=False)
         self._recordings: dict[int, Recording] = {}  # by the rows of a batch
         self._recorded_step: Recording | None = None
         self._num_steps = 0
@@ -120,15 +119,11 @@ class Updater:
         limit = self._config.clip_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit)
         told = torch.stack([loss, norm])
-        is_finite = told.isfinite().all()
         if self._precision.scales_loss:
             self.scaler.step(self.optimizer)  # skips by itself
             self.scaler.update()
-        elif not told.is_cuda:
-            if is_finite:
-                self.optimizer.step()
         else:
-            step_where_finite(self.optimizer, is_finite)
+            self.optimizer.step_where(told.isfinite().all())
         return told
 
     def _accumulate_within_memory(
@@ -162,6 +157,7 @@ class Updater:
                     "lower data.filters.max_tokens or the model's size",
                 )
             self._parts *= 2
+            self._recordings.clear()  # of batches that are too large
             torch.cuda.empty_cache()
             warn(f"out of memory: from here on each batch is computed in {self._parts} parts")
 
@@ -213,7 +209,7 @@ class Updater:
             self._precision,
             self._config.label_smoothing,
             self._guide,
-            self._chunk_loss if isinstance(batch, PackedBatch) else None,
+            self._packed_chunk_loss if isinstance(batch, PackedBatch) else chunk_loss,
         )
         loss = summed / num_tokens
         self.scaler.scale(loss).backward()

@@ -9,8 +9,6 @@ import torch
 
 from mtrain.data.batches import BatchMaker
 from mtrain.data.folders import HeldOutText
-from mtrain.data.plan import plan_in_order
-from mtrain.data.store import TokenStore
 from mtrain.decoding.translator import Translator
 from mtrain.evaluation.metrics import bleu_and_chrf
 from mtrain.models.base import Model
@@ -44,19 +42,17 @@ class Validator:
 
     def __init__(
         self,
-        store: TokenStore,
         maker: BatchMaker,
         text: HeldOutText,
         translator: Translator,
         precision: Precision,
         target_lang: str,
-        batch_tokens: int,
     ) -> None:
         self._maker = maker
         self._translator = translator
         self._precision = precision
         self._target_lang = target_lang
-        self._plan = plan_in_order(store.source.lengths + 1, store.target.lengths + 1, batch_tokens)
+        self._plan = maker.plan_in_order()
         self._sources = text.sources
         self._references = [decode_line(line)[0] for line in text.references]
 

@@ -129,8 +129,8 @@ def test_packed_batches_teach_what_padded_ones_do(
         parts = open_parts(small_config(small_task, run_dir, training, model, device=DEVICE))
         maker = parts.maker
         assert isinstance(maker, PackedMaker)
-        padded = BatchMaker(parts.store, parts.tokenizers, 40)
-        plan = maker.plan(1024, 1, 0)
+        padded = BatchMaker(parts.store, parts.tokenizers, 40, 1024)
+        plan = maker.plan(1, 0)
         losses = []
         for number in range(20):
             rows = plan[number % 2]
@@ -164,7 +164,7 @@ def test_translations_on_the_gpu_are_mostly_those_of_the_cpu(
     small_task: Path, tmp_path: Path
 ) -> None:
     """A trained model in fp32: only near-ties may fall otherwise."""
-    training = {"max_updates": 150, "valid_every": 150, "precision": "auto"}
+    training = {"max_updates": 150, "valid_every": 150, "precision": "fp32"}
     config = small_config(small_task, tmp_path / "run", training, device=DEVICE)
     parts, run = open_run(config)
     Trainer(parts, run).run()

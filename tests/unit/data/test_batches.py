@@ -18,7 +18,7 @@ from mtrain.data.store import StoreWriter, TokenStore
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, train_tokenizer
 
 NUM_PAIRS = 120
-BUDGET = (64, 3)  # batch_tokens, accumulate
+ACCUMULATE = 3
 ALONE = (0, 1)
 SEED = 5
 START, END = 2, 3
@@ -73,17 +73,17 @@ def linked_store(
 
 @pytest.fixture
 def linked_maker(linked_store: TokenStore, tokenizers: TokenizerPair) -> BatchMaker:
-    return BatchMaker(linked_store, tokenizers, max_tokens=100)
+    return BatchMaker(linked_store, tokenizers, max_tokens=100, batch_tokens=64)
 
 
 @pytest.fixture
 def maker(store: TokenStore, tokenizers: TokenizerPair) -> BatchMaker:
-    return BatchMaker(store, tokenizers, max_tokens=100)
+    return BatchMaker(store, tokenizers, max_tokens=100, batch_tokens=64)
 
 
 @pytest.fixture
 def sampling_maker(store: TokenStore, tokenizers: TokenizerPair) -> BatchMaker:
-    return BatchMaker(store, tokenizers, max_tokens=100, subword_sampling=0.3)
+    return BatchMaker(store, tokenizers, max_tokens=100, batch_tokens=64, subword_sampling=0.3)
 
 
 def equal(first: Batch, second: Batch) -> bool:
@@ -174,7 +174,7 @@ def take(
     seed: int = SEED,
 ) -> list[PlannedUpdate]:
     """Return the first updates from a cursor on."""
-    stream = planned_updates(maker, seed, BUDGET, cursor, share)
+    stream = planned_updates(maker, seed, ACCUMULATE, cursor, share)
     return list(itertools.islice(stream, count))
 
 
@@ -198,8 +198,8 @@ def test_from_any_cursor_the_stream_goes_on_as_from_the_start(
     store: TokenStore, any_maker: BatchMaker
 ) -> None:
     num_batches = len(plan_epoch(store.source.lengths + 1, store.target.lengths + 1, 64, SEED, 0))
-    assert num_batches % BUDGET[1]  # so that an epoch ends within an update
-    updates = take(store, any_maker, 3 * num_batches // BUDGET[1])
+    assert num_batches % ACCUMULATE  # so that an epoch ends within an update
+    updates = take(store, any_maker, 3 * num_batches // ACCUMULATE)
     assert updates[-1].next_epoch >= 2
     for done in range(len(updates)):
         cursor = (updates[done].next_epoch, updates[done].next_batch)
@@ -209,15 +209,15 @@ def test_from_any_cursor_the_stream_goes_on_as_from_the_start(
 
 def test_an_epoch_gives_each_batch_of_its_plan_once(store: TokenStore, maker: BatchMaker) -> None:
     plan = plan_epoch(store.source.lengths + 1, store.target.lengths + 1, 64, SEED, 0)
-    stream = planned_updates(maker, SEED, BUDGET, (0, 0), ALONE)
+    stream = planned_updates(maker, SEED, ACCUMULATE, (0, 0), ALONE)
     epoch = []
     for update in stream:
         epoch.append(update)
         if update.next_epoch:
             break
     assert all(map(equal, (b for update in epoch for b in update.batches), map(maker.make, plan)))
-    assert [len(update.batches) for update in epoch[:-1]] == [BUDGET[1]] * (len(epoch) - 1)
-    assert len(epoch[-1].batches) == len(plan) % BUDGET[1]
+    assert [len(update.batches) for update in epoch[:-1]] == [ACCUMULATE] * (len(epoch) - 1)
+    assert len(epoch[-1].batches) == len(plan) % ACCUMULATE
     assert (epoch[-1].next_epoch, epoch[-1].next_batch) == (1, 0)
 
 
@@ -269,8 +269,8 @@ def test_a_sample_too_long_for_the_model_gives_way_to_the_stored_tokens(
 ) -> None:
     longest = int(max(store.source.lengths.max(), store.target.lengths.max()))
     rows = np.arange(NUM_PAIRS)
-    tight = BatchMaker(store, tokenizers, longest + 1, subword_sampling=0.9).make(rows)
-    free = BatchMaker(store, tokenizers, 10_000, subword_sampling=0.9).make(rows)
+    tight = BatchMaker(store, tokenizers, longest + 1, 64, subword_sampling=0.9).make(rows)
+    free = BatchMaker(store, tokenizers, 10_000, 64, subword_sampling=0.9).make(rows)
     assert max(tight.source.shape[1], tight.target_out.shape[1]) <= longest + 1
     assert max(free.source.shape[1], free.target_out.shape[1]) > longest + 1
     unchanged = (tight.source_lengths != free.source_lengths).nonzero()
@@ -284,7 +284,7 @@ def test_padding_is_the_end_mark_also_where_it_is_another_number(
 ) -> None:
     source, target = (Tokenizer(side.path) for side in vars(tokenizers).values())
     source.end_id, target.end_id, target.start_id = 7, 8, 9
-    batch = BatchMaker(store, TokenizerPair(source, target), 100).make(np.arange(20))
+    batch = BatchMaker(store, TokenizerPair(source, target), 100, 64).make(np.arange(20))
     places = torch.arange(batch.source.shape[1]) >= batch.source_lengths[:, None] - 1
     assert set(batch.source[places].tolist()) == {7}
     places = torch.arange(batch.target_out.shape[1]) >= batch.target_lengths[:, None] - 1

@@ -60,8 +60,8 @@ def new_parts(small_task: Path, tmp_path: Path, **model: Any) -> Parts:
 
 def makers(parts: Parts, budget: int) -> tuple[PackedMaker, BatchMaker]:
     return (
-        PackedMaker(parts.store, parts.tokenizers, budget),
-        BatchMaker(parts.store, parts.tokenizers, 40),
+        PackedMaker(parts.store, parts.tokenizers, 40, budget),
+        BatchMaker(parts.store, parts.tokenizers, 40, budget),
     )
 
 
@@ -73,7 +73,7 @@ def test_rows_hold_the_sentences_of_the_store(small_task: Path, tmp_path: Path) 
         parts.tokenizers.target.end_id,
         parts.tokenizers.target.start_id,
     )
-    for rows in maker.plan(512, 1, 0):
+    for rows in maker.plan(1, 0):
         batch = maker.make(rows)
         assert batch.num_target_tokens == int((batch.target_out != NOTHING).sum())
         for row, pairs in enumerate(rows):
@@ -108,7 +108,7 @@ def test_losses_and_gradients_are_those_of_padded_batches(
     parts = new_parts(small_task, tmp_path, **model)
     parts.model.eval()
     maker, padded = makers(parts, budget)
-    for rows in (maker.plan(budget, 1, 0)[0], maker.plan(budget, 1, 0)[-1]):
+    for rows in (maker.plan(1, 0)[0], maker.plan(1, 0)[-1]):
         packed = maker.make(rows)
         expected, wanted = gradients(parts, [padded.make(rows[rows != NOTHING])])
         for batches in ([packed], packed.split(3)):

@@ -5,8 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtrain.data.packing import NOTHING
 from mtrain.training import loss as loss_module
-from mtrain.training.loss import smoothed_cross_entropy
+from mtrain.training.loss import (
+    ChunkLoss,
+    chunk_loss,
+    fusible_chunk_loss,
+    smoothed_cross_entropy,
+)
 
 VOCAB, WIDTH, TOKENS = 37, 16, 50
 
@@ -29,14 +35,15 @@ def by_torch(
     return loss, torch.autograd.grad(loss, precise)
 
 
+@pytest.mark.parametrize("of_chunk", [chunk_loss, fusible_chunk_loss])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("rows", [1, 7, 25, 50, 1000])
 def test_it_equals_torchs_cross_entropy_for_any_chunk(
-    rows: int, smoothing: float, monkeypatch: pytest.MonkeyPatch
+    rows: int, smoothing: float, of_chunk: ChunkLoss, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(loss_module.CHUNK_LOGITS, "cpu", rows * VOCAB)
     features, matrix, targets = draw()
-    loss, nll = smoothed_cross_entropy(features, matrix, targets, smoothing)
+    loss, nll = smoothed_cross_entropy(features, matrix, targets, smoothing, of_chunk)
     gradients = torch.autograd.grad(loss, (features, matrix))
     expected, expected_gradients = by_torch(features, matrix, targets, smoothing)
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-4)
@@ -44,6 +51,19 @@ def test_it_equals_torchs_cross_entropy_for_any_chunk(
     torch.testing.assert_close(nll.double(), plain, rtol=1e-5, atol=1e-4)
     for gradient, wanted in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(gradient.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("of_chunk", [chunk_loss, fusible_chunk_loss])
+def test_where_nothing_is_to_be_learnt_nothing_counts(of_chunk: ChunkLoss) -> None:
+    features, matrix, targets = draw()
+    real = torch.arange(TOKENS) % 3 > 0
+    expected = smoothed_cross_entropy(features[real], matrix, targets[real], 0.1)
+    wanted = torch.autograd.grad(expected[0], (features, matrix))
+    targets[~real] = NOTHING
+    told = smoothed_cross_entropy(features, matrix, targets, 0.1, of_chunk)
+    found = torch.autograd.grad(told[0], (features, matrix))
+    for one, other in ((told, expected), (found, wanted)):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [7, 1000])

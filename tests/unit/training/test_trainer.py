@@ -399,7 +399,7 @@ def test_with_an_average_the_checkpoint_translates_with_it_and_goes_on_from_the_
 def open_packed(config: Config) -> tuple[Parts, RunFolder]:
     """Return what training consists of where batches are packed, as they are for a GPU."""
     parts, run = open_run(config)
-    maker = PackedMaker(parts.store, parts.tokenizers, config.training.batch_tokens)
+    maker = PackedMaker(parts.store, parts.tokenizers, 40, config.training.batch_tokens)
     return replace(parts, maker=maker), run
 
 
