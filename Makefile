@@ -13,7 +13,7 @@ demo: .venv/installed
 	$(BIN)/python scripts/home_assistant.py data/home-assistant
 	@echo "== 2/6 prepare: tokenizer and token store, with a report on the data"
 	$(BIN)/mtrain prepare configs/demo.yaml
-	@echo "== 3/6 train: about 7 minutes on 2 CPU cores, one on a GPU; again, it goes on"
+	@echo "== 3/6 train: about 7 minutes; again, it goes on"
 	$(BIN)/mtrain train configs/demo.yaml
 	@echo "== 4/6 translate: the test set"
 	$(BIN)/mtrain translate $(RUN) $(CORPUS)/test.en --output $(RUN)/test.translated.de

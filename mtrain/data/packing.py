@@ -88,14 +88,14 @@ def plan_packed(
             int(np.searchsorted(lengths[waiting].cumsum(), shape.rows * width, "right"))
             for lengths, width in sides
         )
-        drawn, not_drawn = waiting[:count], waiting[count : len(left)]
-        start += max(0, count - len(left))
+        drawn = waiting[:count]
+        start += count - len(left)  # which was in a batch once: there is room for all of it
         pairs = _deal(drawn[np.argsort(-(source_lengths + target_lengths)[drawn])], shape.rows)
         real = pairs != NOTHING
         fits = real.copy()
         for lengths, width in sides:
             fits &= np.where(real, lengths[pairs], 0).cumsum(axis=1) <= width
-        left = np.concatenate([pairs[real & ~fits], not_drawn])
+        left = pairs[real & ~fits]
         batches.append(np.where(fits, pairs, NOTHING))
     return batches
 

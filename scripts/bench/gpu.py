@@ -28,8 +28,9 @@ SIZES = {  # layers of each stack, d_model, ffn_dim, num_heads
     "base": (6, 512, 2048, 8),
     "big": (6, 1024, 4096, 16),
 }
+TRANSLATES = "base"  # the size of the model that translates
 SECONDS = 10  # of each measurement of training
-LITTLE = 400  # updates of the model that translates
+LITTLE = 400  # updates of it
 LINES = 5000  # that it translates
 
 
@@ -104,6 +105,11 @@ class Session:
         return path
 
 
+def prepare_sizes(session: Session) -> None:
+    """Prepare the data of all sizes, unless that is done."""
+    session.mtrain("prepare-sizes", "prepare", CONFIG, *size_options(TRANSLATES))
+
+
 def run_tests(session: Session) -> None:
     """Run the tests that need a GPU."""
     session.run("tests", "-m", "pytest", "-q", ROOT / "tests" / "gpu", "-p", "no:cacheprovider")
@@ -112,8 +118,8 @@ def run_tests(session: Session) -> None:
 
 def run_train(session: Session) -> None:
     """Measure training of all sizes, compiled and not."""
+    prepare_sizes(session)
     for size in SIZES:
-        session.mtrain("prepare-sizes", "prepare", CONFIG, *size_options(size))
         for is_compiled in (True, False):
             options = (*size_options(size), *sets(training__compile_layers=is_compiled))
             name = f"train-{size}{'' if is_compiled else '-uncompiled'}"
@@ -121,15 +127,14 @@ def run_train(session: Session) -> None:
 
 
 def run_translate(session: Session) -> None:
-    """Measure search by a model that has learnt a little, of base size."""
-    size = size_options("base" if "base" in SIZES else next(iter(SIZES)))
-    updates = sets(run_dir="base", training__max_updates=LITTLE, training__valid_every=LITTLE)
-    session.mtrain("prepare-base", "prepare", CONFIG, *size)
-    session.mtrain("train-base", "train", CONFIG, *size, *updates)
+    """Measure search by a model that has learnt a little."""
+    prepare_sizes(session)
+    updates = sets(run_dir="little", training__max_updates=LITTLE, training__valid_every=LITTLE)
+    session.mtrain("train-little", "train", CONFIG, *size_options(TRANSLATES), *updates)
     text = session.unpack("train.en", LINES)
     for batch_tokens in (12_288, 65_536):
         options = ("--beams", "4,1", "--rounds", 1, *sets(decoding__batch_tokens=batch_tokens))
-        session.measure(f"translate-{batch_tokens}", "translate.py", "base", text, *options)
+        session.measure(f"translate-{batch_tokens}", "translate.py", "little", text, *options)
 
 
 def run_record(session: Session) -> None:

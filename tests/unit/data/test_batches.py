@@ -221,6 +221,13 @@ def test_an_epoch_gives_each_batch_of_its_plan_once(store: TokenStore, maker: Ba
     assert (epoch[-1].next_epoch, epoch[-1].next_batch) == (1, 0)
 
 
+def test_the_largest_batch_of_a_plan_has_the_most_places(maker: BatchMaker) -> None:
+    plan = maker.plan(SEED, 0)
+    sizes = [batch.source.numel() + batch.target_out.numel() for batch in map(maker.make, plan)]
+    largest = maker.largest(plan)
+    assert largest.source.numel() + largest.target_out.numel() == max(sizes) > min(sizes)
+
+
 @pytest.mark.parametrize("size", [2, 3])
 def test_the_shares_of_several_processes_are_the_whole_dealt_out(
     size: int, store: TokenStore, any_maker: BatchMaker

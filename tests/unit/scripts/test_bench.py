@@ -248,8 +248,8 @@ def test_what_is_run_on_a_gpu_runs_here_as_well(
     gpu = importlib.import_module("gpu")
     record = (gpu.RECORD).read_text("utf-8").replace("max_updates: 4000", "max_updates: 2")
     (tmp_path / "record.yaml").write_text(record, "utf-8")
-    tiny = {"SIZES": {"tiny": (1, 32, 64, 2)}, "SECONDS": 1, "LITTLE": 2, "LINES": 6,
-            "SEEDS": (1,), "RECORD": tmp_path / "record.yaml"}  # fmt: skip
+    tiny = {"SIZES": {"tiny": (1, 32, 64, 2)}, "TRANSLATES": "tiny", "SECONDS": 1, "LITTLE": 2,
+            "LINES": 6, "SEEDS": (1,), "RECORD": tmp_path / "record.yaml"}  # fmt: skip
     for name, value in tiny.items():
         monkeypatch.setattr(gpu, name, value)
     arguments = ["gpu.py", str(data), str(tmp_path / "out"), "--stages", "train,translate,record"]
