@@ -8,6 +8,7 @@ Shapes: B sentences, S source length, T target length, N tokens to be predicted,
 V vocabulary, C rows of a chunk. A target NOTHING is none.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,11 +32,15 @@ def chunk_loss(
     logits: Tensor, targets: Tensor, smoothing: float, needs_gradient: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the sums of a chunk's losses and normalisers, (2,), and the gradient (C,V) of logits
-    (C,V) without what all words share."""
+    (C,V), which it may write over, without what all words share."""
     real, targets = targets != NOTHING, targets.clamp_min(0)  # (C,1)
-    log_probabilities = logits.float().log_softmax(dim=1)
+    precise = logits.float()
+    of_targets = precise.gather(1, targets)
+    # in their place on a CPU, to whose cache other memory is far away
+    place = precise if precise.is_cpu else None
+    log_probabilities = torch.log_softmax(precise, dim=1, out=place)
     nll = -log_probabilities.gather(1, targets)
-    normalisers = nll + logits.gather(1, targets)
+    normalisers = nll + of_targets
     sums = (torch.cat([nll, normalisers], dim=1) * real).sum(dim=0)
     if not needs_gradient:
         return sums, logits
@@ -137,10 +142,13 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         real = (targets != NOTHING).to(features.dtype)[:, None]
         features = features * real
         sums = features.new_zeros(2, dtype=torch.float32)
-        rows = max(1, CHUNK_LOGITS[features.device.type] // vocab_size)
+        most = max(1, CHUNK_LOGITS[features.device.type] // vocab_size)
+        chunks = math.ceil(len(features) / most) or 1
+        rows = math.ceil(len(features) / chunks) or 1
+        memory = features.new_empty(rows, vocab_size)
         for start in range(0, len(features), rows):
             chunk, target = features[start : start + rows], targets[start : start + rows, None]
-            logits = chunk @ matrix.T  # (C,V)
+            logits = torch.mm(chunk, matrix.T, out=memory[: len(chunk)])  # (C,V)
             chunk_sums, gradient = chunk_loss(logits, target, smoothing, needs_gradient)
             sums += chunk_sums
             if feature_gradient is not None and matrix_gradient is not None:
