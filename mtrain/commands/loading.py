@@ -81,7 +81,7 @@ class LoadedRun:
     def forced_decoder(self) -> ForcedDecoder:
         """Return what leads it through given translations."""
         device, autocast = self.precision.device, self.precision.autocast
-        batch_tokens = self.config.decoding.tokens_at_once
+        batch_tokens = self.config.decoding.tokens_at_once(device.type)
         head = aligning_head(self.config)
         return ForcedDecoder(self.model, self.tokenizers, device, autocast, batch_tokens, head)
 

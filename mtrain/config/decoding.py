@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from mtrain.config.section import NonNegativeInt, PositiveInt, Section
 
+BATCH_TOKENS = {"cpu": 12_288, "cuda": 65_536}
+
 
 class DecodingConfig(Section):
     """How a model translates."""
@@ -38,8 +40,9 @@ class DecodingConfig(Section):
     """sampling: only from the so many likeliest; 0 is all"""
     top_p: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
     """sampling: only from the likeliest that together have this probability"""
-    batch_tokens: PositiveInt = 12_288
-    """source tokens times beams translated at once, at most"""
+    batch_tokens: PositiveInt | None = None
+    """source tokens times beams translated at once, at most; by default 12,288 on a CPU and 65,536
+    on a GPU"""
     buffer_lines: PositiveInt = 10_000
     """lines read ahead and sorted by length"""
 
@@ -53,10 +56,12 @@ class DecodingConfig(Section):
         """How many hypotheses of a sentence are written side by side."""
         return self.beam_size if self.method == "beam" else self.n_best
 
-    @property
-    def tokens_at_once(self) -> int:
-        """How many source tokens a batch has at most; each has as many places as hypotheses."""
-        return max(1, self.batch_tokens // self.hypotheses_at_once)
+    def tokens_at_once(self, device: str) -> int:
+        """Return how many source tokens a batch has at most on a `cpu` or `cuda`.
+
+        Each has as many places as hypotheses.
+        """
+        return max(1, (self.batch_tokens or BATCH_TOKENS[device]) // self.hypotheses_at_once)
 
     @model_validator(mode="after")
     def _beam_holds_the_n_best(self) -> "DecodingConfig":

@@ -53,12 +53,12 @@ class Engine(ABC):
     def _batches(self, sources: Sequence[list[int]]) -> Iterator[list[int]]:
         """Yield the numbers of the sources to be searched together, long ones first."""
         lengths = np.array([len(ids) + 1 for ids in sources], dtype=np.int64)
-        options = self._decoding
-        if self._device.type == "cpu":
-            least = LEAST // options.hypotheses_at_once
-            plan = _even_plan(lengths, options.tokens_at_once, max(1, least))
+        options, device = self._decoding, self._device.type
+        tokens = options.tokens_at_once(device)
+        if device == "cpu":
+            plan = _even_plan(lengths, tokens, max(1, LEAST // options.hypotheses_at_once))
         else:  # has one after the other, and nothing of their being even
-            plan = plan_in_order(lengths, lengths, options.tokens_at_once)
+            plan = plan_in_order(lengths, lengths, tokens)
         for rows in plan:
             yield rows.tolist()
 

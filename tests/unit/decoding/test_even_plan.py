@@ -85,3 +85,12 @@ def test_what_fits_one_batch_is_one() -> None:
 def test_a_source_longer_than_a_batch_has_one_of_its_own() -> None:
     lengths = np.array([900, 3, 3, 3, 3, 800, 3, 3])
     assert sorted(sizes(lengths, 20))[-2:] == [800, 900]
+
+
+def test_a_gpu_takes_more_at_once_unless_told_how_much() -> None:
+    def tokens(device: str, **options: Any) -> int:
+        return DecodingConfig(beam_size=4, **options).tokens_at_once(device)
+
+    assert tokens("cuda") > 4 * tokens("cpu")
+    assert tokens("cuda", batch_tokens=100) == tokens("cpu", batch_tokens=100) == 25
+    assert tokens("cpu", batch_tokens=3) == 1
