@@ -1,6 +1,8 @@
 """Training on the small task inside the test's own process, for what the command line hides."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +148,20 @@ def make_batch(
 def real_places(batch: Batch) -> torch.Tensor:
     """Return where (B,T) a batch's target is no padding."""
     return torch.arange(batch.target_in.shape[1]) < batch.target_lengths[:, None]
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let torch have so many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def number_in_a_new_thread() -> int:
+    """Return how many threads torch would use in a thread that is yet to come."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()

@@ -5,11 +5,9 @@ Knows the model contract, no model by name. Other engines keep to `Engine` (expo
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,16 +20,15 @@ from mtrain.decoding.beam import beam_search
 from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search
-from mtrain.errors import Interrupted
 from mtrain.models.base import Head, Model
 from mtrain.text.tokenizer import TokenizerPair
+from mtrain.threads import ordered_map
 
 # 1, 2 or 4 threads share as many batches evenly; whatever their number, the batches are the same
 EVEN = 4
 LEAST = 768  # source tokens times hypotheses that are worth a thread
 EXTRA_LENGTH = 10  # tokens that any output may have beyond max_length_ratio
 
-T = TypeVar("T")
 Found = tuple[int, list[Hypothesis]]  # the number of a source, and what was found, best first
 
 
@@ -137,28 +134,3 @@ class TorchEngine(Engine):
                 options.temperature, options.top_k, options.top_p,
                 torch.Generator(self._device).manual_seed(seed),
             )  # fmt: skip
-
-
-@contextmanager
-def ordered_map(
-    function: Callable[..., T], device: torch.device
-) -> Iterator[Callable[..., Iterable[T]]]:
-    """Give a `map` that on a CPU computes as many results at a time as there are threads.
-
-    Of small matrices a thread each is faster than threads that share every product; and what is
-    computed no longer depends on their number. What is not begun yet when the block ends is left.
-    """
-    if device.type != "cpu":
-        yield partial(map, function)
-        return
-    num_threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(num_threads, initializer=partial(torch.set_num_threads, 1))
-    try:
-        yield partial(pool.map, function)
-    except RuntimeError as error:
-        if isinstance(error.__context__, KeyboardInterrupt | Interrupted):
-            raise error.__context__ from None  # it met a lock of Python's for a moment not held
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(num_threads)  # last: a thread sets it for those to come as well

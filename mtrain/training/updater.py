@@ -18,6 +18,7 @@ from mtrain.data.plan import derive_seed
 from mtrain.errors import UserError, is_out_of_memory
 from mtrain.models.base import Head, Model
 from mtrain.training.distributed import ProcessGroup
+from mtrain.training.gradient import add_gradient
 from mtrain.training.loss import ChunkLoss, Guide, batch_loss, chunk_loss, fusible_chunk_loss
 from mtrain.training.optimizer import (
     WeightAverage,
@@ -174,9 +175,8 @@ class Updater:
             before_batch()
             # dropout depends on the update and the batch alone, not on what ran before
             position = self._group.rank + index * self._group.size
-            torch.manual_seed(derive_seed(self._seed, "dropout", number, position))
-            for batch in self._parts_of(whole):
-                total += self._learn(batch, num_tokens)
+            seed = derive_seed(self._seed, "dropout", number, position)
+            total += self._learn(whole, num_tokens, seed)
         return total
 
     def _parts_of(self, batch: Batch) -> Sequence[Batch]:
@@ -195,14 +195,30 @@ class Updater:
             )
             say(f"recorded an update for the GPU in {time.monotonic() - started:.1f} seconds")
 
-    def _learn(self, batch: Batch, num_tokens: int) -> Tensor:
-        """Add a batch's gradient and return its part of the mean loss."""
-        if isinstance(batch, PackedBatch) and len(batch.source) in self._recordings:
-            recording = self._recordings[len(batch.source)]
-            return recording(*batch.tensors(), torch.tensor(float(num_tokens)))
-        return self._pass(batch.to(self._precision.device), num_tokens)
+    def _learn(self, batch: Batch, num_tokens: int, seed: int) -> Tensor:
+        """Add a batch's gradient and return its part of the mean loss; the seed decides dropout."""
+        if self._precision.device.type == "cpu":
+            return add_gradient(
+                lambda part: self._loss(part, num_tokens),
+                batch, self._parts, self._parameters, seed,
+            )  # fmt: skip
+        torch.manual_seed(seed)
+        total = torch.zeros((), device=self._precision.device)
+        for part in self._parts_of(batch):
+            if isinstance(part, PackedBatch) and len(part.source) in self._recordings:
+                recording = self._recordings[len(part.source)]
+                total += recording(*part.tensors(), torch.tensor(float(num_tokens)))
+            else:
+                total += self._pass(part.to(self._precision.device), num_tokens)
+        return total
 
     def _pass(self, batch: Batch, num_tokens: int | Tensor) -> Tensor:
+        """Do as `_learn` does, with a batch that is on the device."""
+        loss = self._loss(batch, num_tokens)
+        self.scaler.scale(loss).backward()
+        return loss.detach()
+
+    def _loss(self, batch: Batch, num_tokens: int | Tensor) -> Tensor:
         summed, _ = batch_loss(
             self.model,
             batch,
@@ -211,6 +227,4 @@ class Updater:
             self._guide,
             self._packed_chunk_loss if isinstance(batch, PackedBatch) else chunk_loss,
         )
-        loss = summed / num_tokens
-        self.scaler.scale(loss).backward()
-        return loss.detach()
+        return summed / num_tokens

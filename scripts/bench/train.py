@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
+from threading import Lock
 from typing import Any
 from unittest.mock import patch
 
@@ -140,6 +141,7 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self._device = device
+        self._lock = Lock()
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function, its time added up under `name`."""
@@ -147,7 +149,8 @@ class Stopwatch:
         def call(*arguments: Any, **options: Any) -> Any:
             started = self._now()
             result = function(*arguments, **options)
-            self.seconds[name] += self._now() - started
+            with self._lock:  # a CPU's threads learn side by side
+                self.seconds[name] += self._now() - started
             return result
 
         return call
@@ -165,8 +168,10 @@ def watch(parts: Parts) -> Iterator[Stopwatch]:
     updater, clip = parts.updater, "clip_grad_norm_"
     with ExitStack() as patches:
         for owner, name, part in (
+            (update_module, "add_gradient", "both"),
             (update_module, "batch_loss", "forward"),
             (torch.autograd, "backward", "backward"),
+            (torch.autograd, "grad", "backward"),
             (torch.nn.utils, clip, "optimiser"),
             (updater.optimizer, "step", "optimiser"),
             (updater.optimizer, "zero_grad", "optimiser"),
@@ -182,12 +187,17 @@ def measure_shares(
 ) -> Figures:
     """Return the shares of training's time; the output layer's gradient counts as forward.
 
-    A GPU that has recorded forward and backward does both at once.
+    A GPU that has recorded forward and backward does both at once. The threads of a CPU do them
+    side by side, so that the time of both is shared out as theirs is.
     """
     with watch(parts) as stopwatch:
         window = train_window(parts, feed, number, seconds)
-    stopwatch.seconds["data"] = window.seconds_waited
-    told = {f"share_{name}": stopwatch.seconds[name] / window.seconds
+    spent = stopwatch.seconds
+    spent["data"] = window.seconds_waited
+    if both := spent["both"]:
+        forward = spent["forward"] / (spent["forward"] + spent["backward"])
+        spent["forward"], spent["backward"] = forward * both, (1 - forward) * both
+    told = {f"share_{name}": spent[name] / window.seconds
             for name in ("data", "forward", "backward", "recorded", "optimiser")}  # fmt: skip
     return {**told, "share_rest": 1 - sum(told.values())}
 

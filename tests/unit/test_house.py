@@ -18,7 +18,7 @@ MAX_LINES, MAX_FUNCTION_LINES = 350, 60
 LEVELS = (
     {"__init__"},  # the version
     {"errors", "console"},
-    {"config"},
+    {"config", "threads"},
     {"text", "nn"},
     {"data"},
     {"models"},

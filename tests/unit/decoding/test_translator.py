@@ -1,8 +1,6 @@
 """The translator around the search: any order, any batch, n-best, long and empty lines."""
 
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,17 +13,16 @@ from mtrain.commands.loading import LoadedRun
 from mtrain.config.decoding import DecodingConfig
 from mtrain.decoding import engine as engine_module
 from mtrain.decoding.beam import beam_search
-from mtrain.decoding.engine import TorchEngine, ordered_map
+from mtrain.decoding.engine import TorchEngine
 from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.decoding.translator import Translator
-from mtrain.errors import Interrupted
 from mtrain.models import Head, Model, build_model
 from mtrain.nn.packed import PackedLinear
 from mtrain.nn.shortlist import can_shortlist
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training import precision as precision_module
 from mtrain.training.precision import choose_precision
-from tests.in_process import ONEDNN_IS_EXACT, small_config
+from tests.in_process import ONEDNN_IS_EXACT, number_in_a_new_thread, small_config
 
 LINES = [b"1 2 3", b"", b"9 8 7 6 5 4", b"0", b"3 3 3 3", b"5 1", b"7 7 2", b" \t", b"4 4"]
 
@@ -154,12 +151,6 @@ def test_recurrent_layers_are_still_multiplied_by_onednn(
     assert products.fp32_precision == "bf16"
 
 
-def number_in_a_new_thread() -> int:
-    """Return how many threads torch would use in a thread that is yet to come."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(torch.get_num_threads).result()
-
-
 @pytest.mark.parametrize("method", ["beam", "sample"])
 def test_the_number_of_threads_changes_not_a_bit(
     method: str, model: Model, tokenizers: TokenizerPair
@@ -200,45 +191,6 @@ def test_a_search_that_is_left_does_not_go_on(
     searching.close()
     assert len(searched) < len(sources) / 10
     assert threading.active_count() == threads
-
-
-def test_results_that_nobody_waits_for_are_not_computed_and_threads_are_given_back() -> None:
-    begun = []
-
-    def result(number: int) -> int:
-        begun.append(number)
-        time.sleep(0.01)
-        return number
-
-    with ordered_map(result, torch.device("cpu")) as each:
-        results = iter(each(range(500)))  # held on to, so that nothing else ends it
-        assert next(results) == 0
-    assert len(begun) < 250
-    assert number_in_a_new_thread() == torch.get_num_threads()
-
-
-@pytest.mark.parametrize(
-    ("happened", "expected"),
-    [
-        (KeyboardInterrupt(), KeyboardInterrupt),
-        (Interrupted(15, "stopped"), Interrupted),
-        (ValueError(), RuntimeError),
-    ],
-    ids=["Ctrl-C", "SIGTERM", "something-else"],
-)
-def test_an_interruption_that_meets_a_lock_released_for_a_moment_is_told_as_itself(
-    happened: BaseException, expected: type[BaseException]
-) -> None:
-    """As where the main thread waits for a result: "release unlocked lock" hides what happened."""
-
-    def search() -> None:
-        lock = threading.Lock()
-        with ordered_map(str, torch.device("cpu")), lock:
-            lock.release()
-            raise happened
-
-    with pytest.raises(expected):
-        search()
 
 
 @pytest.mark.parametrize("method", ["beam", "sample"])

@@ -1,9 +1,11 @@
 """Dropout: the share, the scale, the gradient, and that a seed decides it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
-from mtrain.nn.dropout import dropout
+from mtrain.nn.dropout import dropout, seeded_dropout
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
@@ -53,3 +55,24 @@ def test_without_training_or_rate_nothing_happens(rate: float, is_training: bool
 
 def test_bf16_stays_bf16() -> None:
     assert dropout(torch.ones(8, dtype=torch.bfloat16), 0.5, True).dtype == torch.bfloat16
+
+
+def test_a_seed_of_ones_own_decides_alone() -> None:
+    x = torch.randn(50, 7)
+
+    def drop(disturb: bool = False) -> torch.Tensor:
+        with seeded_dropout(3):
+            first = dropout(x, 0.5, True)
+            if disturb:
+                torch.manual_seed(5)
+                with ThreadPoolExecutor(1) as other:
+                    other.submit(dropout, x, 0.5, True).result()
+            return torch.stack([first, dropout(x, 0.5, True)])
+
+    torch.manual_seed(4)
+    before = drop()
+    after = dropout(x, 0.5, True)  # of torch's own again, which was not drawn from
+    assert torch.equal(drop(disturb=True), before)
+    torch.manual_seed(4)
+    assert torch.equal(dropout(x, 0.5, True), after)
+    assert not torch.equal(before[0], before[1])
