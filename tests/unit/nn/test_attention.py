@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mtrain.nn import attention as attention_module
 from mtrain.nn.attention import CrossAttention, SelfAttention, padding_mask
+from mtrain.nn.dropout import seeded_dropout
 
 WIDTH, HEADS = 12, 3
 
@@ -75,6 +76,18 @@ def test_attention_drops_weights_in_training_only() -> None:
     assert not torch.equal(attention(x, None), attention(x, None))
     attention.eval()
     assert torch.equal(attention(x, None), attention(x, None))
+
+
+def test_a_seed_of_ones_own_decides_which_weights_are_dropped() -> None:
+    """Of many keys as well, for which torch's kernel would draw from what all threads share."""
+    attention = SelfAttention(WIDTH, HEADS, dropout=0.5)
+    randomised(attention)
+    x = torch.randn(1, 5, WIDTH)
+    outs = []
+    for _ in range(2):
+        with seeded_dropout(1):
+            outs.append(attention(x, None))
+    assert torch.equal(*outs)
 
 
 def test_padding_mask_hides_what_lies_behind_the_length() -> None:

@@ -36,7 +36,7 @@ def test_threads_share_a_gradient_and_a_loss(num_threads: int) -> None:
         shared = troubled_updater(lambda batch: sizes.append(len(batch.source)), clip_norm=0.0)
         two = shared.update(0, batches, 1e-3)
         assert number_in_a_new_thread() == torch.get_num_threads() == num_threads
-    assert len(sizes) > len(batches)  # they did share
+    assert len(batches) < len(sizes) <= 1 + 4 + 4  # they did share, at most four the same batch
     assert sum(sizes) == len(PAIRS) + 5
     assert two.loss == pytest.approx(one.loss, rel=1e-5)
     assert two.num_tokens == one.num_tokens
