@@ -18,6 +18,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
+from mtrain.console import warn
+
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "scripts" / "bench"
 CONFIG = ROOT / "configs" / "multi30k-en-de.yaml"
@@ -167,6 +171,8 @@ def main() -> None:
     stages = options.stages.split(",")
     if unknown := [stage for stage in stages if stage not in STAGES]:
         parser.error(f"there is no stage {unknown[0]}: there are {', '.join(STAGES)}")
+    if not torch.cuda.is_available():
+        warn("torch sees no GPU: this measures the CPU, for hours")
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

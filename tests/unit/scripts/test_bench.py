@@ -256,8 +256,9 @@ def test_what_is_run_on_a_gpu_runs_here_as_well(
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as stopped:
         gpu.main()
-    told = capsys.readouterr().out
+    told, warned = capsys.readouterr()
     assert stopped.value.code == 0, told
+    assert ("no GPU" in warned) is not torch.cuda.is_available()
     assert told.count("target_tokens_per_second") == 2
     assert told.count("sentences_per_second") == 4
     assert re.search(r"seed 1: [0-9.]+ s in all", told)
