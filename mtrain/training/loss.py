@@ -142,9 +142,8 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         real = (targets != NOTHING).to(features.dtype)[:, None]
         features = features * real
         sums = features.new_zeros(2, dtype=torch.float32)
-        most = max(1, CHUNK_LOGITS[features.device.type] // vocab_size)
-        chunks = math.ceil(len(features) / most) or 1
-        rows = math.ceil(len(features) / chunks) or 1
+        num_chunks = math.ceil(len(features) * vocab_size / CHUNK_LOGITS[features.device.type])
+        rows = math.ceil(len(features) / max(1, num_chunks)) or 1
         memory = features.new_empty(rows, vocab_size)
         for start in range(0, len(features), rows):
             chunk, target = features[start : start + rows], targets[start : start + rows, None]

@@ -73,7 +73,7 @@ class Updater:
         self._recordings: dict[int, Recording] = {}  # by the rows of a batch
         self._recorded_step: Recording | None = None
         self._num_steps = 0
-        self._parts = 1  # of what a thread or a GPU has of a batch, which did not fit into memory
+        self._parts = 1  # into how many each batch is split, since one did not fit into memory
 
     def update(
         self,
@@ -160,7 +160,7 @@ class Updater:
             self._parts *= 2
             self._recordings.clear()  # of batches that are too large
             torch.cuda.empty_cache()
-            warn(f"out of memory: each batch is now split into {self._parts} times as many parts")
+            warn(f"out of memory: from here on each batch is computed in {self._parts} parts")
 
     def _accumulate(
         self,
@@ -173,7 +173,7 @@ class Updater:
         total = torch.zeros((), device=self._precision.device)
         for index, whole in enumerate(batches):
             before_batch()
-            # dropout depends on the update and the batch alone, not on what ran before
+            # dropout depends on the update and the batch, not on what ran before
             position = self._group.rank + index * self._group.size
             seed = derive_seed(self._seed, "dropout", number, position)
             total += self._learn(whole, num_tokens, seed)

@@ -42,7 +42,11 @@ class BoundCommandLine(CommandLine):
 
 def on_a_small_disk(folder: Path, kilobytes: int, script: str) -> Finished:
     """Run a shell script where FOLDER/disk is a disk of its own; what is on it at the end is copied
-    to FOLDER/copy. The disk is gone when the script has ended."""
+    to FOLDER/copy. The disk is gone when the script has ended.
+
+    Where the kernel lets this user mount nothing, the test is skipped and says what refused: a
+    limit of a file's size, or /dev/full, gives other errors at other calls than a full disk.
+    """
     disk, copy = folder / "disk", folder / "copy"
     disk.mkdir(exist_ok=True)
     shutil.rmtree(copy, ignore_errors=True)

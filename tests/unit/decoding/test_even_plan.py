@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtrain.config.decoding import DecodingConfig
+from mtrain.config.decoding import BATCH_TOKENS, DecodingConfig
 from mtrain.data.plan import plan_in_order
 from mtrain.decoding.engine import EVEN, Engine, Found, _even_plan
 
@@ -88,9 +88,17 @@ def test_a_source_longer_than_a_batch_has_one_of_its_own() -> None:
 
 
 def test_a_gpu_takes_more_at_once_unless_told_how_much() -> None:
-    def tokens(device: str, **options: Any) -> int:
-        return DecodingConfig(beam_size=4, **options).tokens_at_once(device)
+    def largest(device: str, **options: Any) -> int:
+        decoding = DecodingConfig(beam_size=4, **options)
+        return max(Planner(decoding, 100, torch.device(device)).sizes([[5] * 9] * 3000))
 
-    assert tokens("cuda") > 4 * tokens("cpu")
-    assert tokens("cuda", batch_tokens=100) == tokens("cpu", batch_tokens=100) == 25
-    assert tokens("cpu", batch_tokens=3) == 1
+    assert largest("cuda") == BATCH_TOKENS["cuda"] // 4 // 10
+    assert BATCH_TOKENS["cpu"] // 4 // 10 >= largest("cpu") > 200
+    assert largest("cuda", batch_tokens=100) == largest("cpu", batch_tokens=100) == 2
+    assert largest("cpu", batch_tokens=3) == 1
+
+
+def test_the_defaults_are_those_that_are_told() -> None:
+    told = DecodingConfig.model_fields["batch_tokens"].description
+    assert told is not None
+    assert all(f"{tokens:,}" in told for tokens in BATCH_TOKENS.values())

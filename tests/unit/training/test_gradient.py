@@ -1,5 +1,8 @@
 """A gradient that threads share is that of the whole, and always the same."""
 
+import threading
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch import Tensor
@@ -105,18 +108,31 @@ def test_parameters_with_the_same_gradient_do_not_share_it() -> None:
     assert other.grad.tolist() == [len(PAIRS)] * 2
 
 
-def test_what_a_thread_has_no_memory_for_is_computed_in_more_parts() -> None:
+def test_where_memory_is_scarce_parts_come_one_after_the_other() -> None:
+    """With no gradient but the parameters' own, which several at once would need."""
+    before = threading.active_count()
+
     def trouble(batch: Batch) -> None:
+        sizes.append(len(batch.source))
+        threads.append(threading.active_count() - before)
         if len(batch.source) > 2:
             raise RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory")
 
-    with torch_threads(2):
+    sizes: list[int] = []
+    threads: list[int] = []
+    with torch_threads(3):
         whole = troubled_updater(clip_norm=0.0)
         one = whole.update(0, [pairs()], 1e-3)
         tight = troubled_updater(trouble, clip_norm=0.0)
         two = tight.update(0, [pairs()], 1e-3)
         assert two.loss == pytest.approx(one.loss, rel=1e-5)
         assert_close(gradients(tight), gradients(whole))
+        sizes.clear()
+        threads.clear()
+        with patch.object(torch.autograd, "grad", side_effect=AssertionError):
+            tight.update(1, [pairs()], 1e-3)
+        assert sizes == [2] * 5
+        assert threads == [0] * 5
         with pytest.raises(UserError, match="single sentence pair"):
             troubled_updater(lambda batch: trouble(pairs())).update(0, [pairs()], 1e-3)
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 3
