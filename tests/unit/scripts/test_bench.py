@@ -38,21 +38,23 @@ POSITIVE_OF_TRAINING = {
 }
 
 
-def run(folder: Path, script: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+def run(
+    folder: Path, script: str, *arguments: object, threads: int = 1
+) -> "subprocess.CompletedProcess[str]":
     """Run a yardstick in a folder."""
     return subprocess.run(
         [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def measured(folder: Path, script: str, *arguments: object) -> dict[str, Any]:
+def measured(folder: Path, script: str, *arguments: object, threads: int = 1) -> dict[str, Any]:
     """Return what a yardstick that must succeed writes, its table checked for every figure."""
-    finished = run(folder, script, *arguments, "--json", "bench.json")
+    finished = run(folder, script, *arguments, "--json", "bench.json", threads=threads)
     assert finished.returncode == 0, finished.stderr
     report: dict[str, Any] = json.loads((folder / "bench.json").read_text("utf-8"))
     assert report.pop("command").split()[0].endswith(script)
@@ -97,12 +99,24 @@ def test_training_is_told_in_positive_figures_and_shares_that_add_up(
     figures = training["training"]
     assert {name for name in POSITIVE_OF_TRAINING if figures[name] > 0} == POSITIVE_OF_TRAINING
     assert figures["lower_quartile"] <= figures["upper_quartile"]
-    shares = training["time"]
+    check_shares(training["time"])
+    assert training["machine"]["threads"] == 1
+
+
+def test_the_time_of_threads_side_by_side_is_not_told_twice(prepared: Path) -> None:
+    large = "training.batch_tokens=2000"  # enough for two
+    report = measured(
+        prepared, "train.py", "config.yaml", "--set", large, "--seconds", 2, threads=2
+    )
+    check_shares(report["time"])
+    assert report["machine"]["threads"] == 2
+
+
+def check_shares(shares: dict[str, float]) -> None:
     assert sum(shares.values()) == pytest.approx(1)
     assert 0 <= shares["share_rest"] < 0.5  # below 0, something was timed twice
     for part in ("forward", "backward", "optimiser"):
         assert 0.01 < shares[f"share_{part}"] < 0.9
-    assert training["machine"]["threads"] == 1
 
 
 def test_a_token_costs_what_the_shapes_say(training: dict[str, Any], prepared: Path) -> None:

@@ -1,5 +1,7 @@
 """The projected cross-entropy against torch's own, in value and in both gradients."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -51,6 +53,21 @@ def test_it_equals_torchs_cross_entropy_for_any_chunk(
     torch.testing.assert_close(nll.double(), plain, rtol=1e-5, atol=1e-4)
     for gradient, wanted in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(gradient.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("most", "rows"), [(50, [50]), (49, [25, 25]), (20, [17, 17, 16])])
+def test_chunks_are_about_equal_and_no_larger_than_they_may(
+    most: int, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(loss_module.CHUNK_LOGITS, "cpu", most * VOCAB)
+    seen = []
+
+    def noting(logits: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+        seen.append(len(logits))
+        return chunk_loss(logits, *others)
+
+    smoothed_cross_entropy(*draw(), 0.1, noting)
+    assert seen == rows
 
 
 @pytest.mark.parametrize("of_chunk", [chunk_loss, fusible_chunk_loss])
