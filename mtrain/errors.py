@@ -9,6 +9,14 @@ import errno
 EXIT_GATE_FAILED = 1  # the program worked, the answer is no: a score under --fail-under
 EXIT_USER_ERROR = 2
 
+OUT_OF_MEMORY_SIGNS = (
+    "DefaultCPUAllocator",
+    "std::bad_alloc",
+    "out of memory",  # CUDA, and NCCL, which quotes it
+    "_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSPARSE, cuSOLVER
+    "ALLOCATION_FAILED",  # cuDNN 9
+)
+
 
 class UserError(Exception):
     """What is wrong, where, and how to mend it.
@@ -58,6 +66,11 @@ def describe_system_error(error: OSError) -> str | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out, of the GPU or of the machine; torch has two ways to say so."""
-    is_torchs = type(error).__name__ == "OutOfMemoryError"
-    return is_torchs or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+    """Tell whether memory ran out, of the GPU or of the machine.
+
+    torch raises an OutOfMemoryError for its own allocations; where a library under it fails to
+    allocate, a RuntimeError quotes that library.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS)

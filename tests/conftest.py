@@ -121,7 +121,7 @@ def products_setting() -> Iterator[Any]:
     """Who multiplies fp32 matrices: as torch begins, and in the end as it was."""
     import torch
 
-    from mtrain.training.precision import onednn_is_better
+    from mtrain.runtime.onednn import onednn_is_better
 
     setting = torch.backends.mkldnn.matmul
     before, setting.fp32_precision = setting.fp32_precision, "none"

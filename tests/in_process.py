@@ -1,8 +1,9 @@
 """Training on the small task inside the test's own process, for what the command line hides."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,22 @@ import torch
 
 from mtrain.commands.prepare import prepare
 from mtrain.config import Config
-from mtrain.data.batches import Batch
+from mtrain.data.batch import Batch
 from mtrain.data.folders import DataFolder, RunFolder
-from mtrain.nn.packed import can_pack
-from mtrain.training.distributed import ProcessGroup
-from mtrain.training.parts import Parts, build_parts
-from mtrain.training.saving import Position, Saver
-from mtrain.training.updater import UpdateResult
+from mtrain.distributed.group import ProcessGroup
+from mtrain.models import TranslationModel
+from mtrain.runtime.onednn import can_prepack
+from mtrain.runtime.precision import choose_precision
+from mtrain.training.build import Setup, build_setup
+from mtrain.training.objectives import build_objective
+from mtrain.training.saving import Saver
+from mtrain.training.state import TrainState
+from mtrain.training.steps import build_step
+from mtrain.training.updater import Updater, UpdateResult
 from tests.conftest import write_task
 
 # it multiplies on AMD, but not where it would round, which it does by AMX
-ONEDNN_IS_EXACT = can_pack() and not torch.cpu._is_amx_tile_supported()
+ONEDNN_IS_EXACT = can_prepack() and not torch.cpu._is_amx_tile_supported()
 START_ID, END_ID = 2, 3  # as in the tokenizers that mtrain trains
 
 SMALL_MODEL = {
@@ -80,44 +86,90 @@ def small_config(
     return Config.model_validate({**tree, **keys})
 
 
-def open_parts(config: Config, group: ProcessGroup | None = None) -> Parts:
-    """Build what training consists of, for this process alone or as one of a group."""
-    return build_parts(config, DataFolder(config.data_path), group or ProcessGroup())
+def open_setup(config: Config, group: ProcessGroup | None = None) -> Setup:
+    """Build what trains, for this process alone or as one of a group."""
+    return build_setup(config, DataFolder(config.data_path), group or ProcessGroup())
 
 
-def open_run(config: Config) -> tuple[Parts, RunFolder]:
-    """Build what training consists of, and the folder that it writes into."""
+def open_run(config: Config) -> tuple[Setup, RunFolder]:
+    """Build what trains, and the folder that it writes into."""
     run = RunFolder(config.run_dir)
     run.begin(config, DataFolder(config.data_path))
-    return open_parts(config), run
+    return open_setup(config), run
+
+
+def open_saver(setup: Setup, run: RunFolder) -> Saver:
+    """Return what saves and resumes a training."""
+    return Saver(setup.state, run.checkpoints, setup.config.training, setup.identity, True)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model that is updated by itself, without a plan."""
+
+    state: TrainState
+    updater: Updater
+    group: ProcessGroup
+
+    @property
+    def model(self) -> TranslationModel:
+        """The model that learns."""
+        assert isinstance(self.state.model, TranslationModel)
+        return self.state.model
+
+    def update(
+        self,
+        number: int,
+        batches: Sequence[Batch],
+        learning_rate: float,
+        before_batch: Callable[[], None] = lambda: None,
+    ) -> UpdateResult:
+        """Learn from this process's share of an update."""
+        own = sum(batch.num_target_tokens for batch in batches)
+        num_tokens = int(sum(count for (count,) in self.group.share(own)))
+        return self.updater.update(number, batches, num_tokens, learning_rate, before_batch)
+
+
+def make_learner(
+    model: TranslationModel, training: dict[str, Any] | None = None, device: str = "cpu"
+) -> Learner:
+    """Return what updates a model by the given keys of `training`."""
+    config = small_config(Path("no-task"), Path("no-run"), training)
+    precision = choose_precision(config.training.precision, device)
+    state = TrainState(model, config.training, precision)
+    step = build_step(state, build_objective(config, precision), config.training, precision)
+    group = ProcessGroup()
+    return Learner(state, Updater(state, step, group, config.seed), group)
 
 
 def learn(
-    parts: Parts, position: Position, until: int, learning_rate: float = 3e-3
+    setup: Setup,
+    until: int,
+    learning_rate: float = 3e-3,
+    group: ProcessGroup | None = None,
 ) -> list[UpdateResult]:
-    """Update from a position of a run to another, without validating."""
-    results = []
-    feed = parts.updates(position.epoch, position.batch)
+    """Update to a number of updates, without validating."""
+    results, position = [], setup.state.position
+    learner = Learner(setup.state, setup.updater, group or ProcessGroup())
+    feed = setup.updates(position.epoch, position.batch)
     while position.update < until:
         planned = next(feed)
-        results.append(parts.updater.update(position.update, planned.batches, learning_rate))
+        results.append(learner.update(position.update, planned.batches, learning_rate))
         position.update += 1
         position.epoch, position.batch = planned.next_epoch, planned.next_batch
     return results
 
 
-def run_in_two_sittings(config: Config, first: int, last: int) -> Parts:
-    """Update `first` times, save, load into new parts, and go on to `last` updates."""
-    parts, run = open_run(config)
-    saver = Saver(parts, run)
-    position, _ = saver.resume()
-    learn(parts, position, first)
-    saver.save(position, None)
-    parts, run = open_run(config)
-    position, _ = Saver(parts, run).resume()
-    assert position.update == first
-    learn(parts, position, last)
-    return parts
+def run_in_two_sittings(config: Config, first: int, last: int) -> Setup:
+    """Update `first` times, save, resume in a new setup, and continue to `last` updates."""
+    setup, run = open_run(config)
+    learn(setup, first)
+    open_saver(setup, run).save(None)
+    setup, run = open_run(config)
+    open_saver(setup, run).resume()
+    assert setup.state.position.update == first
+    learn(setup, last)
+    return setup
 
 
 def make_batch(

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from mtrain.commands.linking import Linker
-from mtrain.commands.loading import load_run
 from mtrain.config import Config
-from mtrain.config.schema import PairFiles
+from mtrain.config.data import PairFiles
 from mtrain.console import progress
 from mtrain.data.builder import blocks
 from mtrain.data.folders import OpenedRun, RunFolder
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import SYMMETRISATIONS, Links, format_links, symmetrise
+from mtrain.inference.linking import Linker
+from mtrain.inference.load import load_run
 from mtrain.text.corpora import read_pairs
 from mtrain.text.lines import clean_lines, open_stdout, read_lines, write_whole
 

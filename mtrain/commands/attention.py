@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mtrain.commands.loading import LoadedRun, load_run
 from mtrain.console import progress, say, warn
 from mtrain.data.folders import OpenedRun
 from mtrain.decoding.forced import ForcedDecoder, IdPair
@@ -11,7 +10,8 @@ from mtrain.errors import UserError
 from mtrain.evaluation.attention import SentenceAttention, merge_subwords, save_npz
 from mtrain.evaluation.attention_page import write_page
 from mtrain.evaluation.heatmaps import check_available, write_all_heads, write_heatmap
-from mtrain.models import aligning_head
+from mtrain.inference.load import LoadedRun, load_run
+from mtrain.models import alignment_head
 from mtrain.text.lines import clean_lines, open_stdin, read_lines
 from mtrain.text.tokenizer import TokenizerPair
 
@@ -124,7 +124,7 @@ def _write(
     save_npz(folder / ARRAYS, shown)
     written = [PAGE, ARRAYS]
     if wants_pictures:
-        head = aligning_head(loaded.config)
+        head = alignment_head(loaded.config)
         layer = loaded.model.layer_of(head)
         with progress("drawing", len(shown), "sentences") as drawn:
             for number, sentence in enumerate(shown, start=1):

@@ -71,7 +71,7 @@ def score_run(
             "name one under data.test and run `mtrain prepare` and `mtrain train` again, "
             "or score files: mtrain score --hypotheses OUT.txt --references REF.txt",
         )
-    from mtrain.commands.loading import load_run  # torch, which scoring files never needs
+    from mtrain.inference.load import load_run  # torch, which scoring files never needs
 
     translator = load_run(run, config, checkpoint_name).translator()
     scored = []

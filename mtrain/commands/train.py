@@ -1,49 +1,52 @@
-"""`mtrain train`: from prepared data to checkpoints; run again, it goes on where it stopped."""
+"""`mtrain train`: from prepared data to checkpoints; the same command resumes."""
 
+from contextlib import nullcontext
+
+from mtrain.checkpoints.collection import list_checkpoints, order_by_quality
 from mtrain.config import Config
 from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import EXIT_GATE_FAILED, UserError
-from mtrain.training.checkpoint import list_checkpoints, order_by_quality
-from mtrain.training.distributed import ProcessGroup
-from mtrain.training.forecast import forecast
+from mtrain.training.build import build_forecaster, build_setup, build_trainer
 from mtrain.training.log import learning_curve, read_metrics
-from mtrain.training.parts import Parts, build_parts
-from mtrain.training.trainer import Trainer
 
 
 def train(config: Config) -> str:
-    """Train to the end and return the learning curve; of several processes the first does."""
-    group = ProcessGroup()
-    try:
-        return _train(config, group)
-    finally:
-        group.close()
+    """Train to the end and return the learning curve; only the first of several processes does."""
+    with ProcessGroup() as group:
+        data, run = _open(config)
+        setup = build_setup(config, data, group)  # refuses what cannot be trained: no run yet
+        with run.lock() if group.is_first else nullcontext():
+            if group.is_first:
+                run.begin(config, data)
+            build_trainer(setup, run, group).run()
+        if not group.is_first:
+            return ""
+        metric = config.training.valid_metric
+        best = order_by_quality(list_checkpoints(run.checkpoints), metric)[-1]
+        return f"{learning_curve(read_metrics(run.metrics_path))}\nbest by dev {metric}: {best}"
 
 
 def check(config: Config) -> str:
-    """Return the forecast of a dry run, which writes nothing."""
-    _, run, parts = _open(config, ProcessGroup())
-    foretold = forecast(parts, run.path)
-    if not foretold.fits_on_disk:
-        raise UserError(str(foretold), "make room, or lower training.keep_last", EXIT_GATE_FAILED)
-    return str(foretold)
+    """Return the forecast of a dry run, which writes nothing; only the first process does.
+
+    Raises `UserError`, with the exit code of a failed gate, if the checkpoints have no room.
+    """
+    with ProcessGroup() as group:
+        data, run = _open(config)
+        setup = build_setup(config, data, group)
+        foretold = build_forecaster(setup, group).forecast(run.path)
+        if not group.is_first:
+            return ""
+        if not foretold.fits_on_disk:
+            raise UserError(
+                str(foretold), "make room, or lower training.keep_last", EXIT_GATE_FAILED
+            )
+        return str(foretold)
 
 
-def _open(config: Config, group: ProcessGroup) -> tuple[DataFolder, RunFolder, Parts]:
+def _open(config: Config) -> tuple[DataFolder, RunFolder]:
     data, run = DataFolder(config.data_path), RunFolder(config.run_dir)
     data.check_belongs(config)
     run.check_belongs(config)
-    return data, run, build_parts(config, data, group)
-
-
-def _train(config: Config, group: ProcessGroup) -> str:
-    data, run, parts = _open(config, group)
-    if not group.is_first:
-        Trainer(parts, run).run()
-        return ""
-    with run.lock():
-        run.begin(config, data)
-        Trainer(parts, run).run()
-    metric = config.training.valid_metric
-    best = order_by_quality(list_checkpoints(run.checkpoints), metric)[-1]
-    return f"{learning_curve(read_metrics(run.metrics_path))}\nbest by dev {metric}: {best}"
+    return data, run

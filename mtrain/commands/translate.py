@@ -5,14 +5,14 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from mtrain.commands.linking import Linker
-from mtrain.commands.loading import load_run
 from mtrain.console import progress, say, warn
 from mtrain.data.folders import OpenedRun
 from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
 from mtrain.decoding.translator import Translation
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import format_links
+from mtrain.inference.linking import Linker
+from mtrain.inference.load import load_run
 from mtrain.text.lines import (
     clean_bytes,
     open_bytes,

@@ -1,6 +1,6 @@
-"""What a run is made of, as types (schema.py), and the way in from YAML (load.py)."""
+"""A configuration as types, a file a section (run.py joins them), and its way in from YAML."""
 
 from mtrain.config.load import load_config, parse_overrides
-from mtrain.config.schema import Config
+from mtrain.config.run import Config
 
 __all__ = ["Config", "load_config", "parse_overrides"]

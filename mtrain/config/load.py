@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mtrain.config.schema import UNION_MEMBERS, Config
+from mtrain.config.run import UNION_MEMBERS, Config
 from mtrain.errors import UserError
 
 KeyPath = tuple[str, ...]  # an item of a list goes by its index, as text

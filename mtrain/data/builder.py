@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mtrain.config.schema import Config, Corpus, SidePaths
+from mtrain.config.data import Corpus
+from mtrain.config.run import Config
+from mtrain.config.tokenizer import SidePaths
 from mtrain.console import Progress, progress
 from mtrain.data.duplicates import mark_duplicates
 from mtrain.data.folders import DATA_FORMAT, data_settings

@@ -14,7 +14,7 @@ from typing import Any
 
 from mtrain.config.decoding import DecodingConfig
 from mtrain.config.load import changed_keys, dump_config, load_config
-from mtrain.config.schema import Config
+from mtrain.config.run import Config
 from mtrain.data.store import TokenStore, check_files
 from mtrain.errors import UserError
 from mtrain.text.lines import read_lines, write_whole
@@ -30,6 +30,7 @@ CHANGEABLE_ON_RESUME = (
     "data_dir",
     "device",
     *(f"decoding.{key}" for key in DecodingConfig.model_fields if not key.startswith("alignment_")),
+    "training.compile_layers",
     "training.max_updates",
     "training.max_minutes",
     "training.valid_every",

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtrain.decoding.hypothesis import NOTHING, Doubles, Hypothesis, Scoring
+from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Doubles, Hypothesis, Scoring
 from mtrain.decoding.rows import rows_to_keep
 from mtrain.decoding.top import top_sums
-from mtrain.models.base import Model
+from mtrain.models.base import TranslationModel
 
 
 class _Found:
@@ -71,7 +71,7 @@ def granted(length: int) -> int:
 
 
 def beam_search(
-    model: Model,
+    model: TranslationModel,
     source: Tensor,
     source_lengths: Tensor,
     limits: list[int],
@@ -123,7 +123,7 @@ def beam_search(
             tokens, scores, state = tokens[rows], scores[rows], state.keep(rows)
             penalties, source_lengths = penalties[rows], source_lengths[rows]
             attention = None if attention is None else attention[rows]
-    return [hypotheses or [NOTHING] for hypotheses in results]
+    return [hypotheses or [NO_HYPOTHESIS] for hypotheses in results]
 
 
 @dataclass(frozen=True)

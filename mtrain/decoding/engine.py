@@ -13,16 +13,16 @@ import numpy as np
 import torch
 
 from mtrain.config.decoding import DecodingConfig
-from mtrain.data.batches import pad
+from mtrain.data.batch import pad
 from mtrain.data.plan import plan_in_order
 from mtrain.data.store import IntArray
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search
-from mtrain.models.base import Head, Model
+from mtrain.models.base import Head, TranslationModel
+from mtrain.runtime.threads import ordered_map
 from mtrain.text.tokenizer import TokenizerPair
-from mtrain.threads import ordered_map
 
 # 1, 2 or 4 threads share as many batches evenly; whatever their number, the batches are the same
 EVEN = 4
@@ -86,7 +86,7 @@ class TorchEngine(Engine):
 
     def __init__(
         self,
-        model: Model,
+        model: TranslationModel,
         tokenizers: TokenizerPair,
         decoding: DecodingConfig,
         device: torch.device,

@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager
 import numpy as np
 import torch
 
-from mtrain.data.batches import pad_pairs
+from mtrain.data.makers.padded import pad_pairs
 from mtrain.data.plan import plan_in_order
 from mtrain.data.store import FloatArray
-from mtrain.models.base import Head, Model
+from mtrain.models.base import Head, TranslationModel
 from mtrain.text.tokenizer import TokenizerPair
 
 IdPair = tuple[Sequence[int], Sequence[int]]
@@ -28,7 +28,7 @@ class ForcedDecoder:
 
     def __init__(
         self,
-        model: Model,
+        model: TranslationModel,
         tokenizers: TokenizerPair,
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[None]],

@@ -9,9 +9,9 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from mtrain.decoding.hypothesis import NOTHING, Hypothesis
+from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Hypothesis
 from mtrain.decoding.rows import rows_to_keep
-from mtrain.models.base import Model
+from mtrain.models.base import TranslationModel
 
 
 @dataclass
@@ -27,7 +27,7 @@ class _Sentence:
         if self.found:
             return
         if not isfinite(logit):
-            self.found = [NOTHING]
+            self.found = [NO_HYPOTHESIS]
         elif token == end_id:
             self.found = [Hypothesis(self.tokens, 0.0)]
         else:
@@ -37,7 +37,7 @@ class _Sentence:
 
 
 def greedy_search(
-    model: Model,
+    model: TranslationModel,
     source: Tensor,
     source_lengths: Tensor,
     limits: list[int],

@@ -28,7 +28,9 @@ class Hypothesis:
     cut_off: bool = False  # the length limit came before the end mark
 
 
-NOTHING = Hypothesis([], float("-inf"), cut_off=True)  # what a model that gives no numbers says
+NO_HYPOTHESIS = Hypothesis(
+    [], float("-inf"), cut_off=True
+)  # what a model that gives no numbers says
 
 
 @dataclass(frozen=True)

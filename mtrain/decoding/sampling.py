@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
-from mtrain.models.base import Model
+from mtrain.models.base import TranslationModel
 
 
 def sample_search(
-    model: Model,
+    model: TranslationModel,
     source: Tensor,
     source_lengths: Tensor,
     limits: list[int],

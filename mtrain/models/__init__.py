@@ -2,36 +2,34 @@
 
 from collections.abc import Callable
 
-from mtrain.config.schema import Config
-from mtrain.models.base import Head, Model, State
+from mtrain.config.run import Config
+from mtrain.models.base import Head, Model, State, TranslationModel
 from mtrain.models.decoder_only import DecoderOnly
 from mtrain.models.rnn import Rnn
 from mtrain.models.transformer import Transformer
 
-MODELS: dict[str, Callable[..., Model]] = {
+MODELS: dict[str, Callable[..., TranslationModel]] = {
     "transformer": Transformer,
     "rnn": Rnn,
     "decoder_only": DecoderOnly,
 }
 
-__all__ = ["MODELS", "Head", "Model", "State", "aligning_head", "build_model"]
+__all__ = ["MODELS", "Head", "Model", "State", "TranslationModel", "alignment_head", "build_model"]
 
 
-def build_model(config: Config, source_vocab: int, target_vocab: int) -> Model:
+def build_model(config: Config, source_vocab: int, target_vocab: int) -> TranslationModel:
     """Return a newly initialised model of the configuration's type."""
     tie_embeddings = config.model.tie_embeddings
     if tie_embeddings == "auto":
         tie_embeddings = "all" if config.shares_vocabulary else "decoder"
-    model = MODELS[config.model.type](
+    return MODELS[config.model.type](
         config.model.model_copy(update={"tie_embeddings": tie_embeddings}),
         source_vocab,
         target_vocab,
     )
-    assert model.output.bias is None, "training multiplies by its weight alone"
-    return model
 
 
-def aligning_head(config: Config) -> Head:
+def alignment_head(config: Config) -> Head:
     """Return the head by whose attention words are aligned, and which alignments guide.
 
     Guided ones teach the first of a layer's heads, where the configuration names none (Garg et

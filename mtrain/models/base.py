@@ -1,6 +1,7 @@
 """The contract between an architecture and everything that uses one.
 
-Training, search and scoring see `Model` and `State` and nothing behind them.
+Training sees `Model`. Search, scoring and alignment see `TranslationModel` and `State`. Nothing
+looks behind them: an encoder that only fills masks is a `Model` and nothing more.
 
 Shapes: B sentences, K hypotheses a sentence, S source length, T target length, D width,
 V target vocabulary, N real tokens to predict. Lengths count the end mark.
@@ -12,11 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtrain.data.batches import Batch
-from mtrain.data.packing import PackedBatch
+from mtrain.data.batch import Batch, PackedBatch
 from mtrain.errors import UserError
 from mtrain.nn.largest import largest
-from mtrain.nn.shortlist import Shortlist
+from mtrain.nn.output import OutputLayer
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,38 @@ class State(ABC):
         """Keep only the sentences (B',), by their numbers, in that order."""
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What a model predicts of a batch, before the output layer, and what is right."""
+
+    features: Tensor  # (N,D)
+    targets: Tensor  # (N,) ids, or IGNORE_INDEX where there is nothing to learn
+    has_static_shape: bool = False  # whether N is the same for every batch
+
+
 class Model(nn.Module, ABC):
+    """Whatever learns to predict tokens from a batch."""
+
+    max_positions: int  # longest sequence that it reads, end mark included
+    export_limits: dict[str, str]  # format: why this model cannot be exported to it
+    takes_packed_sequences: bool = False  # whether `forward` takes a PackedBatch
+    output: OutputLayer  # features to logits
+
+    @abstractmethod
+    def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:
+        """Return what is to be learnt from a batch.
+
+        Adds to `record` the attention weights that it asks for.
+        """
+
+    def compile_layers(self) -> None:
+        """Let torch.compile fuse the layers' kernels, for packed batches of one static shape."""
+
+
+class TranslationModel(Model):
     """A conditional model of target tokens given source tokens."""
 
-    max_positions: int  # longest source and longest target, end mark included
     source_heads: tuple[int, int]  # layers and heads that attend to the source; (0, 0) if none
-    export_limits: dict[str, str]  # format: why this model cannot be exported to it
-    reads_packed: bool = False  # whether `predictions` takes a PackedBatch
-    output: nn.Linear  # D to V, without bias: turns a feature vector into logits
-    shortlist: Shortlist | None = None  # of its tokens, for a model that is only read
 
     @abstractmethod
     def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
@@ -110,45 +133,31 @@ class Model(nn.Module, ABC):
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one more token (B,K) of each hypothesis; return logits (B,K,V) of the next.
 
-        The logits are the caller's, to write over.
+        The caller may overwrite the logits.
         """
         features, state = self.step_features(tokens, state)
-        return self.project(features), state
-
-    def project(self, features: Tensor) -> Tensor:
-        """Return logits (...,V) of features (...,D)."""
-        logits: Tensor = self.output(features)
-        return logits
+        return self.output(features), state
 
     def likeliest(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return the largest logit of each vector (N,D), and whose it is, both (N,).
 
-        Where something is no number, the logit is none either.
+        Returns NaN for a vector that contains NaN.
         """
-        found = self.shortlist.largest(features) if self.shortlist else None
-        return found or largest(self.project(features))
+        return largest(self.output(features))
 
-    def forward(self, batch: Batch) -> Tensor:
+    def logits(self, batch: Batch) -> Tensor:
         """Return the logits (B,T,V) of every target token, given those before it."""
-        return self.project(self.features(batch))
+        logits: Tensor = self.output(self.features(batch))
+        return logits
 
-    def compile_layers(self) -> None:
-        """Have torch fuse the kernels of the layers, for packed batches: they have one shape."""
-
-    def predictions(
-        self, batch: Batch, record: AttentionRecord = NO_RECORD
-    ) -> tuple[Tensor, Tensor]:
-        """Return features (N,D) and ids (N,) of all that is to be learnt from a batch.
-
-        These are the real target tokens; in training an architecture may add others. The id is
-        NOTHING where a packed batch has nothing to learn.
-        """
+    def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:
+        """Return the features of the real target tokens; an architecture may add others."""
         features = self.features(batch, record)
         if isinstance(batch, PackedBatch):
-            return features.flatten(0, 1), batch.target_out.flatten()
+            return Predictions(features.flatten(0, 1), batch.target_out.flatten(), True)
         places = torch.arange(features.shape[1], device=features.device)
         is_real = places < batch.target_lengths[:, None]
-        return features[is_real], batch.target_out[is_real]
+        return Predictions(features[is_real], batch.target_out[is_real])
 
     def attention(self, batch: Batch) -> dict[str, Tensor]:
         """Return every attention weight by kind, shape (B, layers, heads, rows, columns)."""

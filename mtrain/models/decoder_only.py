@@ -14,9 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtrain.config.models import DecoderOnlyConfig
-from mtrain.data.batches import Batch
-from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State, pick_head
+from mtrain.config.model import DecoderOnlyConfig
+from mtrain.data.batch import Batch
+from mtrain.models.base import (
+    NO_RECORD,
+    AttentionRecord,
+    Head,
+    Predictions,
+    State,
+    TranslationModel,
+    pick_head,
+)
 from mtrain.nn.attention import padding_mask
 from mtrain.nn.cache import Kept, KeyValueCache, Past
 from mtrain.nn.dropout import dropout
@@ -44,7 +52,7 @@ class DecoderOnlyState(State):
         return DecoderOnlyState(past, lengths, self.num_sources, self.watched, self.num_steps)
 
 
-class DecoderOnly(Model):
+class DecoderOnly(TranslationModel):
     """A stack of self-attention over source and target together."""
 
     def __init__(self, config: DecoderOnlyConfig, source_vocab: int, target_vocab: int) -> None:
@@ -73,18 +81,16 @@ class DecoderOnly(Model):
     def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         return self._read(batch, record)[:, batch.source.shape[1] :]
 
-    def predictions(
-        self, batch: Batch, record: AttentionRecord = NO_RECORD
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:
         if not (self.training and self.source_loss):
-            return super().predictions(batch, record)
+            return super().forward(batch, record)
         features = self._read(batch, record)
         places = torch.arange(features.shape[1], device=features.device)
         width = batch.source.shape[1]
-        # a source's first token has nothing before it to be told from
+        # nothing stands before a source's first token to predict it from
         is_source = places[: width - 1] < batch.source_lengths[:, None] - 1
         is_target = places[: batch.target_in.shape[1]] < batch.target_lengths[:, None]
-        return (
+        return Predictions(
             torch.cat([features[:, width:][is_target], features[:, : width - 1][is_source]]),
             torch.cat([batch.target_out[is_target], batch.source[:, 1:][is_source]]),
         )

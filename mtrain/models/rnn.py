@@ -19,9 +19,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mtrain.config.models import RnnConfig
-from mtrain.data.batches import Batch
-from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State
+from mtrain.config.model import RnnConfig
+from mtrain.data.batch import Batch
+from mtrain.models.base import NO_RECORD, AttentionRecord, Head, State, TranslationModel
 from mtrain.nn.attention import padding_mask
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
@@ -71,7 +71,7 @@ class RnnState(State):
         return RnnState(self.memory.keep(sentences), layers, fed, self.watched)
 
 
-class Rnn(Model):
+class Rnn(TranslationModel):
     """Recurrent layers over embeddings, with or without attention between them."""
 
     def __init__(self, config: RnnConfig, source_vocab: int, target_vocab: int) -> None:

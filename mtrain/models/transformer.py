@@ -14,10 +14,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mtrain.config.models import TransformerConfig
-from mtrain.data.batches import Batch
-from mtrain.data.packing import PackedBatch
-from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State, pick_head
+from mtrain.config.model import TransformerConfig
+from mtrain.data.batch import Batch, PackedBatch
+from mtrain.models.base import NO_RECORD, AttentionRecord, Head, State, TranslationModel, pick_head
 from mtrain.nn.attention import (
     CrossAttention,
     Noted,
@@ -130,10 +129,10 @@ class _Layout:
     call: LayerCall
 
 
-class Transformer(Model):
+class Transformer(TranslationModel):
     """Encoder and decoder stacks over embeddings with positions."""
 
-    reads_packed = True
+    takes_packed_sequences = True
 
     def __init__(self, config: TransformerConfig, source_vocab: int, target_vocab: int) -> None:
         super().__init__()

@@ -5,17 +5,18 @@ Shapes: D width; V a vocabulary.
 
 from torch import nn
 
+from mtrain.nn.output import OutputLayer
+
 
 def tied_embeddings(
     tie: str, source_vocab: int, target_vocab: int, width: int
-) -> tuple[nn.Embedding, nn.Embedding, nn.Linear]:
+) -> tuple[nn.Embedding, nn.Embedding, OutputLayer]:
     """Return source embedding (V,D), target embedding (V,D), and the output layer D to V.
 
     `tie` is `all`, `decoder` (the last two share their matrix) or `none`.
     """
     source, target = (_embedding(size, width) for size in (source_vocab, target_vocab))
-    output = nn.Linear(width, target_vocab, bias=False)
-    nn.init.normal_(output.weight, std=width**-0.5)
+    output = OutputLayer(width, target_vocab)
     if tie in ("all", "decoder"):
         output.weight = target.weight
     if tie == "all":

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mtrain.config.schema import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
+from mtrain.config.data import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
 from mtrain.errors import UserError
 from mtrain.text.lines import clean_bytes, file_digest, read_lines
 from mtrain.text.links import Link, parse_links

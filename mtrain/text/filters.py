@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrain.config.schema import FilterConfig
+from mtrain.config.data import FilterConfig
 from mtrain.text.lines import clean_lines
 
 KEPT = 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from mtrain.config.schema import TokenizerConfig
+from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.console import warn
 from mtrain.errors import UserError
 from mtrain.text.lines import file_digest

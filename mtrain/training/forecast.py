@@ -3,19 +3,25 @@
 Changes nothing on disk. The model that it trains a little is thrown away.
 """
 
-import resource
 import shutil
-import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from mtrain.data.batches import Batch
-from mtrain.training.optimizer import optimizer_tensors
-from mtrain.training.parts import Parts
+from mtrain.config.training import TrainingConfig
+from mtrain.data.batch import Batch
+from mtrain.data.makers.padded import BatchMaker
+from mtrain.data.store import IntArray
+from mtrain.data.updates import PlannedUpdate
+from mtrain.distributed.group import ProcessGroup
+from mtrain.runtime.memory import peak_memory
+from mtrain.training.state import TrainState
+from mtrain.training.updater import Updater, UpdateResult
+from mtrain.training.validation import Validator
 
 TIMED_UPDATES = 5
 VALIDATION_SENTENCES = 100
@@ -59,72 +65,88 @@ class Forecast:
         )
 
 
-def forecast(parts: Parts, run_dir: Path) -> Forecast:
-    """Run a little of the training and extrapolate."""
-    training = parts.config.training
-    plan = parts.maker.plan(parts.config.seed, 0)
-    largest = parts.maker.largest(plan)
-    rate = training.learning_rate / 100  # small: this is no training
-    parts.updater.update(0, [largest], rate)
-    seconds, num_tokens = _time_updates(parts, rate)
-    validation = _time_validation(parts)
-    updates = training.max_updates
-    hours = (updates * seconds + updates / training.valid_every * validation) / 3600
-    if training.max_minutes is not None and hours * 60 > training.max_minutes:
-        updates = int(updates * training.max_minutes / (hours * 60))
-        hours = training.max_minutes / 60
-    size = _checkpoint_bytes(parts) / 1e9
-    existing = next(path for path in (run_dir, *run_dir.resolve().parents) if path.exists())
-    return Forecast(
-        largest_batch=_describe(largest),
-        peak_memory=peak_memory(parts.precision.device) / 1e9,
-        seconds_per_update=seconds,
-        tokens_per_second=num_tokens / seconds,
-        seconds_per_validation=validation,
-        hours=hours,
-        updates=updates,
-        epochs=updates * training.accumulate / len(plan),
-        checkpoint_size=size,
-        # one more than is kept stands while it is written
-        disk_needed=size * (training.keep_best + training.keep_last + 1),
-        disk_free=shutil.disk_usage(existing).free / 1e9,
-    )
+class Forecaster:
+    """Runs a little of the training and extrapolates."""
 
+    def __init__(
+        self,
+        config: TrainingConfig,
+        maker: BatchMaker,
+        plan: list[IntArray],
+        state: TrainState,
+        updater: Updater,
+        validator: Validator,
+        updates: Callable[[int, int], Iterator[PlannedUpdate]],
+        group: ProcessGroup,
+        device: torch.device,
+    ) -> None:
+        self._config = config
+        self._maker = maker
+        self._plan = plan
+        self._state = state
+        self._updater = updater
+        self._validator = validator
+        self._updates = updates
+        self._group = group
+        self._device = device
+        self._rate = config.learning_rate / 100  # small: this is no training
 
-def _time_updates(parts: Parts, rate: float) -> tuple[float, float]:
-    """Return the mean seconds and target tokens of an update, the first left out."""
-    seconds, tokens = [], []
-    for number, planned in zip(range(TIMED_UPDATES + 1), parts.updates(0, 0), strict=False):
+    def forecast(self, run_dir: Path) -> Forecast:
+        """Return what training would take; the same on every process, but for memory."""
+        config = self._config
+        largest = self._maker.largest(self._plan)
+        self._update(0, [largest])
+        seconds, num_tokens = self._time_updates()
+        validation = self._time_validation()
+        updates = config.max_updates
+        hours = (updates * seconds + updates / config.valid_every * validation) / 3600
+        if config.max_minutes is not None and hours * 60 > config.max_minutes:
+            updates = int(updates * config.max_minutes / (hours * 60))
+            hours = config.max_minutes / 60
+        size = self._checkpoint_bytes() / 1e9
+        existing = next(path for path in (run_dir, *run_dir.resolve().parents) if path.exists())
+        return Forecast(
+            largest_batch=_describe(largest),
+            peak_memory=peak_memory(self._device) / 1e9,
+            seconds_per_update=seconds,
+            tokens_per_second=num_tokens / seconds,
+            seconds_per_validation=validation,
+            hours=hours,
+            updates=updates,
+            epochs=updates * config.accumulate / len(self._plan),
+            checkpoint_size=size,
+            # one more than is kept exists while it is written
+            disk_needed=size * (config.keep_best + config.keep_last + 1),
+            disk_free=shutil.disk_usage(existing).free / 1e9,
+        )
+
+    def _update(self, number: int, batches: Sequence[Batch]) -> UpdateResult:
+        own = sum(batch.num_target_tokens for batch in batches)
+        num_tokens = int(sum(count for (count,) in self._group.share(own)))
+        return self._updater.update(number, batches, num_tokens, self._rate)
+
+    def _time_updates(self) -> tuple[float, float]:
+        """Return the mean seconds and target tokens of an update, the first left out."""
+        seconds, tokens = [], []
+        for number, planned in zip(range(TIMED_UPDATES + 1), self._updates(0, 0), strict=False):
+            started = time.perf_counter()
+            result = self._update(number, planned.batches)
+            seconds.append(time.perf_counter() - started)
+            tokens.append(result.num_tokens)
+        return float(np.mean(seconds[1:])), float(np.mean(tokens[1:]))
+
+    def _time_validation(self) -> float:
+        """Return the seconds of a validation, from a share of its sentences.
+
+        An untrained model writes to the length limit, so this overestimates.
+        """
         started = time.perf_counter()
-        result = parts.updater.update(number, planned.batches, rate)
-        seconds.append(time.perf_counter() - started)
-        tokens.append(result.num_tokens)
-    return float(np.mean(seconds[1:])), float(np.mean(tokens[1:]))
+        share = self._validator.translate_some(self._state.model, VALIDATION_SENTENCES)
+        return (time.perf_counter() - started) / share / self._group.size
 
-
-def _time_validation(parts: Parts) -> float:
-    """Return the seconds of a validation, from a share of its sentences.
-
-    An untrained model writes to the length limit, so this errs on the long side.
-    """
-    started = time.perf_counter()
-    share = parts.validator.validate_share(parts.model, VALIDATION_SENTENCES)
-    return (time.perf_counter() - started) / share
-
-
-def _checkpoint_bytes(parts: Parts) -> int:
-    weights = sum(p.numel() * p.element_size() for p in parts.model.parameters())
-    tensors = optimizer_tensors(parts.model, parts.updater.optimizer).values()
-    state = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return state + weights * (2 if parts.config.training.ema_decay else 1)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return the most bytes used so far: of the GPU, or on a CPU by this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    def _checkpoint_bytes(self) -> int:
+        tensors = [*self._state.weights.values(), *self._state.tensors().values()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _describe(batch: Batch) -> str:

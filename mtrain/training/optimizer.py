@@ -3,22 +3,22 @@
 import torch
 from torch import Tensor, nn
 
-from mtrain.config.schema import TrainingConfig
+from mtrain.config.training import TrainingConfig
 
 EPSILON = 1e-9  # Vaswani 2017, section 5.3
 
 
 class ConditionalAdamW(torch.optim.AdamW):
-    """AdamW that can be told by a tensor to do nothing, so that nobody waits to read it.
+    """AdamW whose step the device skips where `found_inf` is 1, without host synchronisation.
 
-    A fused one looks for these two, as `torch.amp.GradScaler` sets them.
+    The fused kernel reads these two attributes, which `torch.amp.GradScaler` sets as well.
     """
 
     grad_scale: Tensor | None = None
-    found_inf: Tensor | None = None  # 1 where the next step is to do nothing, else 0
+    found_inf: Tensor | None = None  # 1 where the next step must change nothing, else 0
 
     def step_where(self, is_finite: Tensor) -> None:
-        """Step where the tensor (a boolean) says so."""
+        """Step if the boolean tensor is true."""
         self.found_inf = (~is_finite).float()
         self.step()
 
@@ -34,7 +34,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> ConditionalAdam
     rate = config.learning_rate
     return ConditionalAdamW(
         groups,
-        # a GPU repeats a recorded step, so what changes has to lie on it
+        # a CUDA graph replays the step, so what changes must be a tensor on the GPU
         lr=torch.tensor(rate, device=parameters[0].device) if is_on_gpu else rate,
         betas=config.adam_betas,
         eps=EPSILON,
@@ -82,25 +82,22 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._model = model
         self._decay = decay
-        self._average = (
+        # by the parameters' names; empty where no average is kept
+        self.weights: dict[str, Tensor] = (
             {name: p.detach().clone() for name, p in model.named_parameters()} if decay else {}
         )
 
     @torch.no_grad()
     def update(self, num_updates: int) -> None:
-        """Move towards the present weights; early on faster, so that the start is forgotten."""
-        if not self._average:
+        """Move towards the present weights; faster at the start, so that it is forgotten."""
+        if not self.weights:
             return
         decay = min(self._decay, (1 + num_updates) / (10 + num_updates))
-        averages = list(self._average.values())
+        averages = list(self.weights.values())
         present = [p.detach() for p in self._model.parameters()]
         torch._foreach_lerp_(averages, present, 1 - decay)
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return the weights to translate with: the average, or the model's own."""
-        return self._average or {name: p.detach() for name, p in self._model.named_parameters()}
-
     def restore(self, weights: dict[str, Tensor]) -> None:
-        """Go on from a saved average."""
-        for name, average in self._average.items():
+        """Continue from a saved average."""
+        for name, average in self.weights.items():
             average.copy_(weights[name])

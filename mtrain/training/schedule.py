@@ -2,7 +2,7 @@
 
 import math
 
-from mtrain.config.schema import TrainingConfig
+from mtrain.config.training import TrainingConfig
 
 COOL_DOWN = 0.1  # share of a time budget in which inverse_sqrt goes down to zero
 

@@ -1,59 +1,73 @@
-"""The training loop: update, validate, save, stop; and going on where another one stopped."""
+"""The training loop: update, validate, save, stop.
+
+All processes take the same decisions, from numbers that they share once an update.
+"""
 
 import math
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
 
-from mtrain.console import Progress, format_seconds, progress, say
-from mtrain.data.batches import PlannedUpdate, Prefetcher
-from mtrain.data.folders import RunFolder
+from mtrain.checkpoints.weights import replaced_weights
+from mtrain.config.training import TrainingConfig
+from mtrain.console import Progress, format_seconds, progress, say, warn
+from mtrain.data.prefetch import Prefetcher
+from mtrain.data.updates import PlannedUpdate
+from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted, UserError
 from mtrain.training.log import Meter, MetricsLog
-from mtrain.training.parts import Parts
-from mtrain.training.saving import Saver, put_weights
+from mtrain.training.saving import Saver
 from mtrain.training.schedule import last_update, learning_rate
 from mtrain.training.signals import StopSignal
-from mtrain.training.updater import UpdateResult
-from mtrain.training.validation import Validation
+from mtrain.training.state import TrainState
+from mtrain.training.updater import Updater, UpdateResult
+from mtrain.training.validation import Validation, Validator
 
 MAX_SKIPPED_IN_A_ROW = 20
 
 
 class _StopRequested(Exception):
-    """A signal came while something was under way that need not be finished."""
+    """A signal came during work that need not be finished."""
 
 
 class Trainer:
-    """One sitting of a run."""
+    """Trains from where a state stands to the end, or until a signal."""
 
-    def __init__(self, parts: Parts, run: RunFolder) -> None:
-        self._parts = parts
-        self._config = parts.config.training
-        self._run = run
+    def __init__(
+        self,
+        config: TrainingConfig,
+        state: TrainState,
+        updater: Updater,
+        updates: Callable[[int, int], Iterator[PlannedUpdate]],
+        validator: Validator,
+        validation: Validation | None,
+        saver: Saver,
+        log: MetricsLog | None,
+        group: ProcessGroup,
+    ) -> None:
+        """Take over a state; `validation` is the last one, `log` is None but on the first
+        process."""
+        self._config = config
+        self._state = state
+        self._updater = updater
+        self._updates = updates
+        self._validator = validator
+        self._validation = validation
+        self._saver = saver
+        self._log = log
+        self._group = group
         self._stop = StopSignal()
         self._meter = Meter()
         self._skipped_in_a_row = 0
         self._validation_minutes = 0.0  # that the last validation took
-        self._saver = Saver(parts, run)
-        self._position, self._validation = self._saver.resume()
-        self._started = time.monotonic() - 60 * self._position.minutes
-        self._log: MetricsLog | None = None
-        if parts.group.is_first:
-            update = self._position.update
-            self._log = MetricsLog(run.metrics_path, update, self._config.tensorboard)
+        self._started = time.monotonic() - 60 * state.position.minutes
 
     def run(self) -> None:
         """Train to the end. Raises `Interrupted` after saving when a signal asks to stop."""
-        position, parts = self._position, self._parts
-        count = sum(parameter.numel() for parameter in parts.model.parameters())
-        self._say(
-            f"training {parts.config.model.type}, {count:,} parameters, on "
-            f"{len(parts.store):,} pairs, on {parts.precision.device} in {parts.precision.name}: "
-            f"{parts.precision.reason}"
-        )
-        feed = Prefetcher(parts.updates(position.epoch, position.batch))
+        position = self._state.position
+        feed = Prefetcher(self._updates(position.epoch, position.batch))
         try:
             with self._stop, progress("training", None, "updates", position.update) as shown:
                 self._loop(feed, shown)
@@ -67,20 +81,21 @@ class Trainer:
         )
 
     def _loop(self, feed: Prefetcher[PlannedUpdate], shown: Progress) -> None:
-        position, save_every = self._position, self._config.save_every
+        position, save_every = self._state.position, self._config.save_every
         while True:
-            self._stop_if_asked()
+            if self._group.size == 1:  # several stop where they have shared the signal
+                self._stop_if(self._stop.number)
             is_finished = self._is_finished()
             try:
                 if not position.is_validated and (is_finished or self._is_time_to_validate()):
                     self._validate()
-                    self._saver.save(position, self._validation)
+                    self._saver.save(self._validation)
                 elif is_finished:
                     self._average_checkpoints()
                     return
                 else:
                     if save_every and position.update and position.update % save_every == 0:
-                        self._saver.save(position, self._validation)
+                        self._saver.save(self._validation)
                     self._update(feed, shown)
             except _StopRequested:
                 continue
@@ -88,18 +103,20 @@ class Trainer:
     # -- one update -----------------------------------------------------------------------------
 
     def _update(self, feed: Prefetcher[PlannedUpdate], shown: Progress) -> None:
-        position, config = self._position, self._config
+        position, config = self._state.position, self._config
         waited, started = feed.seconds_waited, time.perf_counter()
         planned = next(feed)
+        num_tokens = self._share(planned)
         rate = learning_rate(position.update, self._last_update(), config)
-        result = self._parts.updater.update(
-            position.update, planned.batches, rate, self._raise_if_stopped
+        result = self._updater.update(
+            position.update, planned.batches, num_tokens, rate, self._raise_if_stopped
         )
         self._meter.note(result, time.perf_counter() - started, feed.seconds_waited - waited)
         position.update += 1
         position.epoch, position.batch = planned.next_epoch, planned.next_batch
         position.target_tokens += result.num_tokens
-        position.minutes = self._minutes()
+        if self._group.size == 1:
+            position.minutes = self._minutes()
         note = f"loss {result.loss:.3f}, {self._meter.tokens_per_second:,.0f} target tokens/s"
         if config.max_minutes is not None:
             note += f", {position.minutes:.1f} of {config.max_minutes:g} minutes"
@@ -117,21 +134,36 @@ class Trainer:
             )
             self._meter = Meter()
 
+    def _share(self, planned: PlannedUpdate) -> int:
+        """Return the target tokens of an update's batches on all processes.
+
+        In the same message processes share the clock, and signals: one stops all.
+        """
+        own = sum(batch.num_target_tokens for batch in planned.batches)
+        if self._group.size == 1:
+            return own
+        shared = self._group.share(own, self._minutes(), self._stop.number)
+        tokens, minutes, signals = zip(*shared, strict=True)
+        self._state.position.minutes = max(minutes)
+        self._stop_if(int(max(signals)))
+        return int(sum(tokens))
+
     def _check_finite(self, result: UpdateResult) -> None:
         if result.is_finite:
             self._skipped_in_a_row = 0
             return
-        self._position.skipped += 1
+        position = self._state.position
+        position.skipped += 1
         self._skipped_in_a_row += 1
         self._say(
-            f"update {self._position.update} skipped: loss {result.loss}, "
+            f"update {position.update} skipped: loss {result.loss}, "
             f"gradient norm {result.gradient_norm}"
         )
         if self._skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
-            self._saver.save(self._position, self._validation)
+            self._saver.save(self._validation)
             raise UserError(
                 f"{MAX_SKIPPED_IN_A_ROW} updates in a row gave no finite gradient; the last good "
-                f"weights are saved in {self._run.checkpoints}",
+                "weights are saved",
                 "lower training.learning_rate, lengthen training.warmup_updates, or use "
                 "training.precision: bf16 or fp32; each needs a run_dir of its own",
             )
@@ -139,101 +171,97 @@ class Trainer:
     # -- when -----------------------------------------------------------------------------------
 
     def _minutes(self) -> float:
-        """Minutes of training so far; the same on all processes where it decides anything."""
-        minutes = (time.monotonic() - self._started) / 60
-        if self._config.max_minutes is None:
-            return minutes
-        return self._parts.group.maximum(minutes, self._parts.precision.device)
+        """Return the minutes of training so far, by this process's clock."""
+        return (time.monotonic() - self._started) / 60
 
     def _minutes_spent(self) -> float:
-        """Minutes of the budget used, those that the last validation will take included."""
-        return self._position.minutes + self._validation_minutes
+        """Return the minutes of the budget used, with those that a last validation will take."""
+        return self._state.position.minutes + self._validation_minutes
 
     def _last_update(self) -> int:
-        return last_update(self._position.update, self._minutes_spent(), self._config)
+        return last_update(self._state.position.update, self._minutes_spent(), self._config)
 
     def _is_finished(self) -> bool:
-        position, config = self._position, self._config
+        position, config = self._state.position, self._config
         is_late = config.max_minutes is not None and self._minutes_spent() >= config.max_minutes
         is_stuck = 0 < config.patience <= position.validations_since_best
         return position.update >= config.max_updates or is_late or is_stuck
 
     def _is_time_to_validate(self) -> bool:
-        return self._position.update > 0 and self._position.update % self._config.valid_every == 0
+        update = self._state.position.update
+        return update > 0 and update % self._config.valid_every == 0
 
     def _raise_if_stopped(self) -> None:
-        # several processes stop between updates only, all at the same one
-        if self._stop.number and self._parts.group.size == 1:
+        if self._stop.number and self._group.size == 1:
             raise _StopRequested
 
-    def _stop_if_asked(self) -> None:
-        number = int(self._parts.group.maximum(self._stop.number, self._parts.precision.device))
-        if number:
-            self._saver.save(self._position, self._validation)
+    def _stop_if(self, signal_number: int) -> None:
+        if signal_number:
+            self._saver.save(self._validation)
             raise Interrupted(
-                number,
-                f"stopped by a signal, saved after update {self._position.update}; "
-                "run the same command again to go on",
+                signal_number,
+                f"stopped by a signal, saved after update {self._state.position.update}; "
+                "run the same command again to resume",
             )
 
     # -- validation -----------------------------------------------------------------------------
 
     def _validate(self) -> None:
-        """Measure the present weights; the first process does, the others wait for its verdict."""
-        position, group = self._position, self._parts.group
-        started = time.monotonic()
-        if group.is_first:
-            self._validation = self._measure(self._parts.updater.average.weights())
-            self._note_quality(self._validation)
-        device = self._parts.precision.device
-        waited = position.validations_since_best if group.is_first else 0
-        position.validations_since_best = int(group.maximum(waited, device))
+        """Measure the present weights; all processes share the sentences."""
+        position, started = self._state.position, time.monotonic()
+        self._validation = self._measure(self._state.average.weights, self._group)
+        self._note_quality(self._validation)
         position.validated_update = position.update
-        position.minutes = self._minutes()
-        self._validation_minutes = group.maximum((time.monotonic() - started) / 60, device)
-        if self._validation is not None:
-            self._write_validation(self._validation)
+        seconds = time.monotonic() - started
+        shared = self._group.share(self._minutes(), seconds / 60)
+        position.minutes, self._validation_minutes = map(max, zip(*shared, strict=True))
+        self._write_validation(self._validation)
 
-    def _measure(self, weights: dict[str, Tensor]) -> Validation:
-        """Validate `weights` in place of the model's own, which are put back."""
-        model, validator = self._parts.model, self._parts.validator
-        own = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-        with progress("validating", len(validator), "sentences") as shown:
+    def _measure(self, weights: dict[str, Tensor], group: ProcessGroup) -> Validation:
+        """Validate the model's own weights, or others in their place."""
+        model = self._state.model
+        num_sentences = -(-len(self._validator) // group.size)
+        with (
+            progress("validating", num_sentences, "sentences") as shown,
+            replaced_weights(model, weights),
+        ):
 
             def on_progress(count: int) -> None:
                 self._raise_if_stopped()
                 shown.advance(count)
 
-            put_weights(model, weights)
-            try:
-                validation = validator.validate(model, on_progress)
-            finally:
-                put_weights(model, own)
+            validation = self._validator.validate(model, on_progress, group)
         minutes = format_seconds(60 * self._minutes())
-        self._say(f"update {self._position.update}, {minutes}: {validation}")
+        self._say(f"update {self._state.position.update}, {minutes}: {validation}")
         return validation
 
     def _note_quality(self, validation: Validation) -> None:
-        value = getattr(validation, self._config.valid_metric)
-        quality = -value if self._config.valid_metric == "loss" else value
-        best = -math.inf if self._position.best is None else self._position.best
-        if quality > best:  # which what is no number never is
-            self._position.best, self._position.validations_since_best = quality, 0
+        position, metric = self._state.position, self._config.valid_metric
+        value = getattr(validation, metric)
+        quality = -value if metric == "loss" else value
+        best = -math.inf if position.best is None else position.best
+        if quality > best:  # NaN never is
+            position.best, position.validations_since_best = quality, 0
         else:
-            self._position.validations_since_best += 1
+            position.validations_since_best += 1
 
     def _average_checkpoints(self) -> None:
         """Add the mean of the newest checkpoints to them, measured like any other."""
-        count, position = self._config.average_checkpoints, self._position
-        if count and self._parts.group.is_first and not self._saver.has_average(position):
-            weights, averaged = self._saver.mean_of_newest(count)
-            self._say(f"average of the newest {averaged} checkpoints:")
-            validation = self._measure(weights)
-            self._write_validation(validation, averaged=averaged)
-            self._saver.save_average(weights, position, validation)
+        count = self._config.average_checkpoints
+        if not count or not self._group.is_first or self._saver.has_average():
+            return
+        mean = self._saver.mean_of_newest(count)
+        if mean is None:
+            warn("training.average_checkpoints: no checkpoint is whole, so none is averaged")
+            return
+        weights, averaged = mean
+        self._say(f"average of the newest {averaged} checkpoints:")
+        validation = self._measure(weights, ProcessGroup.alone())
+        self._write_validation(validation, averaged=averaged)
+        self._saver.save_average(weights, validation)
 
     def _write_validation(self, validation: Validation, **marks: Any) -> None:
-        position = self._position
+        position = self._state.position
         self._write(
             "valid",
             minutes=position.minutes,
@@ -244,8 +272,8 @@ class Trainer:
 
     def _write(self, kind: str, **figures: Any) -> None:
         if self._log is not None:
-            self._log.write(kind, self._position.update, **figures)
+            self._log.write(kind, self._state.position.update, **figures)
 
     def _say(self, message: str) -> None:
-        if self._parts.group.is_first:
+        if self._group.is_first:
             say(message)

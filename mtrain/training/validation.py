@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from mtrain.data.batches import BatchMaker
 from mtrain.data.folders import HeldOutText
+from mtrain.data.makers.padded import BatchMaker
 from mtrain.decoding.translator import Translator
+from mtrain.distributed.group import ProcessGroup
 from mtrain.evaluation.metrics import bleu_and_chrf
 from mtrain.models.base import Model
 from mtrain.text.lines import decode_line
-from mtrain.training.loss import batch_loss
-from mtrain.training.precision import Precision
+from mtrain.training.objectives import Objective
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,21 @@ class Validation:
 
 
 class Validator:
-    """Measures a model on the valid set."""
+    """Measures a model on the valid set; several processes share its sentences."""
 
     def __init__(
         self,
         maker: BatchMaker,
         text: HeldOutText,
         translator: Translator,
-        precision: Precision,
+        objective: Objective,
+        device: torch.device,
         target_lang: str,
     ) -> None:
         self._maker = maker
         self._translator = translator
-        self._precision = precision
+        self._objective = objective
+        self._device = device
         self._target_lang = target_lang
         self._plan = maker.plan_in_order()
         self._sources = text.sources
@@ -59,28 +61,34 @@ class Validator:
     def __len__(self) -> int:
         return len(self._sources)
 
-    def validate(self, model: Model, on_progress: Callable[[int], None]) -> Validation:
-        """Return the figures; `on_progress` hears of every few sentences and may raise to stop."""
+    def validate(
+        self, model: Model, on_progress: Callable[[int], None], group: ProcessGroup
+    ) -> Validation:
+        """Return the figures, the same on every process of the group.
+
+        `on_progress` hears of every few sentences of this process, and may raise to stop.
+        """
         model.eval()
-        loss = self._loss(model)
-        translations = self._translator.translate(self._sources, on_progress)
-        hypotheses = [translation.texts[0] for translation in translations]
+        loss = self._loss(model, group)
+        own = self._sources[group.rank :: group.size]
+        translations = self._translator.translate(own, on_progress) if own else []
+        hypotheses = group.gather([translation.texts[0] for translation in translations])
         bleu, chrf = bleu_and_chrf(hypotheses, self._references, self._target_lang)
         return Validation(loss, bleu, chrf)
 
-    def validate_share(self, model: Model, num_sentences: int) -> float:
-        """Translate the first sentences only, for timing; return which share of all they are."""
+    def translate_some(self, model: Model, num_sentences: int) -> float:
+        """Translate the first sentences, to time it; return their share of all sentences."""
         chosen = self._sources[:num_sentences]
         model.eval()
         self._translator.translate(chosen)
         return len(chosen) / len(self._sources)
 
     @torch.inference_mode()
-    def _loss(self, model: Model) -> float:
-        total, num_tokens = 0.0, 0
-        for rows in self._plan:
-            batch = self._maker.make(rows).to(self._precision.device)
-            _, nll = batch_loss(model, batch, self._precision, label_smoothing=0.0)
-            total += float(nll)
-            num_tokens += batch.num_target_tokens
-        return total / num_tokens
+    def _loss(self, model: Model, group: ProcessGroup) -> float:
+        own = []
+        for rows in self._plan[group.rank :: group.size]:
+            batch = self._maker.make(rows).to(self._device)
+            own.append((float(self._objective(model, batch).nll), batch.num_target_tokens))
+        # in the order of the plan, so that the sum is the same for any number of processes
+        sums = group.gather(own)
+        return sum(nll for nll, _ in sums) / sum(tokens for _, tokens in sums)

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtrain.commands.loading import LoadedRun
-from mtrain.config.models import TransformerConfig
+from mtrain.config.model import TransformerConfig
 from mtrain.errors import UserError
+from mtrain.inference.load import LoadedRun
 from mtrain.models.transformer import Transformer
 from mtrain.text.lines import clean_lines
 from mtrain.text.tokenizer import available_cores

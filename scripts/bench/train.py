@@ -25,16 +25,18 @@ from yardstick import Figures, Report, make_parser, run_yardstick
 
 from mtrain.config import load_config
 from mtrain.console import say
-from mtrain.data.batches import PlannedUpdate, Prefetcher
 from mtrain.data.folders import DataFolder
+from mtrain.data.prefetch import Prefetcher
+from mtrain.data.updates import PlannedUpdate
+from mtrain.distributed.group import ProcessGroup
 from mtrain.models import Model
-from mtrain.training import updater as update_module
-from mtrain.training.distributed import ProcessGroup
-from mtrain.training.forecast import peak_memory
-from mtrain.training.parts import Parts, build_parts
-from mtrain.training.precision import Precision
-from mtrain.training.recording import Recording
+from mtrain.runtime.memory import peak_memory
+from mtrain.runtime.precision import Precision
+from mtrain.training.build import Setup, build_setup
+from mtrain.training.objectives.translation import TranslationObjective
 from mtrain.training.schedule import learning_rate
+from mtrain.training.steps.cpu_threads import CpuThreadsStep
+from mtrain.training.steps.cuda_graph import CapturedFunction
 
 PEAKS = {"H100": 989e12, "H200": 989e12}  # FLOP/s of dense bf16 products, by the vendor
 WINDOWS = 10  # of training, of which median and quartiles are told
@@ -117,15 +119,16 @@ def model_flops_utilisation(speed: float) -> Figures:
 
 
 def train_window(
-    parts: Parts, feed: Prefetcher[PlannedUpdate], number: int, seconds: float
+    setup: Setup, feed: Prefetcher[PlannedUpdate], number: int, seconds: float
 ) -> Window:
     """Train for so long, or for one update, from the update `number` on."""
-    window, training = Window(), parts.config.training
+    window, training = Window(), setup.config.training
     started, waited, busy = time.perf_counter(), feed.seconds_waited, time.process_time()
     while not window.updates or time.perf_counter() - started < seconds:
         batches = next(feed).batches
         rate = learning_rate(number + window.updates, training.max_updates, training)
-        result = parts.updater.update(number + window.updates, batches, rate)
+        num_tokens = sum(batch.num_target_tokens for batch in batches)
+        result = setup.updater.update(number + window.updates, batches, num_tokens, rate)
         window.updates += 1
         window.source_tokens += sum(int(batch.source_lengths.sum()) for batch in batches)
         window.target_tokens += result.num_tokens
@@ -162,20 +165,20 @@ class Stopwatch:
 
 
 @contextmanager
-def watch(parts: Parts) -> Iterator[Stopwatch]:
+def watch(setup: Setup) -> Iterator[Stopwatch]:
     """Time the parts of an update inside the block."""
-    watch = Stopwatch(parts.precision.device)
-    updater, clip = parts.updater, "clip_grad_norm_"
+    watch = Stopwatch(setup.precision.device)
+    optimizer, clip = setup.state.optimizer, "clip_grad_norm_"
     with ExitStack() as patches:
         for owner, name, part in (
-            (update_module, "add_gradient", "both"),
-            (update_module, "batch_loss", "forward"),
+            (CpuThreadsStep, "accumulate", "both"),
+            (TranslationObjective, "__call__", "forward"),
             (torch.autograd, "backward", "backward"),
             (torch.autograd, "grad", "backward"),
             (torch.nn.utils, clip, "optimiser"),
-            (updater.optimizer, "step", "optimiser"),
-            (updater.optimizer, "zero_grad", "optimiser"),
-            (Recording, "__call__", "recorded"),
+            (optimizer, "step", "optimiser"),
+            (optimizer, "zero_grad", "optimiser"),
+            (CapturedFunction, "__call__", "replayed"),
         ):
             timed = watch.timed(part, getattr(owner, name))
             patches.enter_context(patch.object(owner, name, timed))
@@ -183,48 +186,48 @@ def watch(parts: Parts) -> Iterator[Stopwatch]:
 
 
 def measure_shares(
-    parts: Parts, feed: Prefetcher[PlannedUpdate], number: int, seconds: float
+    setup: Setup, feed: Prefetcher[PlannedUpdate], number: int, seconds: float
 ) -> Figures:
     """Return the shares of training's time; the output layer's gradient counts as forward.
 
-    A GPU that has recorded forward and backward does both at once. The threads of a CPU do them
+    A CUDA graph replays forward and backward together. The threads of a CPU do them
     side by side, so that the time of both is shared out as theirs is.
     """
-    with watch(parts) as stopwatch:
-        window = train_window(parts, feed, number, seconds)
+    with watch(setup) as stopwatch:
+        window = train_window(setup, feed, number, seconds)
     spent = stopwatch.seconds
     spent["data"] = window.seconds_waited
     if both := spent["both"]:
         forward = spent["forward"] / (spent["forward"] + spent["backward"])
         spent["forward"], spent["backward"] = forward * both, (1 - forward) * both
     told = {f"share_{name}": spent[name] / window.seconds
-            for name in ("data", "forward", "backward", "recorded", "optimiser")}  # fmt: skip
+            for name in ("data", "forward", "backward", "replayed", "optimiser")}  # fmt: skip
     return {**told, "share_rest": 1 - sum(told.values())}
 
 
-def measure_training(parts: Parts, seconds: float) -> Report:
+def measure_training(setup: Setup, seconds: float) -> Report:
     """Train as `mtrain train` does, but for validation and saving.
 
     Tokens are real ones, never padding. Fewer busy processors than threads: this machine had
     something else to do. What is attainable is the speed of the bare products of the same work.
     """
-    feed = Prefetcher(parts.updates(0, 0))
+    feed = Prefetcher(setup.updates(0, 0))
     try:
-        warm_up = train_window(parts, feed, 0, WARM_UP_SHARE * seconds)
+        warm_up = train_window(setup, feed, 0, WARM_UP_SHARE * seconds)
         windows, number = [], warm_up.updates
         for _ in range(WINDOWS):
-            windows.append(train_window(parts, feed, number, TRAINING_SHARE * seconds / WINDOWS))
+            windows.append(train_window(setup, feed, number, TRAINING_SHARE * seconds / WINDOWS))
             number += windows[-1].updates
-        memory = peak_memory(parts.precision.device)  # before the bare products take theirs
-        shares = measure_shares(parts, feed, number, PARTS_SHARE * seconds)
+        memory = peak_memory(setup.precision.device)  # before the bare products take theirs
+        shares = measure_shares(setup, feed, number, PARTS_SHARE * seconds)
     finally:
         feed.close()
     total = Window(*map(sum, zip(*map(astuple, windows), strict=True)))
-    products = matrix_products(parts.model)
+    products = matrix_products(setup.state.model)
     flops = sum(map(total.flops, products))
-    rows, share = parts.config.training.batch_tokens, PRODUCTS_SHARE * seconds / len(products)
+    rows, share = setup.config.training.batch_tokens, PRODUCTS_SHARE * seconds / len(products)
     bare_seconds = sum(
-        total.flops(product) / product_speed(product, rows, parts.precision, share)
+        total.flops(product) / product_speed(product, rows, setup.precision, share)
         for product in products
     )
     rates = [window.target_tokens / window.seconds for window in windows]
@@ -235,8 +238,8 @@ def measure_training(parts: Parts, seconds: float) -> Report:
         "lower_quartile": low,
         "upper_quartile": high,
         "updates": total.updates,
-        "parameters": sum(parameter.numel() for parameter in parts.model.parameters()),
-        "precision": parts.precision.name,
+        "parameters": sum(parameter.numel() for parameter in setup.state.model.parameters()),
+        "precision": setup.precision.name,
         "busy_processors": total.processor_seconds / total.seconds,
         "peak_memory_gb": memory / 1e9,
         "gflop_per_second": speed / 1e9,
@@ -253,7 +256,7 @@ def bench(options: argparse.Namespace) -> Report:
     data = DataFolder(config.data_path)
     data.check_belongs(config)
     say(f"training and multiplying for about {options.seconds:g} seconds")
-    return measure_training(build_parts(config, data, ProcessGroup()), options.seconds)
+    return measure_training(build_setup(config, data, ProcessGroup()), options.seconds)
 
 
 def main() -> None:

@@ -19,11 +19,11 @@ from pathlib import Path
 import opennmt_search
 from yardstick import Figures, Report, make_parser, run_yardstick
 
-from mtrain.commands.loading import load_run
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
 from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError
+from mtrain.inference.load import load_run
 from mtrain.text.lines import read_lines
 
 PEER = "opennmt"

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from mtrain.commands.attention import see
-from mtrain.commands.loading import load_run
 from mtrain.data.folders import RunFolder
 from mtrain.data.store import FloatArray
 from mtrain.errors import UserError
 from mtrain.evaluation.attention import SentenceAttention, merge_subwords
 from mtrain.evaluation.heatmaps import check_available, write_heatmap
+from mtrain.inference.load import load_run
 from mtrain.text.lines import clean_bytes, clean_line, read_lines, write_whole
 
 MEASURES = {

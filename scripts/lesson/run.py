@@ -24,10 +24,11 @@ import heads
 import report
 import yaml
 
+from mtrain.checkpoints.collection import list_checkpoints
+from mtrain.checkpoints.format import load_checkpoint
 from mtrain.console import say
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.text.tokenizer import available_cores
-from mtrain.training.checkpoint import list_checkpoints, load_checkpoint
 from mtrain.training.log import read_metrics
 
 LANGUAGES = ("en", "de")
@@ -168,7 +169,7 @@ class Lesson:
         events = read_metrics(run.metrics_path)
         valid = [event for event in events if event["kind"] == "valid"]
         speeds = [event["tokens_per_second"] for event in events if event["kind"] == "train"]
-        newest = load_checkpoint(list_checkpoints(run.checkpoints)[-1])
+        newest = load_checkpoint(list_checkpoints(run.checkpoints)[-1], with_training=False)
         (scored,) = json.loads((run.path / "scores.json").read_text("utf-8"))["sets"]
         return {
             "title": MEMBERS[name].title,

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtrain.training.checkpoint import list_checkpoints, load_checkpoint
+from mtrain.checkpoints.collection import list_checkpoints
+from mtrain.checkpoints.format import load_checkpoint
 from tests.cli.conftest import contents
 from tests.cli.hostile import BoundCommandLine, on_a_small_disk
 from tests.cli.test_kill import TINIEST

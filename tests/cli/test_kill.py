@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from mtrain.training.checkpoint import Checkpoint, list_checkpoints, load_last_whole
+from mtrain.checkpoints.collection import list_checkpoints, load_last_whole
+from mtrain.checkpoints.format import Checkpoint
 from tests.cli.test_resume import as_options, digests, events
 from tests.cli.warm import WarmCommandLine
 from tests.conftest import TINY_CONFIG, succeed, write_task

@@ -19,7 +19,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from mtrain.config.schema import TokenizerConfig
+from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.data.folders import DataFolder
 from mtrain.text.tokenizer import train_tokenizer
 from tests.cli.conftest import contents

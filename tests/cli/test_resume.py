@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from mtrain.training.checkpoint import list_checkpoints, load_checkpoint
+from mtrain.checkpoints.collection import list_checkpoints
+from mtrain.checkpoints.format import load_checkpoint
 from tests.cli.warm import WarmCommandLine, WarmProcess
 from tests.conftest import TINY_CONFIG, CommandLine, succeed, write_task
 

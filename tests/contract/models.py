@@ -3,7 +3,7 @@
 from typing import Any
 
 from mtrain.config import Config
-from mtrain.models import Model, build_model
+from mtrain.models import TranslationModel, build_model
 
 SOURCE_VOCAB, TARGET_VOCAB = 23, 29  # sizes that no other dimension has
 
@@ -74,7 +74,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def new_model(name: str, **settings: Any) -> Model:
+def new_model(name: str, **settings: Any) -> TranslationModel:
     """Build a model of `MODELS` with newly drawn weights, some of its settings changed."""
     model = {**MODELS[name], **{key: settings[key] for key in settings.keys() & MODELS[name]}}
     shares = model["tie_embeddings"] == "all"

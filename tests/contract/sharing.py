@@ -10,10 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mtrain.training.distributed import ProcessGroup
-from mtrain.training.saving import Position
+from mtrain.distributed.group import ProcessGroup
 from tests.contract.models import MODELS
-from tests.in_process import learn, open_parts, small_config
+from tests.in_process import learn, open_setup, small_config
 
 NUM_UPDATES = 4
 
@@ -23,29 +22,27 @@ def learn_with_every_model(task: Path, group: ProcessGroup) -> dict[str, Tensor]
     noted = {}
     for name, model in MODELS.items():
         training = {"accumulate": 4, "batch_tokens": 64}
-        parts = open_parts(small_config(task, task / "no-run", training, model), group)
-        position = Position()
-        results = learn(parts, position, 1)
-        for key, parameter in parts.model.named_parameters():
+        setup = open_setup(small_config(task, task / "no-run", training, model), group)
+        results = learn(setup, 1, group=group)
+        for key, parameter in setup.state.model.named_parameters():
             assert parameter.grad is not None
             noted[f"{name}/gradient of {key}"] = parameter.grad.clone()
-        results += learn(parts, position, NUM_UPDATES)
+        results += learn(setup, NUM_UPDATES, group=group)
         noted[f"{name}/losses"] = torch.tensor([result.loss for result in results])
         noted[f"{name}/tokens"] = torch.tensor([result.num_tokens for result in results])
-        first_batch = next(parts.updates(0, 0)).batches[0]
-        parts.model.eval()
+        first_batch = next(setup.updates(0, 0)).batches[0]
+        setup.state.model.eval()
         with torch.no_grad():
-            noted[f"{name}/logits"] = parts.model(first_batch)
+            noted[f"{name}/logits"] = setup.state.model.logits(first_batch)
     return noted
 
 
 def main(task: Path, output: Path) -> None:
     """Learn as this process's environment says; the first of the processes writes it down."""
-    group = ProcessGroup()
-    noted = learn_with_every_model(task, group)
-    if group.is_first:
-        save_file(noted, output)
-    group.close()
+    with ProcessGroup() as group:
+        noted = learn_with_every_model(task, group)
+        if group.is_first:
+            save_file(noted, output)
 
 
 if __name__ == "__main__":

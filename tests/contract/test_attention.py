@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtrain.config import Config
 from mtrain.errors import UserError
-from mtrain.models import aligning_head
+from mtrain.models import alignment_head
 from mtrain.models.base import AttentionRecord, Head
 from tests.contract.models import MODELS, TARGET_VOCAB
 from tests.contract.test_models import LENGTHS, a_batch, ready_model
@@ -125,4 +125,4 @@ def test_the_first_head_aligns_where_alignments_guide_it(
     config = small_config(tmp_path, tmp_path / "run", {"alignment_weight": weight}).model_dump()
     config["decoding"]["alignment_head"] = asked
     config["data"]["train"][0] |= {"alignments": "a.align"} if given else {}
-    assert aligning_head(Config.model_validate(config)) == Head(None, expected)
+    assert alignment_head(Config.model_validate(config)) == Head(None, expected)

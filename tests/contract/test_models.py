@@ -17,20 +17,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mtrain.config.schema import TrainingConfig
-from mtrain.data.batches import Batch
+from mtrain.checkpoints.format import load_checkpoint, save_checkpoint
+from mtrain.checkpoints.weights import put_weights
+from mtrain.data.batch import Batch
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
-from mtrain.models import Head, Model
-from mtrain.nn.packed import can_pack, pack
-from mtrain.nn.shortlist import Shortlist, can_shortlist
-from mtrain.training.checkpoint import load_checkpoint, save_checkpoint
-from mtrain.training.distributed import ProcessGroup
-from mtrain.training.optimizer import WeightAverage, optimizer_tensors
-from mtrain.training.precision import choose_precision
-from mtrain.training.saving import Position, put_weights
-from mtrain.training.updater import Updater
+from mtrain.distributed.group import ProcessGroup
+from mtrain.models import TranslationModel
+from mtrain.nn.prepacked import prepacked
+from mtrain.runtime.onednn import can_prepack
+from mtrain.runtime.precision import choose_precision
 from tests.contract.models import MODELS, SOURCE_VOCAB, TARGET_VOCAB, new_model
 from tests.contract.sharing import learn_with_every_model
 from tests.in_process import (
@@ -38,6 +35,7 @@ from tests.in_process import (
     START_ID,
     learn,
     make_batch,
+    make_learner,
     open_run,
     real_places,
     run_in_two_sittings,
@@ -50,7 +48,7 @@ LENGTHS = [(5, 7), (9, 2), (1, 6), (7, 9), (3, 1)]  # source and target, end mar
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
-def ready_model(name: str, seed: int = 1) -> Model:
+def ready_model(name: str, seed: int = 1) -> TranslationModel:
     """Return a model in which every parameter matters: none is left at 0 or 1."""
     torch.manual_seed(seed)
     model = new_model(name).eval()
@@ -64,14 +62,14 @@ def a_batch(lengths: Sequence[tuple[int, int]] = LENGTHS, seed: int = 1) -> Batc
     return make_batch(lengths, SOURCE_VOCAB, TARGET_VOCAB, seed)
 
 
-def logits_of(model: Model, batch: Batch) -> Tensor:
+def logits_of(model: TranslationModel, batch: Batch) -> Tensor:
     with torch.inference_mode():
-        logits: Tensor = model(batch)
+        logits: Tensor = model.logits(batch)
     return logits
 
 
 def search(
-    model: Model, batch: Batch, limit: int, length_penalty: float = 1.0
+    model: TranslationModel, batch: Batch, limit: int, length_penalty: float = 1.0
 ) -> list[list[Hypothesis]]:
     with torch.inference_mode():
         return beam_search(
@@ -125,7 +123,9 @@ def test_step_equals_forward_through_reorder_and_keep(name: str) -> None:
     assert sentences.tolist() == [3, 4]
 
 
-def last_logits(model: Model, batch: Batch, sentences: Tensor, histories: Tensor) -> Tensor:
+def last_logits(
+    model: TranslationModel, batch: Batch, sentences: Tensor, histories: Tensor
+) -> Tensor:
     """Return by `forward` the logits (B,K,V) that follow histories (B,K,t)."""
     num_sentences, num_hypotheses, length = histories.shape
     rows = sentences.repeat_interleave(num_hypotheses)
@@ -136,7 +136,7 @@ def last_logits(model: Model, batch: Batch, sentences: Tensor, histories: Tensor
         target_in=histories.flatten(0, 1),
         target_lengths=torch.full((len(rows),), length),
     )
-    logits: Tensor = model(unrolled)[:, -1]
+    logits: Tensor = model.logits(unrolled)[:, -1]
     return logits.view(num_sentences, num_hypotheses, -1)
 
 
@@ -234,7 +234,7 @@ def test_forced_score_of_a_beams_output_equals_the_beams_own(name: str) -> None:
 
 
 def forced_score(
-    model: Model, batch: Batch, row: int, hypothesis: Hypothesis, length_penalty: float
+    model: TranslationModel, batch: Batch, row: int, hypothesis: Hypothesis, length_penalty: float
 ) -> float:
     """Return what `forward` makes of a hypothesis: its log probability over its length."""
     said = hypothesis.tokens if hypothesis.cut_off else [*hypothesis.tokens, END_ID]
@@ -255,40 +255,26 @@ def forced_score(
 @every_model
 def test_save_and_load_give_the_same_logits(name: str, tmp_path: Path) -> None:
     model, other, batch = ready_model(name), ready_model(name, seed=2), a_batch()
-    weights = WeightAverage(model, decay=0.0).weights()
+    weights = dict(model.named_parameters())
     path = save_checkpoint(tmp_path, "update-00000001", weights, {}, {})
     assert not torch.equal(logits_of(other, batch), logits_of(model, batch))
-    put_weights(other, load_checkpoint(path).weights)
+    put_weights(other, load_checkpoint(path, with_training=False).weights)
     assert torch.equal(logits_of(other, batch), logits_of(model, batch))
 
 
-@pytest.mark.skipif(not can_pack(), reason="this torch has no oneDNN")
+@pytest.mark.skipif(not can_prepack(), reason="this torch has no oneDNN")
 @every_model
 def test_packed_weights_say_the_same_and_leave_what_was_tied_to_them(name: str) -> None:
     model, batch = ready_model(name), a_batch()
     embedding = model.get_parameter("target_embedding.weight")
     before, unpacked = logits_of(model, batch), embedding.clone()
     hypotheses = [[h.tokens for h in found] for found in search(model, batch, 6)]
-    pack(model)
-    assert not any(isinstance(module, nn.Linear) for module in model.modules())
-    torch.testing.assert_close(logits_of(model, batch), before, atol=1e-5, rtol=1e-5)
-    assert [[h.tokens for h in found] for found in search(model, batch, 6)] == hypotheses
+    copy = prepacked(model)
+    assert not any(isinstance(module, nn.Linear) for module in copy.modules())
+    torch.testing.assert_close(logits_of(copy, batch), before, atol=1e-5, rtol=1e-5)
+    assert [[h.tokens for h in found] for found in search(copy, batch, 6)] == hypotheses
     assert torch.equal(model.get_parameter("target_embedding.weight"), unpacked)
-
-
-@pytest.mark.skipif(not can_shortlist(), reason="no int8 products here, or inexact")
-@every_model
-def test_the_likeliest_by_a_shortlist_are_those_of_all_logits(name: str) -> None:
-    model, batch = ready_model(name), a_batch()
-    with torch.inference_mode():
-        features = model.features(batch).flatten(0, 1)
-        best, tokens = model.likeliest(features)
-        model.shortlist = Shortlist(model.output.weight)
-        assert model.shortlist.largest(features) is not None
-        found, ids = model.likeliest(features)
-    torch.testing.assert_close(found, best)
-    assert torch.equal(ids, tokens)
-    assert len(set(ids.tolist())) > 1
+    assert torch.equal(logits_of(model, batch), before)
 
 
 @every_model
@@ -296,7 +282,7 @@ def test_tied_parameters_share_storage_and_stay_one(name: str, tmp_path: Path) -
     """Source embedding, target embedding and output matrix are 1, 2 or 3 tensors."""
     wanted = {"all": 1, "decoder": 2, "none": 3}[MODELS[name]["tie_embeddings"]]
 
-    def vocabulary_matrices(model: Model) -> list[Tensor]:
+    def vocabulary_matrices(model: TranslationModel) -> list[Tensor]:
         return [
             parameter
             for _, parameter in model.named_parameters(remove_duplicate=False)
@@ -310,9 +296,9 @@ def test_tied_parameters_share_storage_and_stay_one(name: str, tmp_path: Path) -
     assert model.output.weight.data_ptr() in {matrix.data_ptr() for matrix in matrices}
 
     learn_pairs(model, a_batch(), 2, 1e-2)
-    weights = WeightAverage(model, decay=0.0).weights()
+    weights = dict(model.named_parameters())
     path = save_checkpoint(tmp_path, "update-00000001", weights, {}, {})
-    stored = load_checkpoint(path).weights
+    stored = load_checkpoint(path, with_training=False).weights
     assert sum(tensor.shape[0] in (SOURCE_VOCAB, TARGET_VOCAB) for tensor in stored.values()) == (
         wanted
     )
@@ -320,14 +306,15 @@ def test_tied_parameters_share_storage_and_stay_one(name: str, tmp_path: Path) -
     assert len({matrix.data_ptr() for matrix in vocabulary_matrices(model)}) == wanted
 
 
-def learn_pairs(model: Model, batch: Batch, num_updates: int, learning_rate: float) -> float:
+def learn_pairs(
+    model: TranslationModel, batch: Batch, num_updates: int, learning_rate: float
+) -> float:
     """Update on one batch again and again; return the last loss."""
-    config = TrainingConfig(label_smoothing=0.0)
-    updater = Updater(model, config, choose_precision("fp32", "cpu"), ProcessGroup(), 1, Head())
+    learner = make_learner(model, {"label_smoothing": 0.0})
     warmup = 10
     for number in range(num_updates):
         rate = learning_rate * min(1.0, (number + 1) / warmup)
-        result = updater.update(number, [batch], rate)
+        result = learner.update(number, [batch], rate)
     model.eval()
     return result.loss
 
@@ -357,14 +344,11 @@ def test_20_updates_equal_10_and_10_more_after_a_stop_bit_for_bit(
 ) -> None:
     config = small_config(small_task, tmp_path / "one", {"accumulate": 2}, MODELS[name])
     whole, _ = open_run(config)
-    learn(whole, Position(), 20)
+    learn(whole, 20)
     resumed = run_in_two_sittings(config, 10, 20)
     for one, other in (
-        (whole.updater.average.weights(), resumed.updater.average.weights()),
-        (
-            optimizer_tensors(whole.model, whole.updater.optimizer),
-            optimizer_tensors(resumed.model, resumed.updater.optimizer),
-        ),
+        (whole.state.weights, resumed.state.weights),
+        (whole.state.tensors(), resumed.state.tensors()),
     ):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one)
@@ -418,7 +402,7 @@ def test_bf16_logits_are_near_those_of_fp32(name: str) -> None:
     model, batch = ready_model(name), a_batch()
     expected = logits_of(model, batch)
     with choose_precision("bf16", "cpu").autocast(), torch.inference_mode():
-        halves = [model(batch)[:, 0].float()]
+        halves = [model.logits(batch)[:, 0].float()]
         state = model.encode(batch.source, batch.source_lengths)
         halves.append(model.step(batch.target_in[:, :1], state)[0][:, 0].float())
     for half in halves:

@@ -14,13 +14,14 @@ from pydantic import create_model
 from torch import Tensor, nn
 
 from mtrain import models
-from mtrain.commands.loading import load_run
 from mtrain.commands.train import train
 from mtrain.config import Config
-from mtrain.config.models import ModelSection
-from mtrain.data.batches import Batch
+from mtrain.config.model import ModelSection
+from mtrain.data.batch import Batch
 from mtrain.data.folders import RunFolder
-from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, State
+from mtrain.inference.load import load_run
+from mtrain.models.base import NO_RECORD, AttentionRecord, Head, State, TranslationModel
+from mtrain.nn.output import OutputLayer
 from tests.in_process import small_config
 
 
@@ -50,7 +51,7 @@ class BagState(State):
         return BagState(self.mean[sentences])
 
 
-class Bag(Model):
+class Bag(TranslationModel):
     """The whole architecture."""
 
     def __init__(self, config: BagConfig, source_vocab: int, target_vocab: int) -> None:
@@ -61,7 +62,7 @@ class Bag(Model):
         self.source = nn.Embedding(source_vocab, config.width)
         self.target = nn.Embedding(target_vocab, config.width)
         self.join = nn.Linear(2 * config.width, config.width)
-        self.output = nn.Linear(config.width, target_vocab, bias=False)
+        self.output = OutputLayer(config.width, target_vocab, bias=True)
 
     def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
         state = self.encode(batch.source, batch.source_lengths)
@@ -101,21 +102,3 @@ def test_one_section_one_file_and_one_line_make_an_architecture(
     assert run.checkpoints.joinpath("update-00000016").is_dir()
     (translation,) = load_run(run, run.config(), None).translator().translate([b"1 2 3"])
     assert translation.texts[0] or translation.is_cut_off
-
-
-def test_an_output_layer_with_a_bias_is_noticed(
-    small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Training would leave it out, and the search would not."""
-
-    class Biased(Bag):
-        def __init__(self, config: BagConfig, source_vocab: int, target_vocab: int) -> None:
-            super().__init__(config, source_vocab, target_vocab)
-            self.output = nn.Linear(config.width, target_vocab)
-
-    monkeypatch.setitem(models.MODELS, "bag", Biased)
-    keys = small_config(small_task, tmp_path / "run").model_dump(mode="json") | {
-        "model": {"type": "bag", "max_positions": 40}
-    }
-    with pytest.raises(AssertionError, match="by its weight alone"):
-        models.build_model(ConfigWithBag.model_validate(keys), 20, 20)

@@ -8,25 +8,25 @@ import pytest
 import torch
 
 from mtrain.config.decoding import DecodingConfig
-from mtrain.config.schema import TrainingConfig
-from mtrain.data.batches import Batch, BatchMaker
-from mtrain.data.packing import NOTHING, PackedMaker
+from mtrain.data.batch import Batch
+from mtrain.data.folders import DataFolder
+from mtrain.data.makers.packed import NO_PAIR, PackedMaker
+from mtrain.data.makers.padded import BatchMaker
 from mtrain.decoding.engine import TorchEngine
 from mtrain.decoding.translator import Translator
-from mtrain.models import Head, Model
-from mtrain.training.distributed import ProcessGroup
-from mtrain.training.optimizer import optimizer_tensors
-from mtrain.training.precision import choose_precision
-from mtrain.training.saving import Position
-from mtrain.training.trainer import Trainer
-from mtrain.training.updater import Updater
+from mtrain.distributed.group import ProcessGroup
+from mtrain.models import Head, TranslationModel
+from mtrain.runtime.precision import choose_precision
+from mtrain.training.build import build_trainer
 from tests.contract.models import SOURCE_VOCAB, TARGET_VOCAB, new_model
 from tests.in_process import (
     SMALL_MODEL,
+    Learner,
     learn,
     make_batch,
-    open_parts,
+    make_learner,
     open_run,
+    open_setup,
     real_places,
     run_in_two_sittings,
     small_config,
@@ -56,7 +56,7 @@ def deterministic() -> Iterator[None]:
 every_model = pytest.mark.parametrize("model_name", MODELS)
 
 
-def a_model(name: str) -> Model:
+def a_model(name: str) -> TranslationModel:
     torch.manual_seed(1)
     return new_model(name).eval().to(DEVICE)
 
@@ -77,8 +77,8 @@ def test_fp32_logits_on_the_gpu_are_those_of_the_cpu(model_name: str) -> None:
     choose_precision("fp32", DEVICE)
     model, batch = a_model(model_name), a_batch()
     with torch.inference_mode():
-        on_gpu = model(batch).cpu()
-        on_cpu = model.cpu()(batch.to(torch.device("cpu")))
+        on_gpu = model.logits(batch).cpu()
+        on_cpu = model.cpu().logits(batch.to(torch.device("cpu")))
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-4, rtol=1e-3)
 
 
@@ -90,9 +90,9 @@ def test_half_precision_logits_are_near_those_of_fp32(
     model, batch = a_model(model_name), a_batch()
     real = real_places(batch.to(torch.device("cpu"))).to(DEVICE)
     with torch.inference_mode():
-        expected = model(batch)
+        expected = model.logits(batch)
         with choose_precision(name, DEVICE).autocast():
-            logits = model(batch)[real].float()
+            logits = model.logits(batch)[real].float()
             state = model.encode(batch.source, batch.source_lengths)
             first, _ = model.step(batch.target_in[:, :1], state)
     for half, full in ((logits, expected[real]), (first[:, 0].float(), expected[:, 0])):
@@ -105,10 +105,8 @@ def test_half_precision_logits_are_near_those_of_fp32(
 def test_updates_lower_the_loss_and_weights_stay_fp32(name: str, model_name: str) -> None:
     """fp16 may skip a few first updates, until its loss scale has come down."""
     model, batch = a_model(model_name), a_batch()
-    precision = choose_precision(name, DEVICE)
-    config = TrainingConfig(label_smoothing=0.0)
-    updater = Updater(model, config, precision, ProcessGroup(), 1, Head())
-    results = [updater.update(number, [batch], 3e-3) for number in range(60)]
+    learner = make_learner(model, {"label_smoothing": 0.0, "precision": name}, DEVICE)
+    results = [learner.update(number, [batch], 3e-3) for number in range(60)]
     finite = [result for result in results if result.is_finite]
     assert len(finite) > 40
     assert finite[-1].loss < 0.5 * finite[0].loss
@@ -120,22 +118,24 @@ def test_updates_lower_the_loss_and_weights_stay_fp32(name: str, model_name: str
 def test_packed_batches_teach_what_padded_ones_do(
     name: str, is_compiled: bool, small_task: Path, tmp_path: Path
 ) -> None:
-    """Recorded, and repeated for other pairs than those of the recording."""
+    """Captured, and replayed for other pairs than those of the capture."""
     told = []
     for is_packed in (True, False):
         training = {"precision": name, "compile_layers": is_compiled, "batch_tokens": 1024}
         model = {**SMALL_MODEL, "dropout": 0.0, "norm": "post", "positions": "rotary"}
         run_dir = tmp_path / str(is_packed)
-        parts = open_parts(small_config(small_task, run_dir, training, model, device=DEVICE))
-        maker = parts.maker
+        setup = open_setup(small_config(small_task, run_dir, training, model, device=DEVICE))
+        maker = setup.maker
         assert isinstance(maker, PackedMaker)
-        padded = BatchMaker(parts.store, parts.tokenizers, 40, 1024)
+        tokenizers = DataFolder(setup.config.data_path).tokenizers()
+        padded = BatchMaker(setup.store, tokenizers, 40, 1024)
+        learner = Learner(setup.state, setup.updater, ProcessGroup())
         plan = maker.plan(1, 0)
         losses = []
         for number in range(20):
             rows = plan[number % 2]
-            batch = maker.make(rows) if is_packed else padded.make(rows[rows != NOTHING])
-            losses.append(parts.updater.update(number, [batch, batch], 3e-3).loss)
+            batch = maker.make(rows) if is_packed else padded.make(rows[rows != NO_PAIR])
+            losses.append(learner.update(number, [batch, batch], 3e-3).loss)
         told.append(losses)
     assert told[0][-4:] == pytest.approx(told[1][-4:], rel=1e-3 if name == "fp32" else 0.02)
     assert told[0][-1] < 0.9 * told[0][0]
@@ -151,13 +151,13 @@ def test_going_on_after_a_stop_is_bit_for_bit(
     training = {"precision": precision, "accumulate": 2, "compile_layers": is_compiled}
     config = small_config(small_task, tmp_path / "run", training, device=DEVICE)
     whole, _ = open_run(config)
-    learn(whole, Position(), 12)
+    learn(whole, 12)
     resumed = run_in_two_sittings(config, 6, 12)
-    for name, weight in whole.model.named_parameters():
-        assert torch.equal(weight, resumed.model.get_parameter(name)), name
-    moments = optimizer_tensors(resumed.model, resumed.updater.optimizer)
-    for name, moment in optimizer_tensors(whole.model, whole.updater.optimizer).items():
-        assert torch.equal(moment, moments[name]), name
+    for one, other in (
+        (whole.state.weights, resumed.state.weights),
+        (whole.state.tensors(), resumed.state.tensors()),
+    ):
+        assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
 def test_translations_on_the_gpu_are_mostly_those_of_the_cpu(
@@ -166,22 +166,24 @@ def test_translations_on_the_gpu_are_mostly_those_of_the_cpu(
     """A trained model in fp32: only near-ties may fall otherwise."""
     training = {"max_updates": 150, "valid_every": 150, "precision": "fp32"}
     config = small_config(small_task, tmp_path / "run", training, device=DEVICE)
-    parts, run = open_run(config)
-    Trainer(parts, run).run()
+    setup, run = open_run(config)
+    build_trainer(setup, run, ProcessGroup()).run()
+    tokenizers, model = DataFolder(config.data_path).tokenizers(), setup.state.model
+    assert isinstance(model, TranslationModel)
     lines = (small_task / "test.digits").read_bytes().splitlines()
     outputs = []
     for device in (DEVICE, "cpu"):
         precision = choose_precision("fp32", device)
         engine = TorchEngine(
-            parts.model.to(precision.device),
-            parts.tokenizers,
+            model.to(precision.device),
+            tokenizers,
             DecodingConfig(beam_size=3),
             precision.device,
             precision.autocast,
             1,
             Head(),
         )
-        translator = Translator(engine, parts.tokenizers, 1)
+        translator = Translator(engine, tokenizers, 1)
         outputs.append([translation.texts[0] for translation in translator.translate(lines)])
     same = sum(one == other for one, other in zip(*outputs, strict=True))
     assert same >= 0.9 * len(lines)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mtrain.config import Config, load_config, parse_overrides
+from mtrain.config.data import Corpus
 from mtrain.config.load import changed_keys, dump_config
-from mtrain.config.schema import Corpus
 from mtrain.errors import EXIT_USER_ERROR, UserError
 
 SMALLEST = """\

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from mtrain.config.schema import TokenizerConfig
-from mtrain.data.batches import Batch, BatchMaker, PlannedUpdate, Prefetcher, planned_updates
+from mtrain.config.tokenizer import TokenizerConfig
+from mtrain.data.batch import Batch
+from mtrain.data.makers.padded import BatchMaker
 from mtrain.data.plan import plan_epoch
+from mtrain.data.prefetch import Prefetcher
 from mtrain.data.store import StoreWriter, TokenStore
+from mtrain.data.updates import PlannedUpdate, planned_updates
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, train_tokenizer
 
 NUM_PAIRS = 120

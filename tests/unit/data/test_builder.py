@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mtrain.config import Config
-from mtrain.config.schema import Corpus, PairFiles, TokenizerConfig
+from mtrain.config.data import Corpus, PairFiles
+from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.data import builder, duplicates
 from mtrain.data.builder import DataBuilder, blocks, describe_inputs
 from mtrain.data.folders import data_settings

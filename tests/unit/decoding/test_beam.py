@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtrain.data.batches import Batch
+from mtrain.data.batch import Batch
 from mtrain.decoding.beam import beam_search, granted
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import transformer

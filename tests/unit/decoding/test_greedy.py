@@ -4,13 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtrain.data.batches import Batch
+from mtrain.data.batch import Batch
 from mtrain.decoding.greedy import greedy_search
-from mtrain.decoding.hypothesis import NOTHING, Hypothesis
+from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Hypothesis
 from mtrain.models.base import State
 from mtrain.models.transformer import Transformer, TransformerState
-from mtrain.nn import shortlist as shortlist_module
-from mtrain.nn.shortlist import Shortlist, can_shortlist
 from tests.in_process import END_ID
 from tests.unit.decoding.tiny import MARKS, CountingModel, Oracle, oracles, sources, tiny_model
 
@@ -19,22 +17,6 @@ def search(model: Transformer, batch: Batch, limits: list[int]) -> list[Hypothes
     with torch.inference_mode():
         found = greedy_search(model, batch.source, batch.source_lengths, limits, MARKS)
     return [hypothesis for (hypothesis,) in found]
-
-
-@pytest.fixture(autouse=True)
-def _products_of_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the processor has no int8 products, have fp32 multiply as exactly, if not as fast."""
-    if not can_shortlist():
-        monkeypatch.setattr(shortlist_module, "_pack", lambda rounded: rounded)
-        monkeypatch.setattr(
-            shortlist_module,
-            "_multiply",
-            lambda rounded, packed, scales: rounded @ packed.T * scales,
-        )
-
-
-def make_shortlist(model: Transformer, is_short: bool) -> None:
-    model.shortlist = Shortlist(model.output.weight) if is_short else None
 
 
 def plain_greedy(oracle: Oracle, limit: int) -> Hypothesis:
@@ -49,12 +31,10 @@ def plain_greedy(oracle: Oracle, limit: int) -> Hypothesis:
     return Hypothesis(tokens, 0.0, cut_off=True)
 
 
-@pytest.mark.parametrize("is_short", [False, True], ids=["all", "shortlist"])
-def test_it_equals_a_plain_greedy_search(is_short: bool) -> None:
+def test_it_equals_a_plain_greedy_search() -> None:
     ends = set()
     for seed in range(12):
         model, batch = tiny_model(11, seed, sharpness=2.0), sources([2, 5, 9, 4], seed)
-        make_shortlist(model, is_short)
         found = search(model, batch, [12, 4, 12, 9])
         for oracle, limit, hypothesis in zip(
             oracles(model, batch), [12, 4, 12, 9], found, strict=True
@@ -64,13 +44,11 @@ def test_it_equals_a_plain_greedy_search(is_short: bool) -> None:
     assert ends == {True, False}  # both kinds have been met
 
 
-@pytest.mark.parametrize("is_short", [False, True], ids=["all", "shortlist"])
-def test_results_do_not_depend_on_the_rest_of_the_batch(is_short: bool) -> None:
+def test_results_do_not_depend_on_the_rest_of_the_batch() -> None:
     """Of forty; a sentence that stays in the batch though done must not go on."""
     lengths, limits = [2 + row % 9 for row in range(40)], [1 + row for row in range(40)]
     for seed in range(4):
         model, batch = tiny_model(6, seed, sharpness=0.2), sources(lengths)
-        make_shortlist(model, is_short)
         together = search(model, batch, limits)
         assert {hypothesis.cut_off for hypothesis in together} == {True, False}
         for row, alone in enumerate(batch.split(40)):
@@ -100,10 +78,8 @@ class ForgetfulModel(Transformer):
         return features, state
 
 
-@pytest.mark.parametrize("is_short", [False, True], ids=["all", "shortlist"])
-def test_a_model_that_gives_no_numbers_says_nothing_and_is_cut_off(is_short: bool) -> None:
+def test_a_model_that_gives_no_numbers_says_nothing_and_is_cut_off() -> None:
     model, batch = tiny_model(30, sharpness=2.0), sources([3, 7, 5])
     (well,) = search(model, next(iter(batch.split(3))), [8])
     model.__class__ = ForgetfulModel
-    make_shortlist(model, is_short)
-    assert search(model, batch, [8, 8, 8]) == [well, NOTHING, NOTHING]
+    assert search(model, batch, [8, 8, 8]) == [well, NO_HYPOTHESIS, NO_HYPOTHESIS]

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from mtrain.data.batches import Batch
+from mtrain.data.batch import Batch
 from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search

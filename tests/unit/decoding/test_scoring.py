@@ -46,7 +46,7 @@ def test_a_found_score_is_that_of_the_formula_on_the_forced_output(name: str) ->
             forced.source[:] = batch.source[row, :length]
             forced.target_in[:] = torch.tensor([MARKS[0], *said[:-1]])
             with torch.inference_mode():
-                log_probabilities = model(forced)[0].log_softmax(-1)
+                log_probabilities = model.logits(forced)[0].log_softmax(-1)
                 attention = model.alignment(forced, scoring.watched).sum(1, keepdim=True)
             total = float(log_probabilities.gather(1, torch.tensor(said)[:, None]).sum())
             penalty = float(scoring.coverage(attention, forced.source_lengths))

@@ -1,7 +1,6 @@
 """The translator around the search: any order, any batch, n-best, long and empty lines."""
 
 import threading
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from mtrain.commands.loading import LoadedRun
 from mtrain.config.decoding import DecodingConfig
 from mtrain.decoding import engine as engine_module
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.engine import TorchEngine
 from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.decoding.translator import Translator
-from mtrain.models import Head, Model, build_model
-from mtrain.nn.packed import PackedLinear
-from mtrain.nn.shortlist import can_shortlist
+from mtrain.inference.load import LoadedRun
+from mtrain.models import Head, TranslationModel, build_model
+from mtrain.nn.prepacked import PrepackedLinear
+from mtrain.runtime import onednn
+from mtrain.runtime.precision import choose_precision
 from mtrain.text.tokenizer import TokenizerPair
-from mtrain.training import precision as precision_module
-from mtrain.training.precision import choose_precision
 from tests.in_process import ONEDNN_IS_EXACT, number_in_a_new_thread, small_config
 
 LINES = [b"1 2 3", b"", b"9 8 7 6 5 4", b"0", b"3 3 3 3", b"5 1", b"7 7 2", b" \t", b"4 4"]
@@ -33,7 +31,7 @@ def tokenizers(small_task: Path) -> TokenizerPair:
 
 
 @pytest.fixture(scope="module")
-def model(small_task: Path, tokenizers: TokenizerPair) -> Model:
+def model(small_task: Path, tokenizers: TokenizerPair) -> TranslationModel:
     """Random weights, loud enough for the outputs to differ and to end."""
     torch.manual_seed(1)
     model = build_model(
@@ -47,7 +45,9 @@ def model(small_task: Path, tokenizers: TokenizerPair) -> Model:
     return model
 
 
-def translator(model: Model, tokenizers: TokenizerPair, **decoding: object) -> Translator:
+def translator(
+    model: TranslationModel, tokenizers: TokenizerPair, **decoding: object
+) -> Translator:
     precision = choose_precision("fp32", "cpu")
     config = DecodingConfig.model_validate({"beam_size": 3, "max_length_ratio": 0.5, **decoding})
     engine = TorchEngine(model, tokenizers, config, precision.device, precision.autocast, 1, Head())
@@ -55,7 +55,7 @@ def translator(model: Model, tokenizers: TokenizerPair, **decoding: object) -> T
 
 
 def test_a_line_is_translated_the_same_in_any_company(
-    model: Model, tokenizers: TokenizerPair
+    model: TranslationModel, tokenizers: TokenizerPair
 ) -> None:
     together = translator(model, tokenizers).translate(LINES)
     assert len({translation.texts[0] for translation in together}) > 4
@@ -76,14 +76,14 @@ def test_a_line_is_translated_the_same_in_any_company(
     ("bf16", "AuthenticAMD", False),
 ])  # fmt: skip
 def test_a_run_that_is_read_is_packed_where_that_is_faster(
-    precision: str, vendor: str, packs: bool, small_task: Path, model: Model, products: Any,
-    tokenizers: TokenizerPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    precision: str, vendor: str, packs: bool, small_task: Path, model: TranslationModel,
+    products: Any, tokenizers: TokenizerPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\n")
-    monkeypatch.setattr(precision_module, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(onednn, "CPU_INFO", tmp_path / "cpuinfo")
     config = small_config(small_task, tmp_path / "no-run")
     chosen = choose_precision(precision, "cpu")
-    run = LoadedRun(config, tokenizers, deepcopy(model), chosen, tmp_path)
+    run = LoadedRun(config, tokenizers, model, chosen, tmp_path)
     weights_before = run.forced_decoder().attention(([5, 6], [7, 8]))
     engine = TorchEngine(
         run.model, tokenizers, config.decoding, chosen.device, chosen.autocast, 1, Head()
@@ -91,7 +91,9 @@ def test_a_run_that_is_read_is_packed_where_that_is_faster(
     texts = [t.texts for t in Translator(engine, tokenizers, 1).translate(LINES)]
     assert len({text for (text,) in texts}) > 4
     translator = run.translator()
-    assert any(isinstance(module, PackedLinear) for module in run.model.modules()) is packs
+    searched = translator._engine._model
+    assert any(isinstance(module, PrepackedLinear) for module in searched.modules()) is packs
+    assert not any(isinstance(module, PrepackedLinear) for module in run.model.modules())
     unpacked = precision == "bf16" and ONEDNN_IS_EXACT  # else attention's products are MKL's
     assert products.fp32_precision == ("bf16" if unpacked else "none")
     assert texts == [translation.texts for translation in translator.translate(LINES)]
@@ -101,30 +103,8 @@ def test_a_run_that_is_read_is_packed_where_that_is_faster(
         np.testing.assert_allclose(found[kind], weights, atol=1e-5)
 
 
-@pytest.mark.skipif(not can_shortlist(), reason="no int8 products here, or inexact")
-@pytest.mark.parametrize(
-    ("precision", "beam_size", "is_short"),
-    [("fp32", 1, True), ("fp32", 2, False), ("bf16", 1, False)],
-)
-def test_greedy_search_in_fp32_has_a_shortlist(
-    precision: str, beam_size: int, is_short: bool, small_task: Path, model: Model, products: Any,
-    tokenizers: TokenizerPair, tmp_path: Path,
-) -> None:  # fmt: skip
-    config = small_config(small_task, tmp_path / "no-run", decoding={"beam_size": beam_size})
-    chosen = choose_precision(precision, "cpu")
-    run = LoadedRun(config, tokenizers, deepcopy(model), chosen, tmp_path)
-    engine = TorchEngine(
-        run.model, tokenizers, config.decoding, chosen.device, chosen.autocast, 1, Head()
-    )
-    texts = [t.texts for t in Translator(engine, tokenizers, 1).translate(LINES)]
-    for _ in range(2):  # another one of the same run is as good
-        translator = run.translator()
-        assert (run.model.shortlist is not None) is is_short
-        assert texts == [translation.texts for translation in translator.translate(LINES)]
-
-
 def test_the_search_is_for_as_many_hypotheses_as_are_asked_for(
-    model: Model, tokenizers: TokenizerPair, monkeypatch: pytest.MonkeyPatch
+    model: TranslationModel, tokenizers: TokenizerPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked_for = []
 
@@ -143,7 +123,7 @@ def test_recurrent_layers_are_still_multiplied_by_onednn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     (tmp_path / "cpuinfo").write_text("vendor_id\t: AuthenticAMD\n")
-    monkeypatch.setattr(precision_module, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(onednn, "CPU_INFO", tmp_path / "cpuinfo")
     shape = {"type": "rnn", "embedding_dim": 8, "hidden_dim": 8}
     config = small_config(small_task, tmp_path / "no-run", model=shape)
     model = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
@@ -153,7 +133,7 @@ def test_recurrent_layers_are_still_multiplied_by_onednn(
 
 @pytest.mark.parametrize("method", ["beam", "sample"])
 def test_the_number_of_threads_changes_not_a_bit(
-    method: str, model: Model, tokenizers: TokenizerPair
+    method: str, model: TranslationModel, tokenizers: TokenizerPair
 ) -> None:
     before, found = torch.get_num_threads(), []
     try:
@@ -169,7 +149,7 @@ def test_the_number_of_threads_changes_not_a_bit(
 
 
 def test_a_search_that_is_left_does_not_go_on(
-    model: Model, tokenizers: TokenizerPair, monkeypatch: pytest.MonkeyPatch
+    model: TranslationModel, tokenizers: TokenizerPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources = [[5 + number % 7] for number in range(5000)]
     precision = choose_precision("fp32", "cpu")
@@ -195,7 +175,7 @@ def test_a_search_that_is_left_does_not_go_on(
 
 @pytest.mark.parametrize("method", ["beam", "sample"])
 def test_n_best_is_n_for_every_line_best_first(
-    method: str, model: Model, tokenizers: TokenizerPair
+    method: str, model: TranslationModel, tokenizers: TokenizerPair
 ) -> None:
     for translation in translator(model, tokenizers, method=method, n_best=3).translate(LINES):
         assert len(translation.texts) == len(translation.scores) == 3
@@ -203,7 +183,9 @@ def test_n_best_is_n_for_every_line_best_first(
             assert translation.scores[0] == max(translation.scores)
 
 
-def test_an_empty_line_never_meets_the_model(model: Model, tokenizers: TokenizerPair) -> None:
+def test_an_empty_line_never_meets_the_model(
+    model: TranslationModel, tokenizers: TokenizerPair
+) -> None:
     blank = translator(model, tokenizers)
     for translation in blank.translate([b"", b"   ", b"\xef\xbb\xbf", b"\x00"]):
         assert (translation.texts, translation.is_empty, translation.num_segments) == (
@@ -216,7 +198,7 @@ def test_an_empty_line_never_meets_the_model(model: Model, tokenizers: Tokenizer
 
 
 def test_a_long_line_is_its_parts_translated_and_joined(
-    model: Model, tokenizers: TokenizerPair
+    model: TranslationModel, tokenizers: TokenizerPair
 ) -> None:
     """The model reads 39 tokens and an end mark."""
     encoded = tokenizers.source.encode([str(digit) for digit in range(10)])
@@ -232,7 +214,9 @@ def test_a_long_line_is_its_parts_translated_and_joined(
     assert long.scores[0] == pytest.approx(sum(part.scores[0] for part in parts), abs=1e-4)
 
 
-def test_progress_adds_up_to_the_number_of_lines(model: Model, tokenizers: TokenizerPair) -> None:
+def test_progress_adds_up_to_the_number_of_lines(
+    model: TranslationModel, tokenizers: TokenizerPair
+) -> None:
     done: list[int] = []
     lines = [*LINES, b" ".join([b"5"] * 90)]
     translator(model, tokenizers, batch_tokens=20).translate(lines, done.append)

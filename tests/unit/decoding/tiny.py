@@ -9,8 +9,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mtrain.config.schema import TransformerConfig
-from mtrain.data.batches import Batch
+from mtrain.config.model import TransformerConfig
+from mtrain.data.batch import Batch
 from mtrain.models.base import State
 from mtrain.models.transformer import Transformer, TransformerState
 from tests.in_process import END_ID, START_ID, make_batch
@@ -74,7 +74,7 @@ class Oracle:
         tokens = torch.tensor([[START_ID, *prefix]])
         lengths = torch.tensor([tokens.shape[1]])
         batch = replace(self._batch, target_in=tokens, target_lengths=lengths)
-        values: list[float] = self._model(batch)[0, -1].double().log_softmax(0).tolist()
+        values: list[float] = self._model.logits(batch)[0, -1].double().log_softmax(0).tolist()
         return values
 
 

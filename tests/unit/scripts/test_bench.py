@@ -17,9 +17,9 @@ from typing import Any, cast
 import pytest
 import torch
 
-from mtrain.commands.loading import load_run
 from mtrain.data.folders import RunFolder
 from mtrain.errors import UserError
+from mtrain.inference.load import load_run
 from mtrain.models.transformer import Transformer
 from tests.conftest import TINY_CONFIG, CommandLine, succeed, write_task
 

@@ -13,7 +13,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from mtrain.config.schema import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
+from mtrain.config.data import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
 from mtrain.errors import UserError
 from mtrain.text.corpora import (
     RawPair,

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mtrain.config.schema import FilterConfig
+from mtrain.config.data import FilterConfig
 from mtrain.text.filters import (
     CODES,
     KEPT,

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mtrain.config.schema import TokenizerConfig
+from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.errors import UserError
 from mtrain.text.links import Link, LinkMapper, parse_links
 from mtrain.text.tokenizer import WORD_START, Tokenizer, TokenizerPair, train_tokenizer

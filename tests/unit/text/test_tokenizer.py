@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sentencepiece
 
-from mtrain.config.schema import TokenizerConfig
+from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.errors import UserError
 from mtrain.text.lines import clean_bytes
 from mtrain.text.tokenizer import (

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mtrain.config.schema import TrainingConfig
+from mtrain.config.training import TrainingConfig
 from mtrain.training.optimizer import build_optimizer, optimizer_tensors
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mtrain.config.schema import TrainingConfig
+from mtrain.config.training import TrainingConfig
 from mtrain.training.schedule import last_update, learning_rate
 
 

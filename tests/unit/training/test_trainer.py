@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,54 +11,52 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtrain.checkpoints.collection import is_resumable, list_checkpoints, order_by_quality
+from mtrain.checkpoints.format import Checkpoint, load_checkpoint, read_state
 from mtrain.config import Config
-from mtrain.data.batches import Batch
-from mtrain.data.folders import RunFolder
-from mtrain.data.packing import PackedMaker
+from mtrain.data.batch import Batch
+from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.data.makers.packed import PackedMaker
+from mtrain.data.updates import PlannedUpdate, planned_updates
+from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted, UserError
-from mtrain.models.base import NO_RECORD, AttentionRecord, Model
-from mtrain.training.checkpoint import (
-    Checkpoint,
-    is_resumable,
-    list_checkpoints,
-    load_checkpoint,
-    order_by_quality,
-    read_state,
-)
+from mtrain.models.base import NO_RECORD, AttentionRecord, Model, TranslationModel
+from mtrain.training.build import Setup, build_trainer
 from mtrain.training.log import read_metrics
-from mtrain.training.parts import Parts
-from mtrain.training.saving import Position, Saver
-from mtrain.training.trainer import MAX_SKIPPED_IN_A_ROW, Trainer
+from mtrain.training.saving import Saver
+from mtrain.training.trainer import MAX_SKIPPED_IN_A_ROW
 from mtrain.training.validation import Validation
-from tests.in_process import learn, open_run, small_config
+from tests.in_process import learn, open_run, open_saver, small_config
 
 
-def train(config: Config, before: Callable[[Parts], None] = lambda parts: None) -> Parts:
+def train(config: Config, before: Callable[[Setup], None] = lambda setup: None) -> Setup:
     """Train in one sitting, once `before` has done something to what training consists of."""
-    parts, run = open_run(config)
-    before(parts)
-    Trainer(parts, run).run()
-    return parts
+    setup, run = open_run(config)
+    before(setup)
+    build_trainer(setup, run, ProcessGroup()).run()
+    return setup
 
 
 def at_every_batch(
     patch: pytest.MonkeyPatch, happens: Callable[[int, bool, Tensor], Tensor]
-) -> Callable[[Parts], None]:
+) -> Callable[[Setup], None]:
     """Return a `before` that lets something happen to the features of every batch.
 
     It is told the number of the batch, from 1 on, among those trained or those measured.
     """
 
-    def before(parts: Parts) -> None:
+    def before(setup: Setup) -> None:
         counts = {True: 0, False: 0}
-        compute = parts.model.features
+        model = setup.state.model
+        assert isinstance(model, TranslationModel)
+        compute = model.features
 
         def features(batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
-            is_training = parts.model.training
+            is_training = model.training
             counts[is_training] += 1
             return happens(counts[is_training], is_training, compute(batch, record))
 
-        patch.setattr(parts.model, "features", features)
+        patch.setattr(model, "features", features)
 
     return before
 
@@ -68,7 +66,7 @@ def checkpoints(config: Config) -> list[Path]:
 
 
 def newest(config: Config) -> Checkpoint:
-    return load_checkpoint(checkpoints(config)[-1])
+    return load_checkpoint(checkpoints(config)[-1], with_training=True)
 
 
 def events(config: Config, kind: str) -> list[dict[str, Any]]:
@@ -124,16 +122,22 @@ def test_a_model_that_gives_no_numbers_is_measured_and_is_never_the_best(
 ) -> None:
     """Those of the first validation are none: it ends as it should, the last one is the best."""
 
-    def spoil(parts: Parts) -> None:
-        validate = parts.validator.validate
+    def spoil(setup: Setup) -> None:
+        validate = setup.validator.validate
 
-        def spoilt(model: Model, on_progress: Callable[[int], None]) -> Validation:
+        def spoilt(model: Model, *others: Any) -> Validation:
             monkeypatch.undo()
-            with torch.no_grad():
-                model.output.weight.fill_(float("nan"))  # of the weights to measure alone
-            return validate(model, on_progress)
+            weight = model.output.weight
+            own = weight.detach().clone()
+            try:
+                with torch.no_grad():
+                    weight.fill_(float("nan"))
+                return validate(model, *others)
+            finally:
+                with torch.no_grad():
+                    weight.copy_(own)
 
-        monkeypatch.setattr(parts.validator, "validate", spoilt)
+        monkeypatch.setattr(setup.validator, "validate", spoilt)
 
     training = {"valid_every": 2, "max_updates": 4, "valid_metric": metric, "patience": 2}
     config = small_config(small_task, tmp_path / "run", training)
@@ -309,10 +313,10 @@ def test_a_damaged_newest_checkpoint_costs_time_only(
 def test_checkpoints_of_other_data_are_not_gone_on_from(small_task: Path, tmp_path: Path) -> None:
     config = small_config(small_task, tmp_path / "run", {"max_updates": 4})
     train(config)
-    parts, run = open_run(config)
-    parts.store.fingerprint = "of another store"
+    setup, run = open_run(config)
+    other = replace(setup, identity=replace(setup.identity, store="of another store"))
     with pytest.raises(UserError, match="was trained on other data"):
-        Trainer(parts, run)
+        build_trainer(other, run, ProcessGroup())
 
 
 # -- what it leaves --------------------------------------------------------------------------------
@@ -325,8 +329,9 @@ def test_the_newest_checkpoints_are_averaged_into_one_more(
     config = small_config(small_task, tmp_path / "run", training)
     train(config)
     paths = {path.name: path for path in checkpoints(config)}
-    average = load_checkpoint(paths.pop("update-00000012.average"))
-    last = [load_checkpoint(paths[f"update-{update:08}"]).weights for update in (8, 12)]
+    average = load_checkpoint(paths.pop("update-00000012.average"), with_training=True)
+    last = [load_checkpoint(paths[f"update-{update:08}"], with_training=False).weights
+            for update in (8, 12)]  # fmt: skip
     for name, tensor in average.weights.items():
         torch.testing.assert_close(tensor, (last[0][name] + last[1][name]) / 2)
         assert name.endswith("bias") or not torch.equal(tensor, last[1][name])
@@ -388,53 +393,82 @@ def test_with_an_average_the_checkpoint_translates_with_it_and_goes_on_from_the_
     small_task: Path, tmp_path: Path
 ) -> None:
     config = small_config(small_task, tmp_path / "run", {"ema_decay": 0.9})
-    parts = train(config)
+    state = train(config).state
     saved = newest(config)
-    for name, parameter in parts.model.named_parameters():
+    for name, parameter in state.model.named_parameters():
         assert torch.equal(saved.training[f"own/{name}"], parameter)
-        assert torch.equal(saved.weights[name], parts.updater.average.weights()[name])
+        assert torch.equal(saved.weights[name], state.average.weights[name])
         assert not torch.equal(saved.weights[name], parameter)
 
 
-def open_packed(config: Config) -> tuple[Parts, RunFolder]:
-    """Return what training consists of where batches are packed, as they are for a GPU."""
-    parts, run = open_run(config)
-    maker = PackedMaker(parts.store, parts.tokenizers, 40, config.training.batch_tokens)
-    return replace(parts, maker=maker), run
+def test_where_every_checkpoint_is_damaged_none_is_averaged(
+    small_task: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    training = {"max_updates": 4, "valid_every": 4, "average_checkpoints": 1}
+    config = small_config(small_task, tmp_path / "run", training)
+    find = Saver.mean_of_newest
+
+    def damage_first(saver: Saver, count: int) -> Any:
+        for path in checkpoints(config):
+            (path / "model.safetensors").write_bytes(b"")
+        return find(saver, count)
+
+    monkeypatch.setattr(Saver, "mean_of_newest", damage_first)
+    train(config)
+    assert "no checkpoint is whole" in capsys.readouterr().err
+    assert [path.name for path in checkpoints(config)] == ["update-00000004"]
 
 
-def test_training_on_packed_batches_learns_and_goes_on_bit_for_bit(
+def open_packed(config: Config) -> tuple[Setup, RunFolder]:
+    """Return what trains where batches are packed, as they are for a GPU."""
+    setup, run = open_run(config)
+    tokenizers = DataFolder(config.data_path).tokenizers()
+    maker = PackedMaker(setup.store, tokenizers, 40, config.training.batch_tokens)
+
+    def updates(epoch: int, batch: int) -> Iterator[PlannedUpdate]:
+        accumulate = config.training.accumulate
+        return planned_updates(maker, config.seed, accumulate, (epoch, batch), (0, 1))
+
+    identity = replace(setup.identity, batches=maker.kind)
+    return replace(setup, maker=maker, updates=updates, identity=identity), run
+
+
+def test_training_on_packed_batches_learns_and_resumes_bit_for_bit(
     small_task: Path, tmp_path: Path
 ) -> None:
     training = {"batch_tokens": 512, "accumulate": 2}
     whole, _ = open_packed(small_config(small_task, tmp_path / "whole", training))
-    results = learn(whole, Position(), 40)
+    results = learn(whole, 40)
     assert results[-1].loss < 0.8 * results[0].loss
     config = small_config(small_task, tmp_path / "two", training)
     for until in (21, 40):  # the first is in the middle of an epoch
-        parts, run = open_packed(config)
-        saver = Saver(parts, run)
-        position, _ = saver.resume()
-        learn(parts, position, until)
-        saver.save(position, None)
-    for name, weight in whole.model.named_parameters():
-        assert torch.equal(weight, parts.model.get_parameter(name)), name
+        setup, run = open_packed(config)
+        saver = open_saver(setup, run)
+        saver.resume()
+        learn(setup, until)
+        saver.save(None)
+    for name, weight in whole.state.model.named_parameters():
+        assert torch.equal(weight, setup.state.model.get_parameter(name)), name
 
 
-def test_going_on_where_batches_are_others_begins_the_next_epoch(
+def test_resuming_where_batches_are_others_begins_the_next_epoch(
     small_task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As a run does that moves from a GPU to a CPU."""
     config = small_config(small_task, tmp_path / "run")
-    parts, run = open_packed(config)
-    position = Position()
-    learn(parts, position, 5)
-    assert (position.epoch, position.batch) == (0, 5)
-    saver = Saver(parts, run)
-    saver.save(position, None)
-    again, _ = Saver(open_packed(config)[0], run).resume()
-    assert (again.epoch, again.batch) == (0, 5)
+    setup, run = open_packed(config)
+    learn(setup, 5)
+    assert (setup.state.position.epoch, setup.state.position.batch) == (0, 5)
+    open_saver(setup, run).save(None)
+    again, _ = open_packed(config)
+    open_saver(again, run).resume()
+    assert (again.state.position.epoch, again.state.position.batch) == (0, 5)
     assert "next epoch" not in capsys.readouterr().err
-    moved, _ = Saver(open_run(config)[0], run).resume()
-    assert (moved.update, moved.epoch, moved.batch) == (5, 1, 0)
+    moved, _ = open_run(config)
+    open_saver(moved, run).resume()
+    position = moved.state.position
+    assert (position.update, position.epoch, position.batch) == (5, 1, 0)
     assert "next epoch" in capsys.readouterr().err

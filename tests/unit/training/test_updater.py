@@ -9,16 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtrain.config.schema import TrainingConfig, TransformerConfig
-from mtrain.data.batches import Batch
+from mtrain.config.model import TransformerConfig
+from mtrain.data.batch import Batch
 from mtrain.errors import UserError
-from mtrain.models.base import NO_RECORD, AttentionRecord, Head
+from mtrain.models.base import NO_RECORD, AttentionRecord
 from mtrain.models.transformer import Transformer
-from mtrain.training.distributed import ProcessGroup
 from mtrain.training.optimizer import WeightAverage, optimizer_tensors, restore_optimizer
-from mtrain.training.precision import choose_precision
-from mtrain.training.updater import Updater
-from tests.in_process import make_batch
+from tests.in_process import Learner, make_batch, make_learner
 from tests.unit.decoding.tiny import make_rows
 
 VOCAB = 30
@@ -40,7 +37,7 @@ def troubled_updater(
     trouble: Callable[[Batch], Tensor | None] = lambda batch: None,
     dropout: float = 0.0,
     **training: Any,
-) -> Updater:
+) -> Learner:
     """Return an updater of a new model, always with the same weights."""
     torch.manual_seed(1)
     config = TransformerConfig(
@@ -54,8 +51,7 @@ def troubled_updater(
     )
     model = Troubled(config, VOCAB, VOCAB)
     model.trouble = trouble
-    precision = choose_precision("fp32", "cpu")
-    return Updater(model, TrainingConfig(**training), precision, ProcessGroup(), 1, Head())
+    return make_learner(model, {"warmup_updates": 0, **training})
 
 
 def pairs(rows: list[int] | None = None) -> Batch:
@@ -64,7 +60,7 @@ def pairs(rows: list[int] | None = None) -> Batch:
     return make_rows(batch, rows if rows is not None else list(range(len(PAIRS)))).split(1)[0]
 
 
-def gradients(updater: Updater) -> dict[str, Tensor]:
+def gradients(updater: Learner) -> dict[str, Tensor]:
     found = {}
     for name, parameter in updater.model.named_parameters():
         assert parameter.grad is not None
@@ -78,12 +74,12 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         torch.testing.assert_close(tensor, other[name], atol=1e-6, rtol=1e-4, msg=name)
 
 
-def everything(updater: Updater) -> dict[str, Tensor]:
+def everything(updater: Learner) -> dict[str, Tensor]:
     """Return a copy of all that an update may change: weights, moments, average."""
     model = updater.model
     tensors = {f"weight/{name}": p.detach() for name, p in model.named_parameters()}
-    tensors |= optimizer_tensors(model, updater.optimizer)
-    tensors |= {f"average/{name}": value for name, value in updater.average.weights().items()}
+    tensors |= optimizer_tensors(model, updater.state.optimizer)
+    tensors |= {f"average/{name}": value for name, value in updater.state.weights.items()}
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
@@ -106,7 +102,10 @@ def test_the_gradient_is_that_of_the_mean_smoothed_loss_over_real_tokens() -> No
         batch = pairs([row])
         losses.append(
             torch.nn.functional.cross_entropy(
-                reference(batch)[0], batch.target_out[0], label_smoothing=0.1, reduction="sum"
+                reference.logits(batch)[0],
+                batch.target_out[0],
+                label_smoothing=0.1,
+                reduction="sum",
             )
         )
     num_tokens = sum(target for _, target in PAIRS)
@@ -157,7 +156,7 @@ def test_dropout_depends_on_the_update_and_the_batch_and_on_nothing_before() -> 
 
 def test_only_matrices_decay() -> None:
     updater = troubled_updater(weight_decay=0.5)
-    groups = updater.optimizer.param_groups
+    groups = updater.state.optimizer.param_groups
     for name, parameter in updater.model.named_parameters():
         decay = next(group["weight_decay"] for group in groups
                      if any(parameter is member for member in group["params"]))  # fmt: skip
@@ -182,6 +181,9 @@ class SmallMemory:
 
 SAID = cycle(
     [
+        MemoryError(),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         torch.OutOfMemoryError("no room"),
         RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
     ]
@@ -290,39 +292,41 @@ def test_the_average_follows_the_weights_early_fast_then_slowly() -> None:
         average.update(number)
         decay = min(0.5, (1 + number) / (10 + number))
         expected = decay * expected + (1 - decay)
-        assert average.weights()["weight"].item() == pytest.approx(expected, abs=1e-6)
+        assert average.weights["weight"].item() == pytest.approx(expected, abs=1e-6)
     assert model.weight.item() == 1.0
 
 
-def test_without_decay_the_average_is_the_weights_themselves() -> None:
-    model = torch.nn.Linear(2, 2)
-    average = WeightAverage(model, decay=0.0)
-    torch.nn.init.ones_(model.weight)
-    average.update(0)
-    assert torch.equal(average.weights()["weight"], torch.ones(2, 2))
+def test_without_decay_the_weights_to_translate_with_are_the_models_own() -> None:
+    learner = troubled_updater(ema_decay=0.0)
+    learner.update(0, [pairs()], 1e-2)
+    own = dict(learner.model.named_parameters())
+    assert learner.state.average.weights == {}
+    assert {name: weight.data_ptr() for name, weight in learner.state.weights.items()} == {
+        name: weight.data_ptr() for name, weight in own.items()
+    }
 
 
 def test_a_restored_average_goes_on_as_the_saved_one() -> None:
     model = torch.nn.Linear(2, 2)
     average = WeightAverage(model, decay=0.9)
     average.update(0)
-    saved = {name: tensor.clone() for name, tensor in average.weights().items()}
+    saved = {name: tensor.clone() for name, tensor in average.weights.items()}
     torch.nn.init.ones_(model.weight)
     other = WeightAverage(model, decay=0.9)
     other.restore(saved)
     for either in (average, other):
         either.update(1)
-    assert_same(average.weights(), other.weights())
+    assert_same(average.weights, other.weights)
 
 
 def test_a_restored_optimizer_goes_on_as_the_saved_one() -> None:
     updater, other = troubled_updater(), troubled_updater()
     for number in range(3):
         updater.update(number, [pairs()], 1e-2)
-    tensors = optimizer_tensors(updater.model, updater.optimizer)
+    tensors = optimizer_tensors(updater.model, updater.state.optimizer)
     assert {name.rsplit("/")[-1] for name in tensors} == {"step", "exp_avg", "exp_avg_sq"}
     other.model.load_state_dict(updater.model.state_dict())
-    restore_optimizer(other.model, other.optimizer, tensors)  # copies: both go on apart
+    restore_optimizer(other.model, other.state.optimizer, tensors)  # copies: both go on apart
     for either in (updater, other):
         either.update(3, [pairs()], 1e-2)
     assert_same(everything(updater), everything(other))

@@ -1,0 +1,166 @@
+"""One checkpoint: written whole or not at all, checked when read, never unpickled.
+
+A checkpoint is a folder `update-00001000` with tensors in safetensors, the rest in JSON, and a
+manifest of digests, written last. It is filled under another name, flushed to the disk and
+renamed. So a kill at any moment leaves the earlier checkpoints and no half of a new one.
+"""
+
+import errno
+import itertools
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mtrain.errors import UserError
+from mtrain.text.lines import file_digest, file_digests, make_readable
+
+FORMAT = 1
+PREFIX = "update-"
+WRITING, REMOVING = ".writing", ".removing"
+MODEL, TRAINING, STATE, MANIFEST = (
+    "model.safetensors",  # the weights to translate with
+    "training.safetensors",  # what else training resumes from; absent in an average
+    "state.json",
+    "manifest.json",
+)
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint that is cut short, changed, or not one of ours."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(
+            f"checkpoint {path} is damaged: {problem}", "remove it, or restore it from a copy"
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What one checkpoint folder holds."""
+
+    path: Path
+    weights: dict[str, Tensor]
+    training: dict[str, Tensor]  # empty where it was not read, or is absent
+    state: dict[str, Any]
+
+
+def save_checkpoint(
+    folder: Path,
+    name: str,
+    weights: dict[str, Tensor],
+    training: dict[str, Tensor],
+    state: dict[str, Any],
+) -> Path:
+    """Write a checkpoint into `folder` and return its path. None is ever overwritten: where the
+    name is taken, `.1` follows it."""
+    _remove_unfinished(folder)
+    writing = folder / f".{name}{WRITING}"
+    writing.mkdir()
+    try:
+        save_file(_storable(weights), writing / MODEL)
+        if training:
+            save_file(_storable(training), writing / TRAINING)
+        (writing / STATE).write_text(json.dumps(state), "utf-8")
+        content = {"format": FORMAT, "sha256": file_digests(writing)}
+        (writing / MANIFEST).write_text(json.dumps(content, indent=1), "utf-8")
+        for path in writing.iterdir():
+            make_readable(path)
+            _flush(path)
+        _flush(writing)
+        destination = free_name(folder / name)
+        os.rename(writing, destination)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(writing, ignore_errors=True)
+        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if is_full or (isinstance(error, SafetensorError) and "os error 28" in str(error)):
+            raise UserError(
+                f"{folder / name}: the disk is full, the checkpoint could not be written",
+                "make room, then run the same command again: it goes on from the last checkpoint",
+            ) from None
+        raise
+    return destination
+
+
+def free_name(path: Path) -> Path:
+    """Return the path, or where it is taken the first of `.1`, `.2`, ... that is free."""
+    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    return path if not path.exists() else next(name for name in names if not name.exists())
+
+
+def load_checkpoint(path: Path, with_training: bool) -> Checkpoint:
+    """Read a checkpoint; every byte that is read is checked. Raises `DamagedCheckpoint`.
+
+    Translating needs no training state: without it a third of the bytes is read.
+    """
+    state = read_state(path)
+    digests = manifest(path)["sha256"]
+    names = [MODEL, *([TRAINING] if with_training and TRAINING in digests else [])]
+    for name in names:
+        if not (path / name).is_file():
+            raise DamagedCheckpoint(path, f"{name} is missing")
+        if file_digest(path / name) != digests[name]:
+            raise DamagedCheckpoint(path, f"{name} is not what was written (its digest differs)")
+    try:
+        weights, *training = [load_file(path / name) for name in names]
+    except (SafetensorError, OSError) as error:
+        raise DamagedCheckpoint(path, str(error)) from None
+    return Checkpoint(path, weights, training[0] if training else {}, state)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read the JSON part alone, digest checked. Raises `DamagedCheckpoint`."""
+    digests = manifest(path)["sha256"]
+    try:
+        if file_digest(path / STATE) != digests[STATE]:
+            raise DamagedCheckpoint(path, f"{STATE} is not what was written (its digest differs)")
+        state: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
+    except (OSError, KeyError, ValueError, RecursionError) as error:
+        raise DamagedCheckpoint(path, f"{STATE}: {error}") from None
+    return state
+
+
+def checkpoint_name(update: int) -> str:
+    """Return the name of the checkpoint after so many updates."""
+    return f"{PREFIX}{update:08}"
+
+
+def manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest. Raises `DamagedCheckpoint`."""
+    try:
+        content: dict[str, Any] = json.loads((path / MANIFEST).read_text("utf-8"))
+        digests = content["sha256"]
+        is_complete = {MODEL, STATE} <= digests.keys() <= {MODEL, TRAINING, STATE}
+    except FileNotFoundError:
+        raise DamagedCheckpoint(path, f"it has no {MANIFEST}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise DamagedCheckpoint(path, f"its {MANIFEST} cannot be read") from None
+    if content.get("format") != FORMAT or not is_complete:
+        raise DamagedCheckpoint(path, f"its {MANIFEST} is not of format {FORMAT}")
+    return content
+
+
+def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a kill left of checkpoints being written or removed."""
+    for suffix in (WRITING, REMOVING):
+        for path in folder.glob(f".{PREFIX}*{suffix}"):
+            shutil.rmtree(path)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,40 @@
+"""A model's weights: out of it by name, and back into it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from mtrain.errors import UserError
+
+
+@torch.no_grad()
+def put_weights(
+    model: nn.Module, weights: dict[str, Tensor], origin: str = "the checkpoint"
+) -> None:
+    """Copy weights into a model's parameters, which must be the same ones."""
+    parameters = dict(model.named_parameters())
+    if parameters.keys() != weights.keys() or any(
+        parameter.shape != weights[name].shape for name, parameter in parameters.items()
+    ):
+        raise UserError(
+            f"{origin}: these weights are not those of the configured model",
+            "the run folder's config.yaml and its checkpoints must come from the same run",
+        )
+    for name, parameter in parameters.items():
+        parameter.copy_(weights[name])
+
+
+@contextmanager
+def replaced_weights(model: nn.Module, weights: dict[str, Tensor]) -> Iterator[None]:
+    """Give a model other weights inside the block, then its own again; none given change none."""
+    if not weights:
+        yield
+        return
+    own = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    put_weights(model, weights)
+    try:
+        yield
+    finally:
+        put_weights(model, own)

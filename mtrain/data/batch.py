@@ -1,0 +1,94 @@
+"""A batch: what a model reads and what it has to predict. Knows nothing but torch.
+
+Shapes: B pairs, S longest source, T longest target; both include the end mark. In a packed batch
+several sentences share a row: R rows, S and T their widths.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+SomeBatch = TypeVar("SomeBatch", bound="Batch")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sentence pairs for training: the decoder reads `target_in` and should say `target_out`."""
+
+    source: Tensor  # (B,S) ids, then </s>, then padding
+    source_lengths: Tensor  # (B,)
+    target_in: Tensor  # (B,T) <s>, then ids, then padding
+    target_out: Tensor  # (B,T) ids, then </s>, then padding
+    target_lengths: Tensor  # (B,)
+    num_target_tokens: int  # real ones, each </s> included
+    # (B,T,S) how the links of each token of target_out spread over the source: a sum of 1 or 0
+    links: Tensor | None = None
+
+    def to(self: SomeBatch, device: torch.device) -> SomeBatch:
+        """Copy to a device; from page-locked memory, without waiting for it."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self: SomeBatch) -> SomeBatch:
+        """Copy into page-locked memory, from which a GPU can fetch by itself."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self: SomeBatch, function: Callable[[Tensor], Tensor]) -> SomeBatch:
+        changed: dict[str, Any] = {name: function(value) for name, value in vars(self).items()
+                   if isinstance(value, Tensor)}  # fmt: skip
+        return replace(self, **changed)
+
+    def split(self, parts: int) -> list["Batch"]:
+        """Return the same pairs as up to `parts` smaller batches."""
+        pieces = []
+        for rows in torch.arange(len(self.source)).chunk(parts):
+            cut = slice(int(rows[0]), int(rows[-1]) + 1)
+            width = int(self.source_lengths[cut].max())
+            height = int(self.target_lengths[cut].max())
+            lengths = self.target_lengths[cut]
+            pieces.append(
+                Batch(
+                    self.source[cut, :width],
+                    self.source_lengths[cut],
+                    self.target_in[cut, :height],
+                    self.target_out[cut, :height],
+                    lengths,
+                    int(lengths.sum()),
+                    None if self.links is None else self.links[cut, :height, :width],
+                )
+            )
+        return pieces
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedBatch(Batch):
+    """Pairs in rows: source (R,S), target_in and target_out (R,T); lengths are those of rows.
+
+    What fills up a row sees something, but nobody sees it, and its target_out is IGNORE_INDEX.
+    """
+
+    source_sentences: Tensor  # (R,S) which of the row's sentences a token is of
+    target_sentences: Tensor  # (R,T)
+    source_positions: Tensor  # (R,S) of a token in its sentence
+    target_positions: Tensor  # (R,T)
+
+    def tensors(self) -> list[Tensor]:
+        """Return all that is in it."""
+        return [value for value in vars(self).values() if isinstance(value, Tensor)]
+
+    def split(self, parts: int) -> list[Batch]:
+        """Return the same rows as up to `parts` smaller batches."""
+        pieces: list[Batch] = []
+        for rows in torch.arange(len(self.source)).chunk(parts):
+            piece = self._map(itemgetter(rows))
+            pieces.append(replace(piece, num_target_tokens=int(piece.target_lengths.sum())))
+        return pieces
+
+
+def pad(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+    """Return rows of ids as one tensor, (rows, longest), padded on the right."""
+    width = max(map(len, rows))
+    return torch.tensor([[*ids, *[padding] * (width - len(ids))] for ids in rows])

@@ -1,0 +1,117 @@
+"""Padded batches: pairs of similar lengths, each side as wide as its longest sentence."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from mtrain.data.batch import Batch, pad
+from mtrain.data.plan import plan_epoch, plan_in_order
+from mtrain.data.store import IntArray, TokenStore
+from mtrain.text.tokenizer import TokenizerPair
+
+
+class BatchMaker:
+    """Turns row numbers of a store into batches."""
+
+    kind = "padded"
+
+    def __init__(
+        self,
+        store: TokenStore,
+        tokenizers: TokenizerPair,
+        max_tokens: int,
+        batch_tokens: int,
+        subword_sampling: float = 0.0,
+    ) -> None:
+        self._store = store
+        self._tokenizers = tokenizers
+        self._lengths = store.source.lengths + 1, store.target.lengths + 1
+        self._max_tokens = max_tokens
+        self._batch_tokens = batch_tokens
+        self._sampling = subword_sampling
+
+    def plan(self, seed: int, epoch: int) -> list[IntArray]:
+        """Return the batches of an epoch of the store, as `make` takes them."""
+        return plan_epoch(*self._lengths, self._batch_tokens, seed, epoch)
+
+    def plan_in_order(self) -> list[IntArray]:
+        """Return the batches of one pass without randomness."""
+        return plan_in_order(*self._lengths, self._batch_tokens)
+
+    def largest(self, plan: list[IntArray]) -> Batch:
+        """Return the batch of a plan that takes most memory."""
+        volumes = [
+            len(rows) * sum(int(side[rows].max()) for side in self._lengths) for rows in plan
+        ]
+        return self.make(plan[int(np.argmax(volumes))])
+
+    def make(self, rows: IntArray, seed: int = 0) -> Batch:
+        """Return the batch of the pairs `rows`; `seed` matters to subword sampling only."""
+        source_end, target_end = self._tokenizers.source.end_id, self._tokenizers.target.end_id
+        start = self._tokenizers.target.start_id
+        links = None  # they are of the stored tokens only
+        if self._sampling:
+            source, source_lengths = self._sample(rows, seed, "source")
+            target, target_lengths = self._sample(rows, seed + 1, "target")
+        else:
+            sides = self._store.source, self._store.target
+            source_lengths, target_lengths = (
+                side.offsets[rows + 1] - side.offsets[rows] + 1 for side in sides
+            )
+            source, target = (
+                side.padded(rows, end, int(lengths.max()))
+                for side, end, lengths in zip(
+                    sides, (source_end, target_end), (source_lengths, target_lengths), strict=True
+                )
+            )
+            if self._store.links is not None:
+                links = self._store.links.shares(rows, target.shape[1], source.shape[1])
+        target_in = np.concatenate(
+            [np.full((len(rows), 1), start, dtype=np.int64), target[:, :-1]], axis=1
+        )
+        return Batch(
+            torch.from_numpy(source),
+            torch.from_numpy(source_lengths),
+            torch.from_numpy(target_in),
+            torch.from_numpy(target),
+            torch.from_numpy(target_lengths),
+            int(target_lengths.sum()),
+            None if links is None else torch.from_numpy(links),
+        )
+
+    def _sample(self, rows: IntArray, seed: int, name: str) -> tuple[IntArray, IntArray]:
+        """Segment the sentences anew; one that grew too long keeps its stored segmentation."""
+        side = getattr(self._store, name)
+        tokenizer = getattr(self._tokenizers, name)
+        stored = [side.sentence(row) for row in rows]
+        sampled = tokenizer.sample(tokenizer.decode(stored), self._sampling, seed % (1 << 32))
+        chosen = [
+            new if len(new) < self._max_tokens else old
+            for new, old in zip(sampled, stored, strict=True)
+        ]
+        lengths = np.array([len(ids) + 1 for ids in chosen], dtype=np.int64)
+        padded = np.full((len(rows), int(lengths.max())), tokenizer.end_id, dtype=np.int64)
+        for row, ids in enumerate(chosen):
+            padded[row, : len(ids)] = ids
+        return padded, lengths
+
+
+def pad_pairs(
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]], tokenizers: TokenizerPair
+) -> Batch:
+    """Return the batch of pairs of ids, given without marks."""
+    source_end, target_end = tokenizers.source.end_id, tokenizers.target.end_id
+    sources, targets = zip(*pairs, strict=True)
+    target_in = [[tokenizers.target.start_id, *ids] for ids in targets]
+    source_lengths, target_lengths = (
+        torch.tensor([len(ids) + 1 for ids in side]) for side in (sources, targets)
+    )
+    return Batch(
+        pad([[*ids, source_end] for ids in sources], source_end),
+        source_lengths,
+        pad(target_in, target_end),
+        pad([[*ids, target_end] for ids in targets], target_end),
+        target_lengths,
+        int(target_lengths.sum()),
+    )

@@ -1,0 +1,93 @@
+"""Several processes, a GPU each, as `torchrun` starts them. The only user of torch.distributed.
+
+Every process plans the same batches and takes its share of each update. So the data and the
+dropout of an update are the same for any number of processes.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+TIMEOUT = timedelta(hours=6)  # longer than any validation or checkpoint takes one process alone
+T = TypeVar("T")
+
+
+class ProcessGroup:
+    """This process among its peers; alone unless torchrun says otherwise.
+
+    A context manager: the group is left at the end of the block.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        self.size = size or int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0")) if self.size > 1 else 0
+        self._device = torch.device("cpu")
+        if self.size > 1:
+            has_gpu = torch.cuda.is_available()
+            if has_gpu:
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+                self._device = torch.device("cuda", torch.cuda.current_device())
+            distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=TIMEOUT)
+
+    @staticmethod
+    def alone() -> "ProcessGroup":
+        """Return a group of this process only, also where torchrun has started several."""
+        return ProcessGroup(size=1)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+        """Add up the gradients of all processes, and return the sum of their losses ().
+
+        All in one message, so that the sums are the same bits for any bucket size.
+        """
+        if self.size == 1:
+            return loss
+        gradients = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for parameter in parameters
+        ]
+        flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss[None]])
+        distributed.all_reduce(flat)
+        sizes = [gradient.numel() for gradient in gradients]
+        *parts, total = flat.split([*sizes, 1])
+        for parameter, gradient, part in zip(parameters, gradients, parts, strict=True):
+            parameter.grad = gradient.copy_(part.view_as(gradient))  # a CUDA graph knows its place
+        summed: Tensor = total[0]
+        return summed
+
+    def share(self, *numbers: float) -> list[tuple[float, ...]]:
+        """Return the numbers of every process, in one message."""
+        if self.size == 1:
+            return [numbers]
+        own = torch.tensor(numbers, dtype=torch.float64, device=self._device)
+        everyones = [torch.empty_like(own) for _ in range(self.size)]
+        distributed.all_gather(everyones, own)
+        return [tuple(theirs.tolist()) for theirs in everyones]
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """Return the items of all processes in turn: the first of each, then the second of each."""
+        if self.size == 1:
+            return list(items)
+        everyones: list[list[T]] = [[] for _ in range(self.size)]
+        distributed.all_gather_object(everyones, list(items))
+        longest = max(map(len, everyones))
+        return [theirs[place] for place in range(longest) for theirs in everyones
+                if place < len(theirs)]  # fmt: skip
+
+    def __enter__(self) -> "ProcessGroup":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self.size > 1:
+            distributed.destroy_process_group()

@@ -1,0 +1,1 @@
+"""Exchange with other programs: a model in their formats."""

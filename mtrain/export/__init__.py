@@ -1,1 +1,0 @@
-"""Exchange with other programs: what is made of a trained model for them."""

@@ -1,0 +1,1 @@
+"""From a run folder to a translator: what the Python API and the verbs share."""

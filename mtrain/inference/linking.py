@@ -1,0 +1,93 @@
+"""From a model's attention to links between words: what `align` and `translate` share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from mtrain.console import warn
+from mtrain.decoding.forced import IdPair
+from mtrain.evaluation.alignment import word_links
+from mtrain.inference.load import LoadedRun
+from mtrain.text.links import Link
+from mtrain.text.tokenizer import Tokenizer, word_numbers
+
+NO_WORD = -1  # what end marks are of
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """A pair that the model reads at once, and of which word of its line each piece is."""
+
+    line: int
+    ids: IdPair
+    source_words: list[int]
+    target_words: list[int]
+
+
+class Linker:
+    """Links the words of lines and their translations; counts the lines that it cannot link."""
+
+    def __init__(self, loaded: LoadedRun) -> None:
+        self._tokenizers = loaded.tokenizers
+        self._decoder = loaded.forced_decoder()
+        self._num_unclear = self._num_too_long = 0
+
+    def link(
+        self, lines: Sequence[Sequence[IdPair]], texts: Sequence[tuple[str, str]]
+    ) -> list[set[Link]]:
+        """Return the links between the words of each pair of `texts`, counted from 0.
+
+        `lines` holds the ids of each pair, in one segment, several, or none. A pair with a segment
+        over the model's limit, or whose words are not those of its pieces, gets no links. Of a
+        word that was cut between segments, each part may have one.
+        """
+        segments = [
+            segment
+            for number, (pairs, text) in enumerate(zip(lines, texts, strict=True))
+            if pairs
+            for segment in self._segments(number, pairs, text)
+        ]
+        links: list[set[Link]] = [set() for _ in lines]
+        for row, weights in self._decoder.alignments([segment.ids for segment in segments]):
+            segment = segments[row]
+            links[segment.line] |= word_links(weights, segment.source_words, segment.target_words)
+        return links
+
+    def report(self) -> None:
+        """Warn of the lines that were left without links."""
+        if self._num_too_long:
+            warn(
+                f"{self._num_too_long} lines have no links: longer than the "
+                f"{self._decoder.max_ids} tokens that the model reads at once"
+            )
+        if self._num_unclear:
+            warn(
+                f"{self._num_unclear} lines have no links: the tokenizer's words are not those "
+                "between spaces"
+            )
+
+    def _segments(
+        self, line: int, pairs: Sequence[IdPair], texts: tuple[str, str]
+    ) -> list[_Segment]:
+        if any(max(map(len, pair)) > self._decoder.max_ids for pair in pairs):
+            self._num_too_long += 1
+            return []
+        sources, targets = zip(*pairs, strict=True)
+        source_words = _numbers(sources, self._tokenizers.source)
+        target_words = _numbers(targets, self._tokenizers.target)
+        if [_count(source_words), _count(target_words)] != [len(text.split()) for text in texts]:
+            self._num_unclear += 1
+            return []
+        return [
+            _Segment(line, *parts) for parts in zip(pairs, source_words, target_words, strict=True)
+        ]
+
+
+def _numbers(segments: Sequence[Sequence[int]], tokenizer: Tokenizer) -> list[list[int]]:
+    """Return of each segment the numbers of its pieces' words in the whole line, and a mark's."""
+    numbers = iter(word_numbers(tokenizer.pieces(list(chain.from_iterable(segments)))))
+    return [[*(next(numbers) for _ in ids), NO_WORD] for ids in segments]
+
+
+def _count(words: Sequence[Sequence[int]]) -> int:
+    return max(chain.from_iterable(words), default=NO_WORD) + 1

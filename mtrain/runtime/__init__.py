@@ -1,0 +1,1 @@
+"""What torch computes on: device and precision, CPU threads, oneDNN, memory."""

@@ -1,0 +1,177 @@
+"""Builds what trains from a configuration and its data, and hands each part its own."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from mtrain.config import Config
+from mtrain.console import say
+from mtrain.data.folders import DataFolder, RunFolder, read_held_out
+from mtrain.data.makers.packed import PackedMaker
+from mtrain.data.makers.padded import BatchMaker
+from mtrain.data.plan import derive_seed
+from mtrain.data.store import TokenStore
+from mtrain.data.updates import PlannedUpdate, planned_updates
+from mtrain.decoding.engine import TorchEngine
+from mtrain.decoding.translator import Translator
+from mtrain.distributed.group import ProcessGroup
+from mtrain.errors import UserError
+from mtrain.models import Head, Model, TranslationModel, alignment_head, build_model
+from mtrain.runtime.precision import Precision, choose_precision
+from mtrain.text.tokenizer import TokenizerPair
+from mtrain.training.forecast import Forecaster
+from mtrain.training.log import MetricsLog
+from mtrain.training.objectives import Objective, build_objective
+from mtrain.training.saving import Identity, Saver
+from mtrain.training.state import TrainState
+from mtrain.training.steps import build_step
+from mtrain.training.trainer import Trainer
+from mtrain.training.updater import Updater
+from mtrain.training.validation import Validator
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model that has learnt nothing yet, and what it learns with."""
+
+    config: Config
+    precision: Precision
+    store: TokenStore
+    maker: BatchMaker
+    identity: Identity
+    state: TrainState
+    updater: Updater
+    validator: Validator
+    updates: Callable[[int, int], Iterator[PlannedUpdate]]  # from (epoch, batch) of the plan on
+
+
+def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup) -> Trainer:
+    """Return a trainer of the run, resumed from its newest whole checkpoint."""
+    config, state, precision = setup.config, setup.state, setup.precision
+    training = config.training
+    saver = Saver(state, run.checkpoints, training, setup.identity, group.is_first)
+    validation = saver.resume()
+    log = None
+    if group.is_first:
+        log = MetricsLog(run.metrics_path, state.position.update, training.tensorboard)
+        count = sum(parameter.numel() for parameter in state.parameters)
+        say(
+            f"training {config.model.type}, {count:,} parameters, on {len(setup.store):,} pairs, "
+            f"on {precision.device} in {precision.name}: {precision.reason}"
+        )
+    return Trainer(
+        training, state, setup.updater, setup.updates, setup.validator, validation, saver, log,
+        group,
+    )  # fmt: skip
+
+
+def build_forecaster(setup: Setup, group: ProcessGroup) -> Forecaster:
+    """Return what tries a little of the training and foretells the rest."""
+    return Forecaster(
+        setup.config.training,
+        setup.maker,
+        setup.maker.plan(setup.config.seed, 0),
+        setup.state,
+        setup.updater,
+        setup.validator,
+        setup.updates,
+        group,
+        setup.precision.device,
+    )
+
+
+def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
+    """Build everything on its device; the same seed gives the same weights everywhere.
+
+    Raises `UserError` if the processes cannot share an update evenly, or the model has no
+    attention that the configuration asks for.
+    """
+    training = config.training
+    if training.accumulate % group.size:
+        raise UserError(
+            f"training.accumulate {training.accumulate} batches cannot be shared evenly by "
+            f"{group.size} processes",
+            f"set training.accumulate to a multiple of {group.size}",
+        )
+    precision = choose_precision(training.precision, config.device)
+    tokenizers = data.tokenizers()
+    store = data.store("train")
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    model = build_model(config, *sizes).to(precision.device)
+    if training.compile_layers and precision.device.type == "cuda":
+        model.compile_layers()
+        model.output.compile_loss()
+    maker = _batch_maker(config, store, tokenizers, model, precision.device.type == "cuda")
+    objective = build_objective(config, precision)
+    state = TrainState(model, training, precision)
+    step = build_step(state, objective, training, precision)
+
+    def updates(epoch: int, batch: int) -> Iterator[PlannedUpdate]:
+        share = group.rank, group.size
+        planned = planned_updates(maker, config.seed, training.accumulate, (epoch, batch), share)
+        if precision.device.type == "cuda":
+            planned = (replace(update, batches=[batch.pinned() for batch in update.batches])
+                       for update in planned)  # fmt: skip
+        return planned
+
+    return Setup(
+        config,
+        precision,
+        store,
+        maker,
+        Identity(store.fingerprint, tokenizers.digest(), maker.kind),
+        state,
+        Updater(state, step, group, config.seed),
+        _validator(config, data, tokenizers, model, objective, precision),
+        updates,
+    )
+
+
+def _validator(
+    config: Config,
+    data: DataFolder,
+    tokenizers: TokenizerPair,
+    model: TranslationModel,
+    objective: Objective,
+    precision: Precision,
+) -> Validator:
+    head = alignment_head(config)
+    if head != Head() or config.decoding.coverage_penalty:
+        model.layer_of(head)  # refuse a missing head now, not at the first validation
+    engine = TorchEngine(
+        model, tokenizers, config.decoding, precision.device, precision.autocast, config.seed,
+        head,
+    )  # fmt: skip
+    limits = config.model.max_positions, config.training.batch_tokens
+    return Validator(
+        BatchMaker(data.store("valid"), tokenizers, *limits),
+        read_held_out(data.path / "text", "valid"),
+        Translator(engine, tokenizers, config.decoding.n_best),
+        objective,
+        precision.device,
+        config.data.target_lang,
+    )
+
+
+def _batch_maker(
+    config: Config, store: TokenStore, tokenizers: TokenizerPair, model: Model, on_gpu: bool
+) -> BatchMaker:
+    """Return a maker of packed batches on a GPU, or say why they must be padded."""
+    training = config.training
+    limits = config.model.max_positions, training.batch_tokens
+    if on_gpu:
+        obstacles = {
+            f"model.type: {config.model.type}": not model.takes_packed_sequences,
+            "training.subword_sampling": training.subword_sampling > 0,
+            "alignments in data.train": store.links is not None,
+        }
+        found = [name for name, stands in obstacles.items() if stands]
+        if not found:
+            return PackedMaker(store, tokenizers, *limits)
+        say(
+            f"{' and '.join(found)}: no packed sequences and no CUDA graphs, so padded batches in "
+            "eager execution, several times slower"
+        )
+    return BatchMaker(store, tokenizers, *limits, training.subword_sampling)

@@ -1,0 +1,26 @@
+"""Objectives: what a model learns, a file each, by the name that `training.objective` gives."""
+
+from collections.abc import Callable
+
+from mtrain.config import Config
+from mtrain.models import alignment_head
+from mtrain.runtime.precision import Precision
+from mtrain.training.objectives.alignment_guidance import AlignmentGuidance
+from mtrain.training.objectives.base import LossSums, Objective
+from mtrain.training.objectives.translation import TranslationObjective
+
+OBJECTIVES: dict[str, Callable[[Config, Precision], Objective]] = {
+    "translation": TranslationObjective,
+}
+
+__all__ = ["OBJECTIVES", "LossSums", "Objective", "build_objective"]
+
+
+def build_objective(config: Config, precision: Precision) -> Objective:
+    """Return the configured objective, with what is added to it."""
+    training = config.training
+    objective = OBJECTIVES[training.objective](config, precision)
+    if config.data.has_alignments and training.alignment_weight:
+        head = alignment_head(config)
+        objective = AlignmentGuidance(objective, head, training.alignment_weight)
+    return objective

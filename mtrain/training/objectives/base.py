@@ -1,0 +1,55 @@
+"""The contract of an objective: a model and a batch in, sums of losses out.
+
+Shapes: N tokens to predict, D width.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mtrain.data.batch import Batch
+from mtrain.models.base import NO_RECORD, AttentionRecord, Model
+from mtrain.runtime.precision import Precision
+
+
+@dataclass(frozen=True)
+class LossSums:
+    """Sums over all that a batch has to predict; each is a scalar."""
+
+    loss: Tensor  # to be minimised; has a gradient
+    nll: Tensor  # plain negative log likelihood, for validation
+
+
+class Objective(ABC):
+    """What a model learns from a batch.
+
+    The loss must be a sum over pairs, so that a batch can be computed in parts: by threads,
+    by processes, or one after another where memory is scarce.
+    """
+
+    @abstractmethod
+    def __call__(self, model: Model, batch: Batch, record: AttentionRecord = NO_RECORD) -> LossSums:
+        """Return the sums of a batch; `record` takes the attention weights that it asks for."""
+
+
+def predict(
+    model: Model,
+    batch: Batch,
+    precision: Precision,
+    label_smoothing: float,
+    record: AttentionRecord,
+) -> LossSums:
+    """Return the cross-entropy of a model's predictions.
+
+    The model computes in the precision's format; the loss is summed in fp32.
+    """
+    with precision.autocast():
+        predictions = model(batch, record)
+    # some last layers give fp32, some half; in fp16 small gradients would be lost
+    features = predictions.features
+    features = features.bfloat16() if precision.name == "bf16" else features.float()
+    sums = model.output.cross_entropy(
+        features, predictions.targets, label_smoothing, predictions.has_static_shape
+    )
+    return LossSums(*sums)

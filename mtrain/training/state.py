@@ -1,0 +1,94 @@
+"""What training changes: model, optimiser, average, loss scale, position. All that a resume needs.
+
+Knows no files: `tensors` and `load` exchange what a checkpoint holds.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtrain.checkpoints.weights import put_weights
+from mtrain.config.training import TrainingConfig
+from mtrain.models.base import Model
+from mtrain.runtime.precision import Precision
+from mtrain.training.optimizer import (
+    WeightAverage,
+    build_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+)
+
+OWN = "own/"  # prefix of the model's own weights, where those to translate with are an average
+
+
+@dataclass
+class Position:
+    """Where training stands."""
+
+    update: int = 0
+    epoch: int = 0
+    batch: int = 0  # of the epoch's plan, the next one to use
+    target_tokens: int = 0  # learnt from so far
+    minutes: float = 0.0  # trained so far, validation included
+    skipped: int = 0  # updates whose loss or gradient was not finite
+    validated_update: int = -1
+    best: float | None = None  # value of the valid metric, higher is better
+    validations_since_best: int = 0
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether the present weights have been validated."""
+        return self.validated_update == self.update
+
+
+class TrainState:
+    """A model and everything that its training changes."""
+
+    def __init__(self, model: Model, config: TrainingConfig, precision: Precision) -> None:
+        self.model = model
+        self.optimizer = build_optimizer(model, config)
+        self.average = WeightAverage(model, config.ema_decay)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=precision.scales_loss)
+        self.position = Position()
+        self.parameters = list(model.parameters())
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to translate with: the average where one is kept, else the model's own."""
+        return self.average.weights or self._own_weights()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what else than `weights` a resume needs."""
+        tensors = optimizer_tensors(self.model, self.optimizer)
+        if self.average.weights:
+            tensors |= {OWN + name: weight for name, weight in self._own_weights().items()}
+        return tensors
+
+    def figures(self) -> dict[str, Any]:
+        """Return what a resume needs that is no tensor, for JSON."""
+        return {"position": asdict(self.position), "scaler": self.scaler.state_dict()}
+
+    def load(
+        self,
+        weights: dict[str, Tensor],
+        tensors: dict[str, Tensor],
+        figures: dict[str, Any],
+        origin: str,
+    ) -> None:
+        """Restore what `weights`, `tensors` and `figures` returned.
+
+        Raises `UserError`, naming `origin`, if the weights are not those of this model.
+        """
+        own = {key.removeprefix(OWN): tensor for key, tensor in tensors.items()
+               if key.startswith(OWN)}  # fmt: skip
+        put_weights(self.model, own or weights, origin)
+        self.average.restore(weights)
+        restore_optimizer(self.model, self.optimizer, tensors)
+        if figures["scaler"]:  # empty where the loss was not scaled
+            self.scaler.load_state_dict(figures["scaler"])
+        self.position = Position(**figures["position"])
+
+    def _own_weights(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self.model.named_parameters()}

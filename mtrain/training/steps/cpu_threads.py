@@ -1,0 +1,54 @@
+"""Data parallelism over CPU threads: each computes the gradient of one slice of the batch.
+
+Threads that share every product wait for each other at each of them; a small model has hundreds.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mtrain.data.batch import Batch
+from mtrain.data.plan import derive_seed
+from mtrain.nn.dropout import seeded_dropout
+from mtrain.runtime.threads import ordered_map
+from mtrain.training.steps.eager import EagerStep
+
+LEAST_TOKENS = 256  # of the target that are worth a thread
+MOST_AT_ONCE = 4  # each has a gradient of its own, as large as the model
+
+
+class CpuThreadsStep(EagerStep):
+    """Gives each thread a slice of the batch, and adds their gradients in order.
+
+    The same number of threads gives the same bits. Where memory ran out, slices are computed one
+    after another and need no gradients of their own.
+    """
+
+    def accumulate(self, batch: Batch, num_tokens: int, seed: int) -> Tensor:
+        at_once = 1 if self.num_parts > 1 else _threads_worthwhile(batch)
+        parameters = self._state.parameters
+
+        def learn(number: int, part: Batch) -> tuple[Tensor, Sequence[Tensor | None]]:
+            with seeded_dropout(derive_seed(seed, number)):
+                loss = self._loss(part, num_tokens)
+            if number == 0 or at_once == 1:  # all others wait to be added
+                loss.backward()
+                return loss.detach(), [None] * len(parameters)
+            return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+        split = batch.split(max(self.num_parts, at_once))
+        total = torch.zeros(())
+        with ordered_map(learn, self._device, at_once) as each:
+            # in order, because a sum of floating-point numbers depends on it
+            for loss, gradients in each(range(len(split)), split):
+                total += loss
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    if gradient is not None:
+                        parameter.backward(gradient)
+        return total
+
+
+def _threads_worthwhile(batch: Batch) -> int:
+    worthwhile = batch.num_target_tokens // LEAST_TOKENS
+    return max(1, min(torch.get_num_threads(), MOST_AT_ONCE, worthwhile))

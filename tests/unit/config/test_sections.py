@@ -1,0 +1,119 @@
+"""The options: a frozen list, each with a line that explains it.
+
+An option is a promise to keep, one more case to test and one more line to read. None is added
+here without a reason: say in its doc line what it is for, use it in a test, and then add it to
+OPTIONS. If there are ever 120, take one out first.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from mtrain.config.run import Config
+
+MAX_OPTIONS = 120
+CORPUS = "source target path fields hub config split name"
+OPTIONS = {
+    "": "run_dir data_dir seed device model",
+    "data": "source_lang target_lang train valid test",
+    "data.train": f"{CORPUS} alignments",
+    "data.valid": CORPUS,
+    "data.test": CORPUS,
+    "data.filters": "max_tokens max_ratio drop_identical drop_duplicates drop_overlap",
+    "tokenizer": "type vocab_size shared path character_coverage normalization train_sentences",
+    "tokenizer.path": "source target",
+    "model": "type dropout max_positions tie_embeddings encoder_layers decoder_layers d_model "
+    "num_heads ffn_dim activation attention_dropout norm norm_type positions source_attention "
+    "source_loss cell bidirectional_layers embedding_dim hidden_dim attention query input_feeding "
+    "residual readout",
+    "training": "objective batch_tokens accumulate max_updates max_minutes learning_rate "
+    "warmup_updates schedule adam_betas weight_decay clip_norm label_smoothing alignment_weight "
+    "subword_sampling precision compile_layers valid_every save_every valid_metric patience keep_best keep_last "
+    "ema_decay average_checkpoints log_every tensorboard",
+    "decoding": "engine method beam_size length_penalty length_norm coverage_penalty "
+    "alignment_layer alignment_head n_best max_length_ratio temperature top_k top_p batch_tokens "
+    "buffer_lines",
+}
+FROZEN = {f"{section}.{key}".removeprefix(".")
+          for section, keys in OPTIONS.items() for key in keys.split()}  # fmt: skip
+
+
+def sections_in(kind: Any) -> Iterator[type[BaseModel]]:
+    """Yield the sections that a value of this type may be, or hold."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for part in get_args(kind):
+        yield from sections_in(part)
+
+
+def options(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the path of every key that takes a value, and its field."""
+    for name, field in section.model_fields.items():
+        inner = list(sections_in(field.annotation))
+        if inner != [field.annotation]:  # more than just a section
+            yield prefix + name, field
+        for kind in inner:
+            yield from options(kind, f"{prefix}{name}.")
+
+
+def test_the_options_are_those_of_the_frozen_list() -> None:
+    assert {path for path, _ in options(Config)} == FROZEN
+    assert len(FROZEN) < MAX_OPTIONS
+
+
+def test_every_option_is_explained_in_a_line_or_two() -> None:
+    undocumented = [path for path, field in options(Config) if not field.description]
+    assert undocumented == []
+    assert [path for path, field in options(Config)
+            if (field.description or "").count("\n") > 1] == []  # fmt: skip
+
+
+def test_every_option_but_what_to_learn_from_has_a_default() -> None:
+    required = {path for path, field in options(Config) if field.is_required()}
+    corpus_files = re.compile(r"(data\.\w+|tokenizer\.path)\.(source|target|path|hub)")
+    assert {path for path in required if not corpus_files.fullmatch(path)} == {
+        "run_dir",
+        "data.source_lang",
+        "data.target_lang",
+        "data.train",
+        "data.valid",
+    }
+
+
+def test_a_configuration_never_changes_after_it_is_loaded() -> None:
+    corpus = {"source": "a.en", "target": "a.de"}
+    data = {"source_lang": "en", "target_lang": "de", "train": [corpus], "valid": [corpus]}
+    config = Config.model_validate({"run_dir": "run", "data": data})
+    with pytest.raises(ValidationError):
+        config.training.max_updates = 5
+    with pytest.raises(ValidationError):
+        config.data.train[0].name = "x"
+
+
+PAIR = {"source": "a.en", "target": "a.de"}
+ALIGNED = PAIR | {"alignments": "a.align"}
+
+
+def config_of(train: Any = PAIR, valid: Any = PAIR, test: Any = PAIR, **keys: Any) -> Config:
+    data = {"source_lang": "en", "target_lang": "de",
+            "train": [PAIR, train], "valid": [valid], "test": [test]}  # fmt: skip
+    return Config.model_validate({"run_dir": "run", "data": data, **keys})
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_only_train_may_have_alignments(split: str) -> None:
+    assert config_of(train=ALIGNED).data.has_alignments
+    assert not config_of().data.has_alignments
+    with pytest.raises(ValidationError, match=r"alignments belong to data\.train") as caught:
+        config_of(**{split: ALIGNED})
+    assert caught.value.errors()[0]["loc"] == ("data", split)
+
+
+def test_links_cannot_be_used_with_tokens_that_change() -> None:
+    config_of(training={"subword_sampling": 0.1})
+    with pytest.raises(ValidationError, match="subword_sampling cannot be used with alignments"):
+        config_of(train=ALIGNED, training={"subword_sampling": 0.1})
