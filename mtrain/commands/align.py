@@ -11,7 +11,6 @@ from mtrain.data.builder import blocks
 from mtrain.data.folders import OpenedRun, RunFolder
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import SYMMETRISATIONS, Links, format_links, symmetrise
-from mtrain.inference.linking import Linker
 from mtrain.inference.load import load_run
 from mtrain.text.corpora import read_pairs
 from mtrain.text.lines import clean_lines, open_stdout, read_lines, write_whole
@@ -71,7 +70,7 @@ class _Aligner:
         self.path = run.path
         self.languages = (config.data.source_lang, config.data.target_lang)
         self._loaded = load_run(run, config, checkpoint_name)
-        self.linker = Linker(self._loaded)
+        self.linker = self._loaded.linker()
 
     def links(self, sources: Sequence[str], targets: Sequence[str]) -> list[Links]:
         """Return the links of each pair of cleaned lines."""

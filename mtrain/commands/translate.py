@@ -11,10 +11,8 @@ from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
 from mtrain.decoding.translator import Translation
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import format_links
-from mtrain.inference.linking import Linker
 from mtrain.inference.load import load_run
 from mtrain.text.lines import (
-    clean_bytes,
     open_bytes,
     open_stdin,
     open_stdout,
@@ -42,7 +40,7 @@ def translate(
     loaded = load_run(*opened, checkpoint_name)
     decoding = loaded.config.decoding
     translator = loaded.translator()
-    linker = Linker(loaded) if alignments_path else None
+    linker = loaded.linker() if alignments_path else None
     tally = LineTally()
     with (
         _open_input(input_path) as source,
@@ -58,7 +56,8 @@ def translate(
                 sink.write(_format(translation, tally.lines, decoding.n_best))
             sink.flush()
             if linker and link_sink:
-                link_sink.writelines(_links(linker, block, translations))
+                links = linker.link_translations(block, translations)
+                link_sink.writelines(format_links(line).encode() + b"\n" for line in links)
     if linker:
         linker.report()
     if tally.split:
@@ -73,15 +72,6 @@ def _open_input(path: Path | None) -> Iterator[BinaryIO]:
     else:
         with open_bytes(path) as file:
             yield file
-
-
-def _links(linker: Linker, lines: list[bytes], translations: list[Translation]) -> Iterator[bytes]:
-    texts = [(clean_bytes(line), translation.texts[0])
-             for line, translation in zip(lines, translations, strict=True)]  # fmt: skip
-    # an output of no words at all has nothing to link
-    said = [translation.segments if translation.texts[0] else () for translation in translations]
-    for links in linker.link(said, texts):
-        yield format_links(links).encode() + b"\n"
 
 
 def _format(translation: Translation, line: int, n_best: int) -> bytes:

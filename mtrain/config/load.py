@@ -78,6 +78,13 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[KeyPath, Any]]:
     return parsed
 
 
+def with_values(config: Config, section: str, values: dict[str, Any]) -> Config:
+    """Return a configuration with other values in one section, checked like a file."""
+    tree = config.model_dump(mode="json")
+    tree[section] |= values
+    return _validate(tree, {}, section)
+
+
 def dump_config(config: Config) -> str:
     """Return the whole configuration as YAML, every default spelled out."""
     tree = config.model_dump(mode="json")

@@ -8,6 +8,7 @@ from mtrain.decoding.engine import Engine
 from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.decoding.splitting import join_segments, split_pieces
 from mtrain.text.lines import clean_lines, one_line
+from mtrain.text.links import Link
 from mtrain.text.tokenizer import WORD_START, TokenizerPair, available_cores
 
 
@@ -22,6 +23,17 @@ class Translation:
     is_cut_off: bool = False
     is_valid_text: bool = True  # False: bytes that are not UTF-8 were replaced
     segments: Sequence[tuple[list[int], list[int]]] = ()  # ids of each, and of its best hypothesis
+    links: frozenset[Link] | None = None  # between words of line and best text, if asked for
+
+    @property
+    def text(self) -> str:
+        """The best translation."""
+        return self.texts[0]
+
+    @property
+    def score(self) -> float:
+        """The score of the best translation; 0 for greedy search, which compares nothing."""
+        return self.scores[0]
 
 
 @dataclass(frozen=True)

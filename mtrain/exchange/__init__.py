@@ -1,1 +1,31 @@
-"""Exchange with other programs: a model in their formats."""
+"""Exchange formats: a model for other programs, a file or folder each, by name.
+
+A format is imported when it is asked for: its library is an extra.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from mtrain.errors import UserError, missing_extra
+from mtrain.exchange.base import ExchangeFormat
+
+# name: module and class, and the package that it needs, an extra of the same name
+FORMATS: dict[str, tuple[str, str, str]] = {
+    "ctranslate2": ("mtrain.exchange.ctranslate2", "CTranslate2Format", "ctranslate2"),
+}
+
+__all__ = ["FORMATS", "ExchangeFormat", "exchange_format"]
+
+
+def exchange_format(name: str, purpose: str) -> ExchangeFormat:
+    """Return a format by its name. Raises `UserError` if there is none, or its package is missing.
+
+    `purpose` is what an error says the format is needed for.
+    """
+    if name not in FORMATS:
+        raise UserError(f"there is no exchange format {name}", f"known: {', '.join(FORMATS)}")
+    module, kind, package = FORMATS[name]
+    if find_spec(package) is None:
+        raise missing_extra(package, name, purpose)
+    made: ExchangeFormat = getattr(import_module(module), kind)()
+    return made

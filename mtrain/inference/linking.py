@@ -1,15 +1,16 @@
-"""From a model's attention to links between words: what `align` and `translate` share."""
+"""Links between the words of lines and their translations, by what a model attends to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from mtrain.console import warn
-from mtrain.decoding.forced import IdPair
+from mtrain.decoding.forced import ForcedDecoder, IdPair
+from mtrain.decoding.translator import Translation
 from mtrain.evaluation.alignment import word_links
-from mtrain.inference.load import LoadedRun
+from mtrain.text.lines import clean_bytes
 from mtrain.text.links import Link
-from mtrain.text.tokenizer import Tokenizer, word_numbers
+from mtrain.text.tokenizer import Tokenizer, TokenizerPair, word_numbers
 
 NO_WORD = -1  # what end marks are of
 
@@ -27,9 +28,9 @@ class _Segment:
 class Linker:
     """Links the words of lines and their translations; counts the lines that it cannot link."""
 
-    def __init__(self, loaded: LoadedRun) -> None:
-        self._tokenizers = loaded.tokenizers
-        self._decoder = loaded.forced_decoder()
+    def __init__(self, tokenizers: TokenizerPair, decoder: ForcedDecoder) -> None:
+        self._tokenizers = tokenizers
+        self._decoder = decoder
         self._num_unclear = self._num_too_long = 0
 
     def link(
@@ -52,6 +53,16 @@ class Linker:
             segment = segments[row]
             links[segment.line] |= word_links(weights, segment.source_words, segment.target_words)
         return links
+
+    def link_translations(
+        self, lines: Sequence[bytes], translations: Sequence[Translation]
+    ) -> list[set[Link]]:
+        """Return the links between the words of each line and its best translation."""
+        texts = [(clean_bytes(line), translation.text)
+                 for line, translation in zip(lines, translations, strict=True)]  # fmt: skip
+        # an empty translation has nothing to link
+        ids = [translation.segments if translation.text else () for translation in translations]
+        return self.link(ids, texts)
 
     def report(self) -> None:
         """Warn of the lines that were left without links."""

@@ -1,20 +1,22 @@
 """From a run folder to its model, ready to translate or to be shown; reads no optimiser state."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mtrain.checkpoints.collection import list_checkpoints, load_last_whole, order_by_quality
 from mtrain.checkpoints.format import Checkpoint, load_checkpoint
 from mtrain.checkpoints.weights import put_weights
-from mtrain.config import Config
+from mtrain.config import Config, with_values
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
 from mtrain.decoding.engine import Engine, TorchEngine
 from mtrain.decoding.forced import ForcedDecoder, IdPair
-from mtrain.decoding.translator import Translator
-from mtrain.errors import UserError, missing_extra
+from mtrain.decoding.translator import Translation, Translator
+from mtrain.errors import UserError
+from mtrain.exchange import exchange_format
+from mtrain.inference.linking import Linker
 from mtrain.models import TranslationModel, alignment_head, build_model
 from mtrain.nn.prepacked import has_recurrent_layers, prepacked
 from mtrain.runtime.onednn import multiply_with_mkl
@@ -31,6 +33,28 @@ class LoadedRun:
     model: TranslationModel
     precision: Precision
     checkpoint: Path
+
+    def translate(
+        self, lines: Iterable[str], alignments: bool = False, **decoding: Any
+    ) -> list[Translation]:
+        """Return the translation of each line; an empty line has an empty one.
+
+        `decoding` are options of the section `decoding`: beam_size=1, n_best=5, method="sample".
+        With `alignments`, a translation's `links` are the words that belong together. Raises
+        `UserError` for an option that does not exist or fit.
+        """
+        run = self.with_decoding(**decoding) if decoding else self
+        raw = [line.encode("utf-8", "surrogatepass") for line in lines]
+        translations = run.translator().translate(raw)
+        if not alignments:
+            return translations
+        links = run.linker().link_translations(raw, translations)
+        return [replace(translation, links=frozenset(found))
+                for translation, found in zip(translations, links, strict=True)]  # fmt: skip
+
+    def with_decoding(self, **options: Any) -> "LoadedRun":
+        """Return the same model with other options of `decoding`."""
+        return replace(self, config=with_values(self.config, "decoding", options))
 
     def translator(self) -> Translator:
         """Return a translator with the engine that the configuration names."""
@@ -55,10 +79,8 @@ class LoadedRun:
         )
 
     def _ctranslate2_engine(self) -> Engine:
-        if find_spec("ctranslate2") is None:
-            purpose = f"decoding.engine: {self.config.decoding.engine}"
-            raise missing_extra("ctranslate2", "ctranslate2", purpose)
-        from mtrain.exchange.ctranslate2 import open_engine
+        exchange_format("ctranslate2", f"decoding.engine: {self.config.decoding.engine}")
+        from mtrain.exchange.ctranslate2 import open_engine  # an extra
 
         return open_engine(
             self.model,
@@ -76,6 +98,10 @@ class LoadedRun:
         head = alignment_head(self.config)
         return ForcedDecoder(self.model, self.tokenizers, device, autocast, batch_tokens, head)
 
+    def linker(self) -> Linker:
+        """Return what links words by the model's attention."""
+        return Linker(self.tokenizers, self.forced_decoder())
+
     def encode_pairs(
         self, sources: Sequence[str], targets: Sequence[str]
     ) -> list[Sequence[IdPair]]:
@@ -89,7 +115,21 @@ class LoadedRun:
         return [[pair] if all(pair) else [] for pair in zip(source_ids, target_ids, strict=True)]
 
 
+def load(path: Path, checkpoint_name: str | None, overrides: Sequence[str]) -> LoadedRun:
+    """Return the model of a run folder; says nothing."""
+    run = RunFolder.open(path)
+    return _load(run, run.config(tuple(overrides)), checkpoint_name)
+
+
 def load_run(run: RunFolder, config: Config, checkpoint_name: str | None) -> LoadedRun:
+    """Return the run's model, and say which checkpoint is used and where it computes."""
+    loaded = _load(run, config, checkpoint_name)
+    precision = loaded.precision
+    say(f"using {loaded.checkpoint} on {precision.device} in {precision.name}")
+    return loaded
+
+
+def _load(run: RunFolder, config: Config, checkpoint_name: str | None) -> LoadedRun:
     """Return the run's model with its best checkpoint, or the one named.
 
     Raises `UserError` if there is none, or if tokenizer and checkpoint do not belong together.
@@ -105,7 +145,6 @@ def load_run(run: RunFolder, config: Config, checkpoint_name: str | None) -> Loa
     model = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
     put_weights(model, checkpoint.weights, str(checkpoint.path))
     model.to(precision.device).eval()
-    say(f"using {checkpoint.path} on {precision.device} in {precision.name}")
     return LoadedRun(config, tokenizers, model, precision, checkpoint.path)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from mtrain import exchange
 from mtrain.config import Config
 from mtrain.decoding.engine import Engine, TorchEngine
 from mtrain.decoding.translator import Translation, Translator
 from mtrain.errors import UserError
 from mtrain.exchange.ctranslate2 import open_engine
-from mtrain.inference import load
 from mtrain.inference.load import LoadedRun
 from mtrain.models import Head, TranslationModel, build_model
 from mtrain.runtime.precision import choose_precision
@@ -175,7 +175,7 @@ def test_without_the_package_the_extra_is_named(
     precision = choose_precision("fp32", "cpu")
     loaded = LoadedRun(config, tokenizers, loud_model(config, tokenizers), precision, tmp_path)
     assert loaded.translator().translate([b"1"])
-    monkeypatch.setattr(load, "find_spec", lambda name: None)
+    monkeypatch.setattr(exchange, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"mtrain\[ctranslate2\]"):
         loaded.translator()
 

@@ -1,0 +1,6 @@
+"""CTranslate2: a Transformer in its format, and its search as an engine. Extra: `ctranslate2`."""
+
+from mtrain.exchange.ctranslate2.engine import open_engine
+from mtrain.exchange.ctranslate2.format import CTranslate2Format
+
+__all__ = ["CTranslate2Format", "open_engine"]

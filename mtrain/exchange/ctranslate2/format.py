@@ -1,0 +1,132 @@
+"""A Transformer in CTranslate2's format."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from ctranslate2.specs import common_spec, transformer_spec
+from torch import Tensor, nn
+
+from mtrain.config import Config
+from mtrain.config.model import TransformerConfig
+from mtrain.exchange.base import ExchangeFormat
+from mtrain.models import TranslationModel
+from mtrain.models.transformer import DecoderLayer, Transformer
+from mtrain.text.tokenizer import Tokenizer, TokenizerPair
+
+ACTIVATIONS = {
+    "relu": common_spec.Activation.RELU,
+    "gelu": common_spec.Activation.GELU,
+    "swiglu": common_spec.Activation.SWISH,
+}
+
+
+class CTranslate2Format(ExchangeFormat):
+    """Writes model.bin, config.json and the vocabularies."""
+
+    name = "ctranslate2"
+
+    def write(
+        self, folder: Path, model: TranslationModel, config: Config, tokenizers: TokenizerPair
+    ) -> None:
+        assert isinstance(model, Transformer)
+        assert isinstance(config.model, TransformerConfig)
+        _spec(model, config.model, tokenizers).save(str(folder))
+
+
+def _spec(
+    model: Transformer, config: TransformerConfig, tokenizers: TokenizerPair
+) -> transformer_spec.TransformerSpec:
+    shape = {
+        "num_heads": config.num_heads,
+        "pre_norm": config.norm == "pre",
+        "activation": ACTIVATIONS[config.activation],
+        "ffn_glu": config.activation == "swiglu",
+        "rms_norm": config.norm_type == "rms",
+        "rotary_dim": 0 if config.positions == "rotary" else None,
+        "rotary_interleave": False,
+    }
+    spec = transformer_spec.TransformerSpec(
+        transformer_spec.TransformerEncoderSpec(config.encoder_layers, **shape),
+        transformer_spec.TransformerDecoderSpec(config.decoder_layers, **shape),
+    )
+    sides: tuple[tuple[Any, Any, nn.Module, nn.Module, nn.Module], ...] = (
+        (spec.encoder.embeddings[0], spec.encoder, model.source_embedding, model.source_positions,
+         model.encoder_norm),
+        (spec.decoder.embeddings, spec.decoder, model.target_embedding, model.target_positions,
+         model.decoder_norm),
+    )  # fmt: skip
+    for embeddings, stack, embedding, positions, norm in sides:
+        embeddings.weight = _array(embedding.weight)
+        if config.positions != "rotary":
+            table = positions(torch.arange(model.max_positions))
+            stack.position_encodings.encodings = _array(table)
+        if config.norm == "pre":
+            _put_norm(stack.layer_norm, norm)
+    spec.decoder.projection.weight = _array(model.output.weight)
+    for layers, modules in (
+        (spec.encoder.layer, model.encoder),
+        (spec.decoder.layer, model.decoder),
+    ):
+        for layer, module in zip(layers, modules, strict=True):
+            _put_layer(layer, module)
+    source, target = tokenizers.source, tokenizers.target
+    spec.register_source_vocabulary(vocabulary(source))
+    spec.register_target_vocabulary(vocabulary(target))
+    (spec.config.unk_token,) = target.pieces([target.unknown_id])
+    (spec.config.eos_token,) = target.pieces([target.end_id])
+    (spec.config.bos_token,) = (spec.config.decoder_start_token,) = target.pieces([target.start_id])
+    spec.config.add_source_eos = True
+    norm = cast(Any, model.encoder[0]).residuals[0].norm
+    spec.config.layer_norm_epsilon = norm.eps or torch.finfo(torch.float32).eps  # RMSNorm's own
+    spec.validate()
+    return spec
+
+
+def _put_layer(spec: Any, ours: Any) -> None:
+    """Copy a layer of the encoder, or of the decoder, which attends to the memory as well."""
+    norms = [residual.norm for residual in ours.residuals]
+    own = ours.self_attention
+    _put_attention(spec.self_attention, norms[0], own.in_projection, own.out_projection)
+    if isinstance(ours, DecoderLayer):
+        cross = ours.cross_attention
+        projections = cross.query_projection, cross.memory_projection, cross.out_projection
+        _put_attention(spec.attention, norms[1], *projections)
+    _put_norm(spec.ffn.layer_norm, norms[-1])
+    inner, outer = ours.feed_forward.inner, ours.feed_forward.outer
+    parts = [spec.ffn.linear_0]
+    if ours.feed_forward.is_gated:
+        parts.append(spec.ffn.linear_0_noact)
+    count = len(parts)
+    for part, weight, bias in zip(
+        parts, inner.weight.chunk(count), inner.bias.chunk(count), strict=True
+    ):
+        _put_linear(part, weight, bias)
+    _put_linear(spec.ffn.linear_1, outer.weight, outer.bias)
+
+
+def _put_attention(spec: Any, norm: nn.Module, *projections: nn.Linear) -> None:
+    _put_norm(spec.layer_norm, norm)
+    for part, linear in zip(spec.linear, projections, strict=True):
+        _put_linear(part, linear.weight, linear.bias)
+
+
+def _put_linear(spec: Any, weight: Tensor, bias: Tensor) -> None:
+    spec.weight, spec.bias = _array(weight), _array(bias)
+
+
+def _put_norm(spec: Any, norm: Any) -> None:
+    spec.gamma = _array(norm.weight)
+    if isinstance(norm, nn.LayerNorm):
+        spec.beta = _array(norm.bias)
+
+
+def _array(tensor: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    array: np.ndarray[Any, np.dtype[np.float32]] = tensor.detach().float().cpu().numpy()
+    return np.ascontiguousarray(array)
+
+
+def vocabulary(tokenizer: Tokenizer) -> list[str]:
+    """Return the piece of every id, in order."""
+    return tokenizer.pieces(range(tokenizer.vocab_size))
