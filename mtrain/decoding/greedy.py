@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Hypothesis
-from mtrain.decoding.rows import rows_to_keep
+from mtrain.decoding.row_selection import rows_to_keep
 from mtrain.models.base import TranslationModel
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrain.config.model import DecoderOnlyConfig
-from mtrain.data.batch import Batch
+from mtrain.data.batch import Batch, PackedBatch
 from mtrain.models.base import (
     NO_RECORD,
     AttentionRecord,
@@ -25,11 +25,12 @@ from mtrain.models.base import (
     TranslationModel,
     pick_head,
 )
-from mtrain.nn.attention import padding_mask
+from mtrain.nn.attention import padding_mask, sentence_mask
 from mtrain.nn.cache import Kept, KeyValueCache, Past
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
-from mtrain.nn.layers import NORMS, SelfAttentionLayer
+from mtrain.nn.layers import NORMS, LayerCall, SelfAttentionLayer, call_layer
+from mtrain.nn.output import IGNORE_INDEX
 from mtrain.nn.positions import POSITIONS
 
 
@@ -55,8 +56,11 @@ class DecoderOnlyState(State):
 class DecoderOnly(TranslationModel):
     """A stack of self-attention over source and target together."""
 
+    takes_packed_sequences = True
+
     def __init__(self, config: DecoderOnlyConfig, source_vocab: int, target_vocab: int) -> None:
         super().__init__()
+        self._call_packed: LayerCall = call_layer
         self.max_positions = config.max_positions
         self.source_heads = (config.decoder_layers, config.num_heads)
         self.export_limits = dict.fromkeys(
@@ -85,15 +89,29 @@ class DecoderOnly(TranslationModel):
         if not (self.training and self.source_loss):
             return super().forward(batch, record)
         features = self._read(batch, record)
-        places = torch.arange(features.shape[1], device=features.device)
         width = batch.source.shape[1]
+        of_source, of_target = features[:, : width - 1], features[:, width:]
         # nothing stands before a source's first token to predict it from
+        next_source = batch.source[:, 1:]
+        if isinstance(batch, PackedBatch):
+            is_same = batch.source_sentences[:, 1:] == batch.source_sentences[:, :-1]
+            is_source = is_same & (batch.source_sentences[:, 1:] >= 0)
+            next_source = next_source.masked_fill(~is_source, IGNORE_INDEX)
+            return Predictions(
+                torch.cat([of_target.flatten(0, 1), of_source.flatten(0, 1)]),
+                torch.cat([batch.target_out.flatten(), next_source.flatten()]),
+                has_static_shape=True,
+            )
+        places = torch.arange(features.shape[1], device=features.device)
         is_source = places[: width - 1] < batch.source_lengths[:, None] - 1
         is_target = places[: batch.target_in.shape[1]] < batch.target_lengths[:, None]
         return Predictions(
-            torch.cat([features[:, width:][is_target], features[:, : width - 1][is_source]]),
-            torch.cat([batch.target_out[is_target], batch.source[:, 1:][is_source]]),
+            torch.cat([of_target[is_target], of_source[is_source]]),
+            torch.cat([batch.target_out[is_target], next_source[is_source]]),
         )
+
+    def compile_layers(self) -> None:
+        self._call_packed = torch.compile(call_layer, dynamic=False)
 
     def encode(
         self, source: Tensor, source_lengths: Tensor, watched: Head | None = None
@@ -136,9 +154,14 @@ class DecoderOnly(TranslationModel):
     def _read(self, batch: Batch, record: AttentionRecord) -> Tensor:
         """Return the vectors (B,L,D) of sources and targets."""
         source, target = batch.source, batch.target_in
-        places = torch.arange(max(source.shape[1], target.shape[1]), device=source.device)
-        source_places = places[: source.shape[1]].expand(len(source), -1)
-        target_places = batch.source_lengths[:, None] + places[: target.shape[1]]
+        if isinstance(batch, PackedBatch):
+            source_places, target_places, mask = _packed_layout(batch, not self.sees_whole_source)
+            call = self._call_packed
+        else:
+            places = torch.arange(max(source.shape[1], target.shape[1]), device=source.device)
+            source_places = places[: source.shape[1]].expand(len(source), -1)
+            target_places = batch.source_lengths[:, None] + places[: target.shape[1]]
+            mask, call = self._mask(batch), call_layer
         x = torch.cat(
             [
                 self._embed(source, self.source_embedding, source_places),
@@ -147,14 +170,13 @@ class DecoderOnly(TranslationModel):
             dim=1,
         )
         rotate = self.positions.rotate(torch.cat([source_places, target_places], dim=1))
-        mask = self._mask(batch)
         for number, layer in enumerate(self.stack):
-            x = layer(x, mask, rotate, record.list_for("decoder", number))
+            x = call(layer, x, mask, rotate, record.list_for("decoder", number))
         features: Tensor = self.stack_norm(x)
         return features
 
     def _mask(self, batch: Batch) -> Tensor:
-        """Return who sees whom, (B,1,L,L)."""
+        """Return who sees whom in a padded batch, (B,1,L,L)."""
         width, height = batch.source.shape[1], batch.target_in.shape[1]
         mask = self.target_embedding.weight.new_full(
             (len(batch.source), 1, width + height, width + height), float("-inf")
@@ -175,6 +197,26 @@ class DecoderOnly(TranslationModel):
         """Return scaled embeddings plus positions, (B,L,D), of tokens (B,L)."""
         x = embedding(tokens) * self.scale + self.positions(positions)
         return dropout(x, self.dropout, self.training)
+
+
+def _packed_layout(batch: PackedBatch, causal_source: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the positions of source (B,S) and target (B,T), and who sees whom, (B,1,L,L)."""
+    source, target = batch.source_sentences, batch.target_sentences
+    is_own_source = target[:, :, None] == source[:, None]  # (B,T,S)
+    positions = is_own_source.sum(dim=2) + batch.target_positions
+    blind = source.new_full((1, 1), -2).expand(len(source), target.shape[1])  # of no sentence
+    mask = torch.cat(
+        [
+            torch.cat(
+                [sentence_mask(source, source, causal_source), sentence_mask(source, blind)], dim=3
+            ),
+            torch.cat(
+                [sentence_mask(target, source), sentence_mask(target, target, causal=True)], dim=3
+            ),
+        ],
+        dim=2,
+    )
+    return batch.source_positions, positions, mask
 
 
 def _over_source(weights: Tensor, width: int) -> Tensor:

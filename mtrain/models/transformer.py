@@ -7,9 +7,9 @@ In search a sentence's K hypotheses are K queries of one attention: over the enc
 which they share, and over all that any of them has read (see nn/cache.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +28,17 @@ from mtrain.nn.attention import (
 from mtrain.nn.cache import Kept, KeyValueCache, Past
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
-from mtrain.nn.layers import NORMS, FeedForward, SelfAttentionLayer, residuals
+from mtrain.nn.layers import (
+    NORMS,
+    FeedForward,
+    LayerCall,
+    SelfAttentionLayer,
+    call_layer,
+    residuals,
+)
 from mtrain.nn.positions import POSITIONS, Positions
 
 READ_AT_ONCE = 1024  # tokens of sources
-LayerCall = Callable[..., Tensor]  # of a layer and its arguments
 
 
 class DecoderLayer(nn.Module):
@@ -137,7 +143,7 @@ class Transformer(TranslationModel):
     def __init__(self, config: TransformerConfig, source_vocab: int, target_vocab: int) -> None:
         super().__init__()
         self.max_positions = config.max_positions
-        self._call_packed: LayerCall = _call
+        self._call_packed: LayerCall = call_layer
         self.source_heads = (config.decoder_layers, config.num_heads)
         self.export_limits = _export_limits(config)
         self.dropout = config.dropout
@@ -180,8 +186,7 @@ class Transformer(TranslationModel):
         return features
 
     def compile_layers(self) -> None:
-        # of all layers of a kind the same code, so that it is compiled once for them
-        self._call_packed = torch.compile(_call, dynamic=False)
+        self._call_packed = torch.compile(call_layer, dynamic=False)
 
     def encode(
         self, source: Tensor, source_lengths: Tensor, watched: Head | None = None
@@ -190,7 +195,7 @@ class Transformer(TranslationModel):
             self.layer_of(watched)
         width = source.shape[1]
         memories = [
-            self._read_source(part, _positions(part), self._padding_mask(part, lengths), _call)
+            self._read_source(part, _positions(part), self._padding_mask(part, lengths), call_layer)
             for part, lengths in _parts(source, source_lengths)
         ]
         memory = [
@@ -234,7 +239,7 @@ class Transformer(TranslationModel):
             )
         mask = self._padding_mask(batch.source, batch.source_lengths)
         return _Layout(
-            _positions(batch.source), _positions(batch.target_in), mask, None, mask, _call
+            _positions(batch.source), _positions(batch.target_in), mask, None, mask, call_layer
         )
 
     def _padding_mask(self, source: Tensor, lengths: Tensor) -> Tensor:
@@ -289,11 +294,6 @@ def _joined(parts: list[tuple[Tensor, Tensor]], width: int) -> tuple[Tensor, Ten
 
     keys, values = map(join, zip(*parts, strict=True))
     return keys, values
-
-
-def _call(layer: nn.Module, *arguments: Any) -> Tensor:
-    out: Tensor = layer(*arguments)
-    return out
 
 
 def _positions(tokens: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Everything here keeps the shape of its input (...,D), D the width.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from mtrain.nn.attention import Noted, Rotation, SelfAttention
 from mtrain.nn.cache import KeyValueCache
 from mtrain.nn.dropout import dropout
 
+LayerCall = Callable[..., Tensor]  # of a layer and its arguments
 NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,  # of what nobody else reads
@@ -112,3 +114,9 @@ class SelfAttentionLayer(nn.Module):
         x = self.residuals[0](x, attend)
         out: Tensor = self.residuals[1](x, self.feed_forward)
         return out
+
+
+def call_layer(layer: nn.Module, *arguments: Any) -> Tensor:
+    """Call a layer; compiled, one piece of code serves all layers of a kind."""
+    out: Tensor = layer(*arguments)
+    return out

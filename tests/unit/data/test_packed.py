@@ -23,6 +23,9 @@ MODELS: tuple[dict[str, Any], ...] = (
     {"norm": "pre", "positions": "sinusoidal"},
     {"norm": "post", "positions": "learned", "attention_dropout": 0.0},
     {"positions": "rotary", "norm_type": "rms", "activation": "swiglu", "num_heads": 4},
+    {"type": "decoder_only"},
+    {"type": "decoder_only", "source_attention": "causal", "positions": "rotary"},
+    {"type": "decoder_only", "source_attention": "causal", "source_loss": True},
 )
 
 
@@ -59,7 +62,10 @@ def test_the_plan_depends_on_seed_and_epoch_alone() -> None:
 
 
 def new_setup(small_task: Path, tmp_path: Path, **model: Any) -> Setup:
-    return open_setup(small_config(small_task, tmp_path / "run", {}, {**SMALL_MODEL, **model}))
+    keys = {**SMALL_MODEL, "dropout": 0.0, **model}
+    if model.get("type") == "decoder_only":
+        del keys["encoder_layers"]
+    return open_setup(small_config(small_task, tmp_path / "run", {}, keys))
 
 
 def makers(setup: Setup, budget: int) -> tuple[PackedMaker, BatchMaker]:
@@ -112,7 +118,7 @@ def test_losses_and_gradients_are_those_of_padded_batches(
     budget: int, model: dict[str, Any], small_task: Path, tmp_path: Path
 ) -> None:
     setup = new_setup(small_task, tmp_path, **model)
-    setup.state.model.eval()
+    setup.state.model.train()  # without dropout; a decoder-only model may learn the source
     maker, padded = makers(setup, budget)
     for rows in (maker.plan(1, 0)[0], maker.plan(1, 0)[-1]):
         packed = maker.make(rows)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtrain.data.batch import Batch
-from mtrain.decoding.beam import beam_search, granted
+from mtrain.decoding.beam import beam_search, look_ahead
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import transformer
 from mtrain.models.base import State
@@ -101,10 +101,11 @@ def plain_beam(
         found = ranked(found)[:beam_size]
         going_on = [candidate for candidate in candidates if candidate[0][-1] != END_ID]
         open_ones = going_on[:beam_size]
-        hopes = [
-            open_ones[0][1] / (length + more) ** length_penalty for more in (1, granted(length))
-        ]
-        for count, hope in zip((beam_size, n_best), hopes, strict=True):
+        ends = [(beam_size, 1)]
+        if length_penalty <= 1:
+            ends.append((n_best, look_ahead(length)))
+        for count, more in ends:
+            hope = open_ones[0][1] / (length + more) ** length_penalty
             if len(found) >= count and found[count - 1].score >= hope and length < limit:
                 return found
     cut_off = [
