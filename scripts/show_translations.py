@@ -1,4 +1,4 @@
-"""Prints some sentences with their translation and reference, spread evenly over three files."""
+"""Print sentences with their translation and reference, spread evenly over three files."""
 
 import argparse
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""All that only a GPU can show, in one go: parity, training and search speed, the clock to a score.
+"""Run everything that needs a GPU: its tests, training and search speed, time to a score.
 
     python scripts/bench/gpu.py MULTI30K OUT [--stages tests,train,translate,record]
 
-MULTI30K is a folder with the files that `configs/multi30k-en-de.yaml` reads. OUT takes the JSON of
-every yardstick and what each program printed; a table of it all is printed last.
+MULTI30K is a folder with the files that `configs/multi30k-en-de.yaml` reads. OUT receives the
+JSON of every benchmark and the output of every program; a table of all is printed last.
 """
 
 import argparse
@@ -32,20 +32,20 @@ SIZES = {  # layers of each stack, d_model, ffn_dim, num_heads
     "base": (6, 512, 2048, 8),
     "big": (6, 1024, 4096, 16),
 }
-TRANSLATES = "base"  # the size of the model that translates
-SECONDS = 10  # of each measurement of training
-LITTLE = 400  # updates of it
+TRANSLATES = "base"  # size of the translating model
+SECONDS = 10  # per training measurement
+LITTLE = 400  # updates of the translating model
 LINES = 5000  # that it translates
 
 
 def sets(**keys: object) -> list[str]:
-    """Return --set options, a double underscore for a dot."""
+    """Return --set options; a double underscore stands for a dot."""
     options = (f"{key.replace('__', '.')}={value}" for key, value in keys.items())
     return [word for option in options for word in ("--set", option)]
 
 
 def size_options(size: str) -> list[str]:
-    """Return the options of a size; all have the same data, of as many pieces as the text fills."""
+    """Return the options of a size; all share one data folder and its vocabulary."""
     layers, d_model, ffn_dim, num_heads = SIZES[size]
     return sets(
         data_dir="data-of-sizes", tokenizer__vocab_size=32000, tokenizer__type="bpe",
@@ -56,7 +56,7 @@ def size_options(size: str) -> list[str]:
 
 
 class Session:
-    """Runs programs in a folder, one after another, and keeps what they print."""
+    """Run programs in a folder, one after another, and keep their output."""
 
     def __init__(self, work: Path, out: Path) -> None:
         self._work = work
@@ -65,7 +65,7 @@ class Session:
         self.has_failed = False
 
     def run(self, name: str, *command: object) -> bool:
-        """Run a Python program; what it prints is kept as NAME.log."""
+        """Run a Python program; keep its output as NAME.log."""
         started = time.monotonic()
         path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
         with (self._out / f"{name}.log").open("wb") as log:
@@ -80,12 +80,12 @@ class Session:
         return code == 0
 
     def mtrain(self, name: str, *arguments: object) -> None:
-        """Run a command of mtrain's and add the last lines of what it prints to the table."""
+        """Run an mtrain command and add the last lines of its output to the table."""
         self.run(name, "-m", "mtrain", *arguments)
         self.tell(name)
 
     def measure(self, name: str, program: str, *arguments: object) -> None:
-        """Run a yardstick and add its figures to the table."""
+        """Run a benchmark and add its figures to the table."""
         path = self._out / f"{name}.json"
         if not self.run(name, BENCH / program, *arguments, "--json", path):
             self.tell(name)
@@ -97,12 +97,12 @@ class Session:
                 self.lines.append(f"    {part}: {', '.join(told)}")
 
     def tell(self, name: str, count: int = 3) -> None:
-        """Add the last lines of what a program printed to the table."""
+        """Add the last lines of a program's output to the table."""
         text = (self._out / f"{name}.log").read_text("utf-8", "replace")
         self.lines += [f"    {line}" for line in text.split("\n")[-count - 1 :] if line]
 
     def unpack(self, name: str, count: int) -> Path:
-        """Write the first lines of a file of the data, unpacked."""
+        """Decompress the first lines of a data file."""
         with gzip.open(self._work / "data" / "multi30k" / f"{name}.gz") as file:
             path = self._work / name
             path.write_bytes(b"".join(itertools.islice(file, count)))
@@ -110,7 +110,7 @@ class Session:
 
 
 def prepare_sizes(session: Session) -> None:
-    """Prepare the data of all sizes, unless that is done."""
+    """Prepare the data for all sizes, unless done."""
     session.mtrain("prepare-sizes", "prepare", CONFIG, *size_options(TRANSLATES))
 
 
@@ -121,7 +121,7 @@ def run_tests(session: Session) -> None:
 
 
 def run_train(session: Session) -> None:
-    """Measure training of all sizes, compiled and not."""
+    """Measure training of all sizes, with and without compilation."""
     prepare_sizes(session)
     for size in SIZES:
         for is_compiled in (True, False):
@@ -131,7 +131,7 @@ def run_train(session: Session) -> None:
 
 
 def run_translate(session: Session) -> None:
-    """Measure search by a model that has learnt a little."""
+    """Measure search with a briefly trained model."""
     prepare_sizes(session)
     updates = sets(run_dir="little", training__max_updates=LITTLE, training__valid_every=LITTLE)
     session.mtrain("train-little", "train", CONFIG, *size_options(TRANSLATES), *updates)
@@ -142,7 +142,7 @@ def run_translate(session: Session) -> None:
 
 
 def run_record(session: Session) -> None:
-    """Train the preset with three seeds, each from the start of a process to the scored test."""
+    """Time the preset with three seeds, from the start of a process to the scored test set."""
     session.mtrain("prepare-record", "prepare", RECORD, *sets(data_dir="data-of-record"))
     for seed in SEEDS:
         started = time.monotonic()
@@ -162,11 +162,11 @@ STAGES: dict[str, Callable[[Session], None]] = {
 
 
 def main() -> None:
-    """Run what the command line asks for; exit with 1 where something failed."""
-    parser = argparse.ArgumentParser(description="Measure on a GPU all that is measured there.")
+    """Run the stages that the command line names; exit with 1 if one failed."""
+    parser = argparse.ArgumentParser(description="Run all measurements that need a GPU.")
     parser.add_argument("multi30k", type=Path, metavar="MULTI30K")
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("--stages", default=",".join(STAGES), help="by comma")
+    parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated")
     options = parser.parse_args()
     stages = options.stages.split(",")
     if unknown := [stage for stage in stages if stage not in STAGES]:

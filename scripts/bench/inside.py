@@ -1,10 +1,10 @@
-"""Runs a trainer in its own environment, and writes down its updates until it has done enough.
+"""Run a peer trainer in its own environment, trace its updates, and stop it.
 
     bin/python inside.py --trace FILE --stop-tokens N [--before FILE] MODULE ARGUMENTS...
 
-A line of JSON an update: seconds since the start, real target tokens, target positions with their
-padding. They are counted in the very labels that the trainer gives its loss, in a hook that every
-optimiser of torch calls. Needs nothing but torch and the trainer; mtrain is not there.
+Writes one line of JSON per update: seconds since the start, real target tokens, target positions
+including padding. It counts the labels that the trainer passes to its loss, in a hook that every
+torch optimiser calls. Needs only torch and the trainer; mtrain is not installed there.
 """
 
 import argparse
@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-WARM_UP = 2  # updates that --stop-tokens does not count
+WARM_UP = 2  # updates excluded from --stop-tokens
 
 
 class Counter:
-    """Real labels, and all of them, since the last update."""
+    """Counts of real labels and of all labels since the last update."""
 
     def __init__(self) -> None:
         self.real = self.all = 0
@@ -38,8 +38,8 @@ class Counter:
         self.all += labels.numel()
 
 
-# Where each trainer's labels pass by: module, class, method, and what finds labels and padding id
-# among the method's arguments.
+# Where to count each trainer's labels: module, class, method, and a function from the method's
+# arguments to labels and padding id.
 LABELS: dict[str, tuple[str, str, str, Callable[..., tuple[Any, int]]]] = {
     "joeynmt": ("joeynmt.training", "TrainManager", "_train_step",
                 lambda self, batch: (batch.trg, self.model.pad_index)),
@@ -58,7 +58,7 @@ LABELS: dict[str, tuple[str, str, str, Callable[..., tuple[Any, int]]]] = {
 
 
 def watch_labels(trainer: str, counter: Counter) -> None:
-    """Count what a trainer gives to its loss."""
+    """Patch a trainer so that the labels of its loss are counted."""
     module, owner_name, name, find = LABELS[trainer]
     owner = getattr(import_module(module), owner_name)
     method = getattr(owner, name)
@@ -71,7 +71,7 @@ def watch_labels(trainer: str, counter: Counter) -> None:
 
 
 def mend() -> None:
-    """Give old trainers what newer libraries took away: np.float, and pickles in torch.load."""
+    """Restore what old trainers need: np.float and friends, and pickles in torch.load."""
     for name, kind in (("float", float), ("int", int), ("bool", bool), ("object", object)):
         if name not in vars(np):
             setattr(np, name, kind)
@@ -82,17 +82,17 @@ def mend() -> None:
 
 
 def run(module: str, arguments: list[str]) -> None:
-    """Run a module as python -m would."""
+    """Run a module like python -m."""
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def main() -> None:
-    """Trace a trainer."""
+    """Trace the trainer that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trace", type=Path, required=True)
     parser.add_argument("--stop-tokens", type=int, required=True)
-    parser.add_argument("--before", type=Path, help="a command to run first, a word a line")
+    parser.add_argument("--before", type=Path, help="a command to run first, one word per line")
     parser.add_argument("module")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args()

@@ -1,9 +1,8 @@
-"""OpenNMT-py's own search, with weights that it is given; runs in its environment, on CPU threads.
+"""Run OpenNMT-py's own search with given weights, in its environment, on CPU threads.
 
     python inside_opennmt.py TASK.json
 
-Reads tokens, writes what it finds, and prints how long that took: seconds, and those of a few
-sentences alone.
+Reads pieces, writes translations, and prints the seconds for all sentences and the median for one.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from onmt.utils.parse import ArgumentParser
 
 
 def save_checkpoint(task: dict[str, Any], path: Path) -> None:
-    """Write the weights as a checkpoint of its training would have them."""
+    """Write the weights as an OpenNMT-py training checkpoint."""
     weights: dict[str, Any] = torch.load(task["weights"])
     generator = {
         name.removeprefix("generator."): weights.pop(name)
@@ -42,7 +41,7 @@ def save_checkpoint(task: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """Translate what the task names."""
+    """Translate the source file of the task."""
     task = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     torch.set_num_threads(task["threads"])
     checkpoint, source = Path(task["weights"]).with_name("checkpoint.pt"), Path(task["source"])
@@ -56,7 +55,7 @@ def main() -> None:
         "-alpha", str(task["length_penalty"]),
     ])  # fmt: skip
     ArgumentParser.validate_translate_opts(options)
-    ArgumentParser._get_all_transform_translate(options)  # as its own `translate` does
+    ArgumentParser._get_all_transform_translate(options)  # as onmt_translate does
     ArgumentParser._validate_transforms_opts(options)
     ArgumentParser.validate_translate_opts_dynamic(options)
     engine = InferenceEnginePY(options)
@@ -68,7 +67,7 @@ def main() -> None:
         engine.infer_list(texts)
         return time.perf_counter() - started
 
-    seconds_for(few)  # what is only slow at first
+    seconds_for(few)  # warm up
     alone = statistics.median(seconds_for([line]) for line in few)
     started = time.perf_counter()
     _, found = engine.infer_list(lines)

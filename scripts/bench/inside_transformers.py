@@ -1,4 +1,4 @@
-"""A Marian model of Transformers, trained by its Seq2SeqTrainer; inside.py runs this."""
+"""Train a Marian model with the Seq2SeqTrainer of Transformers; inside.py runs this."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ NO_LABEL = -100
 
 
 def read_rows(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the ids of each pair."""
+    """Return the token ids of each pair."""
     number = {piece: place for place, piece in enumerate(task["vocabulary"])}
     sides = [
         [
@@ -35,7 +35,7 @@ def read_rows(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def build_model(task: dict[str, Any]) -> Any:
-    """Return the model, its vocabulary rounded up to a multiple of eight."""
+    """Return the model, with the vocabulary rounded up to a multiple of eight."""
     size = {
         f"{side}_{key}": task[value]
         for side in ("encoder", "decoder")
@@ -68,7 +68,7 @@ def build_model(task: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    """Train for ever."""
+    """Train until inside.py stops the process."""
     task = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     set_seed(1)
     rows, model = read_rows(task), build_model(task)

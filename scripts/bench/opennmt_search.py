@@ -1,6 +1,6 @@
-"""OpenNMT-py's search with the weights of a run, for `translate.py` to measure.
+"""Run OpenNMT-py's search with the weights of a run, for `translate.py`.
 
-A pre-norm Transformer with fixed positions and one vocabulary is what both can compute.
+Both programs support a pre-norm Transformer with sinusoidal positions and a shared vocabulary.
 """
 
 import json
@@ -24,8 +24,8 @@ from mtrain.text.tokenizer import available_cores
 
 INSIDE = Path(__file__).with_name("inside_opennmt.py")
 BATCH_SENTENCES = 64
-MOST_POSITIONS = 5000  # that it has a place for
-NAMES = (  # ours, and theirs
+MOST_POSITIONS = 5000  # size of its position table
+NAMES = (  # (mtrain, OpenNMT-py)
     (r"^encoder\.(\d+)\.", r"encoder.transformer.\1."),
     (r"^decoder\.(\d+)\.", r"decoder.transformer_layers.\1."),
     (r"^(encoder|decoder)_norm\.", r"\1.layer_norm."),
@@ -53,11 +53,11 @@ STACKED = {
 def search(
     run: LoadedRun, python: Path, lines: Sequence[bytes], num_few: int
 ) -> tuple[dict[str, float], list[str]]:
-    """Translate lines, none of them empty, with OpenNMT-py in the environment of `python`.
+    """Translate non-empty lines with OpenNMT-py in the environment of `python`.
 
-    Returns `seconds`, `alone` (those of one sentence, the median of a few) and `tokens`, and the
-    texts. Encoding and decoding of pieces are ours and not counted. Raises `UserError` for a model
-    that it cannot compute.
+    Returns `seconds`, `alone` (seconds for one sentence, median of a few) and `tokens`, and the
+    texts. mtrain encodes and decodes the pieces, outside the measured time. Raises `UserError` for
+    a model that OpenNMT-py does not support.
     """
     _check(run)
     config, decoding = run.config.model, run.config.decoding
@@ -67,7 +67,7 @@ def search(
         torch.save(dict(_weights(cast(Transformer, run.model))), task["weights"])
         ids = tokenizer.encode(clean_lines(lines)[0], available_cores())
         vocabulary = tokenizer.pieces(range(tokenizer.vocab_size))
-        rows = (" ".join([*tokenizer.pieces(row), "</s>"]) for row in ids)  # as the model learnt it
+        rows = (" ".join([*tokenizer.pieces(row), "</s>"]) for row in ids)  # as in training
         Path(task["source"]).write_text("".join(f"{row}\n" for row in rows), "utf-8")
         sizes = {"encoder_layers", "decoder_layers", "num_heads", "d_model", "ffn_dim"}
         (Path(scratch) / "task").write_text(
@@ -117,7 +117,7 @@ def _check(run: LoadedRun) -> None:
 
 
 def _weights(model: Transformer) -> Iterator[tuple[str, Tensor]]:
-    """Yield a model's weights by the names that OpenNMT-py has for them."""
+    """Yield a model's weights under OpenNMT-py's names."""
     for name, weight in model.state_dict().items():
         for ours, theirs in NAMES:
             name = re.sub(ours, theirs, name)

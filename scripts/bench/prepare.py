@@ -1,10 +1,10 @@
-"""The yardstick of preparing: `mtrain prepare` beside SentencePiece's own speed.
+"""Benchmark `mtrain prepare` against the bare speed of SentencePiece.
 
     python scripts/bench/prepare.py CONFIG.yaml [--set key=value ...] [--rounds 3] [--json FILE]
 
-Prepares the configuration's data once, which trains the tokenizer; then again with that tokenizer,
-in turn with a loop that does nothing but read the same files and encode them on as many threads.
-All of it goes into a folder that is removed.
+Prepares the data once, which trains the tokenizer; then repeatedly with that tokenizer, alternating
+with a loop that only reads the same files and encodes them on as many threads. All output goes to a
+temporary folder.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from mtrain.text.corpora import read_pairs
 from mtrain.text.lines import clean_lines
 from mtrain.text.tokenizer import TokenizerPair, available_cores
 
-BLOCK = 20_000  # pairs that the bare loop encodes by one call
+BLOCK = 20_000  # pairs per encoding call of the bare loop
 MEGABYTE = 1e6
 
 
 def prepare(options: argparse.Namespace, *settings: str) -> float:
-    """Run `mtrain prepare` with some settings and return how long it took, start-up included."""
+    """Run `mtrain prepare` with some settings; return its seconds, start-up included."""
     overrides = [word for text in (*options.overrides, *settings) for word in ("--set", text)]
     command = [sys.executable, "-m", "mtrain", "prepare", str(options.config), *overrides]
     started = time.perf_counter()
@@ -42,7 +42,7 @@ def prepare(options: argparse.Namespace, *settings: str) -> float:
 
 
 def encode_everything(config: Config, tokenizers: TokenizerPair) -> tuple[float, int, int]:
-    """Read and encode all of train; return seconds, pairs and bytes."""
+    """Read and encode the training set; return seconds, pairs and bytes."""
     started, num_pairs, num_bytes = time.perf_counter(), 0, 0
     languages = config.data.source_lang, config.data.target_lang
     pairs = (pair for corpus in config.data.train for pair in read_pairs(corpus, languages))
@@ -57,7 +57,7 @@ def encode_everything(config: Config, tokenizers: TokenizerPair) -> tuple[float,
 
 
 def tokenizer_setting(folder: Path) -> str:
-    """Return the setting that uses the tokenizers of a folder."""
+    """Return the --set value that uses the tokenizers of a folder."""
     if (folder / "shared.model").is_file():
         return f"tokenizer.path={folder / 'shared.model'}"
     paths = {side: str(folder / f"{side}.model") for side in ("source", "target")}
@@ -65,7 +65,7 @@ def tokenizer_setting(folder: Path) -> str:
 
 
 def bench(options: argparse.Namespace) -> Report:
-    """Measure preparing and encoding in turn."""
+    """Measure `prepare` and bare encoding in alternation."""
     config = load_config(options.config, options.overrides)
     with tempfile.TemporaryDirectory(prefix="mtrain-bench-") as scratch:
         first = Path(scratch) / "first"
@@ -103,8 +103,8 @@ def bench(options: argparse.Namespace) -> Report:
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
-    parser = make_parser("Measure how fast a corpus is prepared here.", "CONFIG.yaml", rounds=3)
+    """Run the benchmark from the command line."""
+    parser = make_parser("Measure the speed of mtrain prepare.", "CONFIG.yaml", rounds=3)
     run_yardstick(parser, bench)
 
 

@@ -1,11 +1,11 @@
-"""Training beside other trainers: the same pieces, the same model, in turn on the same machine.
+"""Compare training speed with other trainers: same pieces, same model, in alternation.
 
     python scripts/bench/side_by_side.py EN DE WORK --peers DIR [--only eole,fairseq] [--rounds 3]
         [--size small] [--json FILE]
 
-EN and DE are aligned training text. What is told is real target tokens a second of wall time over
-the next --tokens of them from the end of the second update on: data, forward, backward and
-optimiser are in; start-up, validation and checkpoints are out. DIR has an environment a peer.
+EN and DE are parallel training text. Reports real target tokens a second of wall time over --tokens
+of them, from the end of the second update on. This includes data, forward, backward and optimiser,
+and excludes start-up, validation and checkpoints. DIR has one environment per peer.
 """
 
 import argparse
@@ -43,7 +43,7 @@ SIZES = {  # num_layers of each stack, d_model, ffn_dim, num_heads, vocab_size
 CONFIG = "mtrain.yaml"
 OURS = "mtrain"
 MTRAIN = [sys.executable, "-m", OURS]
-TIMEOUT = 900  # seconds that a trainer may take
+TIMEOUT = 900  # seconds per trainer
 
 Update = tuple[float, int, int]  # seconds since the start, real target tokens, positions or 0
 
@@ -55,7 +55,7 @@ def write_config(options: argparse.Namespace) -> Path:
     train = {"source": str(options.en), "target": str(options.de)}
     few = {side: str(work / f"few.{side}") for side in train}
     for side, text in train.items():
-        lines = itertools.islice(read_lines(Path(text)), 2)  # valid has to be something
+        lines = itertools.islice(read_lines(Path(text)), 2)  # valid must not be empty
         Path(few[side]).write_bytes(b"".join(line + b"\n" for line in lines))
     tree = {
         "run_dir": str(work / "peers" / OURS / "run"),
@@ -77,10 +77,10 @@ def write_config(options: argparse.Namespace) -> Path:
 
 
 def set_up(options: argparse.Namespace) -> Task:
-    """Prepare the text, and write it as pieces; return the task, whose folder is a peer's to come.
+    """Prepare the text and write it as pieces; return the task, whose folder differs per peer.
 
-    Everybody trains on the whole text, of which only so many tokens are measured: of a part of it,
-    batches of like lengths would be harder to make.
+    All trainers read the whole text and only a part is measured: batching by length would be harder
+    on a smaller text.
     """
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def run_process(command: list[str], task: Task) -> str:
 
 
 def rate(updates: Sequence[Update], num_tokens: int) -> dict[str, float]:
-    """Return tokens a second over so many after the warm-up, and padding's share where known."""
+    """Return tokens a second after the warm-up, and the share of padding if known."""
     started, seconds, tokens, positions = updates[WARM_UP - 1][0], 0.0, 0, 0
     for ended, real, padded in updates[WARM_UP:]:
         seconds, tokens, positions = ended - started, tokens + real, positions + padded
@@ -161,7 +161,7 @@ def rate(updates: Sequence[Update], num_tokens: int) -> dict[str, float]:
 
 
 def bench_training(options: argparse.Namespace) -> Report:
-    """Train with everybody in turn."""
+    """Train with each trainer, in alternation."""
     names = list(dict.fromkeys((OURS, *(options.only.split(",") if options.only else PEERS))))
     unknown = [name for name in names[1:] if name not in PEERS]
     if unknown:
@@ -199,25 +199,25 @@ def _figures(own: list[dict[str, float]], ours: list[dict[str, float]]) -> Figur
 
 
 def whole_path(text: str) -> Path:
-    """Return a path that holds in any folder, since a trainer runs in one of its own."""
+    """Return an absolute path: each trainer runs in its own folder."""
     return Path(text).resolve()
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(description="Train beside other trainers.")
+    """Run the comparison from the command line."""
+    parser = argparse.ArgumentParser(description="Compare training speed with other trainers.")
     parser.add_argument("en", type=whole_path, metavar="EN")
     parser.add_argument("de", type=whole_path, metavar="DE")
     parser.add_argument("work", type=whole_path, metavar="WORK",
-                        help="new folder for all that is made")  # fmt: skip
+                        help="new folder for all output")  # fmt: skip
     parser.add_argument(
-        "--peers", type=whole_path, required=True, help="an environment a peer in it"
+        "--peers", type=whole_path, required=True, help="folder with peer environments"
     )
-    parser.add_argument("--only", default="", help="peers, by comma, or mtrain; all by default")
+    parser.add_argument("--only", default="", help="comma-separated peers, or mtrain (all)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--batch-tokens", type=int, default=4096)
-    parser.add_argument("--tokens", type=int, default=50_000, help="of the target, measured")
+    parser.add_argument("--tokens", type=int, default=50_000, help="measured target tokens")
     parser.add_argument("--threads", type=int, default=available_cores())
     run_yardstick(parser, bench_training)
 

@@ -1,9 +1,9 @@
-"""The yardstick of waiting: from the start of a process to its first update or translation.
+"""Benchmark start-up: seconds from process start to help, first translation and first update.
 
     python scripts/bench/startup.py CONFIG.yaml RUN [--set key=value ...] [--rounds 5] [--json FILE]
 
-CONFIG.yaml needs prepared data, and is trained for one update into a folder that is removed; RUN is
-a trained run, which translates one line.
+CONFIG.yaml needs prepared data; it trains for one update in a temporary folder. RUN is a trained
+run that translates one line.
 """
 
 import argparse
@@ -23,7 +23,7 @@ LINE = b"A man is riding a bicycle.\n"
 
 
 def start(*arguments: object) -> "subprocess.Popen[bytes]":
-    """Start a command of mtrain."""
+    """Start an mtrain command."""
     return subprocess.Popen(
         [sys.executable, "-m", "mtrain", *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -33,14 +33,14 @@ def start(*arguments: object) -> "subprocess.Popen[bytes]":
 
 
 def seconds_to_help() -> float:
-    """Return how long `mtrain --help` takes."""
+    """Return the seconds that `mtrain --help` takes."""
     started = time.perf_counter()
     start("--help").communicate()
     return time.perf_counter() - started
 
 
 def seconds_to_translation(run: Path) -> float:
-    """Return how long it takes until a line has come back."""
+    """Return the seconds until one line is translated."""
     started = time.perf_counter()
     process = start("translate", run)
     assert process.stdin
@@ -54,7 +54,7 @@ def seconds_to_translation(run: Path) -> float:
 
 
 def seconds_to_update(options: argparse.Namespace) -> float:
-    """Return how long it takes until the first update is in the log."""
+    """Return the seconds until the first update is in the log."""
     config = load_config(options.config, options.overrides)
     changes = [*options.overrides, "training.max_updates=1", "training.log_every=1",
                f"data_dir={config.data_path}"]  # fmt: skip
@@ -76,7 +76,7 @@ def seconds_to_update(options: argparse.Namespace) -> float:
 
 
 def bench(options: argparse.Namespace) -> Report:
-    """Measure each wait a few times, in turn."""
+    """Measure each delay a few times, in alternation."""
     waits: dict[str, Callable[[], float]] = {
         "help": seconds_to_help,
         "first translation": lambda: seconds_to_translation(options.run),
@@ -93,8 +93,8 @@ def bench(options: argparse.Namespace) -> Report:
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
-    parser = make_parser("Measure how long mtrain lets one wait.", "CONFIG.yaml", "RUN", rounds=5)
+    """Run the benchmark from the command line."""
+    parser = make_parser("Measure start-up times of mtrain.", "CONFIG.yaml", "RUN", rounds=5)
     run_yardstick(parser, bench)
 
 

@@ -1,10 +1,9 @@
-"""The yardstick of training: real target tokens a second, what they take, what would be possible.
+"""Benchmark training: real target tokens a second, where the time goes, what is attainable.
 
     python scripts/bench/train.py CONFIG.yaml [--set key=value ...] [--seconds 60] [--json FILE]
 
-Needs prepared data, and changes nothing in them or in the run. Training is measured against what
-this machine's matrix products reach on the model's own shapes in the same sitting, so that
-figures of different machines can be read side by side.
+Needs prepared data; changes neither data nor run. Training is compared with bare matrix products
+of the model's shapes in the same process, so that the share compares across machines.
 """
 
 import argparse
@@ -38,14 +37,19 @@ from mtrain.training.schedule import learning_rate
 from mtrain.training.steps.cpu_threads import CpuThreadsStep
 from mtrain.training.steps.cuda_graph import CapturedFunction
 
-PEAKS = {"H100": 989e12, "H200": 989e12}  # FLOP/s of dense bf16 products, by the vendor
-WINDOWS = 10  # of training, of which median and quartiles are told
-WARM_UP_SHARE, TRAINING_SHARE, PARTS_SHARE, PRODUCTS_SHARE = 0.1, 0.6, 0.15, 0.15  # of --seconds
+PEAKS = {"H100": 989e12, "H200": 989e12}  # FLOP/s of dense bf16 products, vendor's figures
+WINDOWS = 10  # training windows, for the median and the quartiles
+WARM_UP_SHARE, TRAINING_SHARE, PARTS_SHARE, PRODUCTS_SHARE = (
+    0.1,
+    0.6,
+    0.15,
+    0.15,
+)  # of --seconds
 
 
 @dataclass(frozen=True)
 class Product:
-    """Products with weights of shape (inner, outer), and how many of them a token goes through."""
+    """Matrix products with weights of shape (inner, outer), and how many each token needs."""
 
     inner: int
     outer: int
@@ -54,29 +58,29 @@ class Product:
 
     @property
     def flops(self) -> int:
-        """Of one token: forward, the gradient of the input, and that of the weights."""
+        """FLOPs per token: forward, gradient of the input, gradient of the weights."""
         return 6 * self.inner * self.outer
 
 
 @dataclass
 class Window:
-    """A stretch of training."""
+    """What was done in one training window."""
 
     seconds: float = 0.0
-    seconds_waited: float = 0.0  # for data
+    seconds_waited: float = 0.0  # waiting for data
     processor_seconds: float = 0.0
     updates: int = 0
     source_tokens: int = 0
     target_tokens: int = 0
 
     def flops(self, product: Product) -> int:
-        """Return how much of its work was this product's."""
+        """Return the FLOPs that this product contributed."""
         uses = product.per_source_token * self.source_tokens
         return product.flops * (uses + product.per_target_token * self.target_tokens)
 
 
 def matrix_products(model: Model) -> list[Product]:
-    """Return the weights that a token meets; attention's own products are about 1 % more."""
+    """Return the matrix products of a model; those inside attention (about 1 %) are left out."""
     counts: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
     for name, parameter in model.named_parameters():
         if parameter.dim() == 2 and not re.search("embedding|positions|output|bridge", name):
@@ -92,7 +96,7 @@ def matrix_products(model: Model) -> list[Product]:
 
 
 def product_speed(product: Product, rows: int, precision: Precision, seconds: float) -> float:
-    """Return the FLOP/s of a product and its two gradients on `rows` tokens, at their fastest."""
+    """Return the best FLOP/s of a product and its two gradients on `rows` tokens."""
 
     def random(*shape: int) -> Tensor:
         return torch.randn(shape, device=precision.device, dtype=precision.type)
@@ -113,7 +117,7 @@ def product_speed(product: Product, rows: int, precision: Precision, seconds: fl
 
 
 def model_flops_utilisation(speed: float) -> Figures:
-    """Return the share of what a known GPU is said to reach in half precision."""
+    """Return the share of a known GPU's half-precision peak."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return next(({"mfu": speed / peak} for gpu, peak in PEAKS.items() if gpu in name), {})
 
@@ -121,7 +125,7 @@ def model_flops_utilisation(speed: float) -> Figures:
 def train_window(
     setup: Setup, feed: Prefetcher[PlannedUpdate], number: int, seconds: float
 ) -> Window:
-    """Train for so long, or for one update, from the update `number` on."""
+    """Train for `seconds`, at least one update, starting at update `number`."""
     window, training = Window(), setup.config.training
     started, waited, busy = time.perf_counter(), feed.seconds_waited, time.process_time()
     while not window.updates or time.perf_counter() - started < seconds:
@@ -139,7 +143,7 @@ def train_window(
 
 
 class Stopwatch:
-    """Adds up the time that functions take, by name; a GPU is waited for."""
+    """Add up the time of functions by name, synchronising with a GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -147,12 +151,12 @@ class Stopwatch:
         self._lock = Lock()
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function, its time added up under `name`."""
+        """Wrap a function so that its time is added to `name`."""
 
         def call(*arguments: Any, **options: Any) -> Any:
             started = self._now()
             result = function(*arguments, **options)
-            with self._lock:  # a CPU's threads learn side by side
+            with self._lock:  # CPU threads train in parallel
                 self.seconds[name] += self._now() - started
             return result
 
@@ -166,7 +170,7 @@ class Stopwatch:
 
 @contextmanager
 def watch(setup: Setup) -> Iterator[Stopwatch]:
-    """Time the parts of an update inside the block."""
+    """Time the parts of every update inside the block."""
     watch = Stopwatch(setup.precision.device)
     optimizer, clip = setup.state.optimizer, "clip_grad_norm_"
     with ExitStack() as patches:
@@ -188,10 +192,10 @@ def watch(setup: Setup) -> Iterator[Stopwatch]:
 def measure_shares(
     setup: Setup, feed: Prefetcher[PlannedUpdate], number: int, seconds: float
 ) -> Figures:
-    """Return the shares of training's time; the output layer's gradient counts as forward.
+    """Return the shares of training time; the gradient of the output layer counts as forward.
 
-    A CUDA graph replays forward and backward together. The threads of a CPU do them
-    side by side, so that the time of both is shared out as theirs is.
+    A CUDA graph replays forward and backward at once. CPU threads run both in parallel: their
+    total is split in proportion to the threads' own times.
     """
     with watch(setup) as stopwatch:
         window = train_window(setup, feed, number, seconds)
@@ -206,10 +210,10 @@ def measure_shares(
 
 
 def measure_training(setup: Setup, seconds: float) -> Report:
-    """Train as `mtrain train` does, but for validation and saving.
+    """Train as `mtrain train` does, without validation and saving.
 
-    Tokens are real ones, never padding. Fewer busy processors than threads: this machine had
-    something else to do. What is attainable is the speed of the bare products of the same work.
+    Tokens exclude padding. Fewer busy processors than threads: other work ran on the machine.
+    The attainable speed is that of bare matrix products of the same shapes and amounts.
     """
     feed = Prefetcher(setup.updates(0, 0))
     try:
@@ -218,7 +222,7 @@ def measure_training(setup: Setup, seconds: float) -> Report:
         for _ in range(WINDOWS):
             windows.append(train_window(setup, feed, number, TRAINING_SHARE * seconds / WINDOWS))
             number += windows[-1].updates
-        memory = peak_memory(setup.precision.device)  # before the bare products take theirs
+        memory = peak_memory(setup.precision.device)  # before the bare products allocate
         shares = measure_shares(setup, feed, number, PARTS_SHARE * seconds)
     finally:
         feed.close()
@@ -251,7 +255,7 @@ def measure_training(setup: Setup, seconds: float) -> Report:
 
 
 def bench(options: argparse.Namespace) -> Report:
-    """Measure the training of a configuration from its first update on."""
+    """Measure training of a configuration, starting at its first update."""
     config = load_config(options.config, options.overrides)
     data = DataFolder(config.data_path)
     data.check_belongs(config)
@@ -260,9 +264,9 @@ def bench(options: argparse.Namespace) -> Report:
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
-    parser = make_parser("Measure how fast a prepared configuration trains here.", "CONFIG.yaml")
-    parser.add_argument("--seconds", type=float, default=60, help="that all of it takes")
+    """Run the benchmark from the command line."""
+    parser = make_parser("Measure training speed of a prepared configuration.", "CONFIG.yaml")
+    parser.add_argument("--seconds", type=float, default=60, help="total run time (60)")
     run_yardstick(parser, bench)
 
 

@@ -1,11 +1,11 @@
-"""The yardstick of translation: sentences and tokens a second, and how long one sentence takes.
+"""Benchmark translation: sentences and tokens a second, and the latency of one sentence.
 
     python scripts/bench/translate.py RUN INPUT [--set key=value ...] [--engines torch,ctranslate2]
         [--beams 5,1] [--rounds 3] [--latency 20] [--peers DIR] [--json FILE]
 
-The engines translate INPUT in turn, round by round, on the same weights; their median is told, and
-the median of each round's ratio to the first engine. `opennmt` is OpenNMT-py in DIR/opennmt, as
-README.md tells, spared the reading and writing of text.
+The engines translate INPUT in alternation with the same weights. Reports the median of each and the
+median ratio to the first engine per round. `opennmt` is OpenNMT-py in DIR/opennmt (README.md); its
+time excludes reading and writing text.
 """
 
 import argparse
@@ -31,16 +31,16 @@ PEER = "opennmt"
 
 @dataclass(frozen=True)
 class Measured:
-    """One translation of all lines, by one engine in a process of its own."""
+    """One translation of all lines by one engine, in its own process."""
 
     seconds: float
-    num_tokens: int  # end marks counted
-    alone: float  # seconds that one sentence takes, the median of a few
+    num_tokens: int  # including end marks
+    alone: float  # seconds for one sentence, median of a few
     texts: list[str]
 
 
 def measure(options: argparse.Namespace, engine: str, beam_size: int) -> Measured:
-    """Load the run, translate a few lines one by one, then all of them."""
+    """Load the run, translate a few lines one by one, then all lines."""
     run, lines = RunFolder.open(options.run), list(read_lines(options.input))
     ours = "torch" if engine == PEER else engine
     settings = (f"decoding.engine={ours}", f"decoding.beam_size={beam_size}")
@@ -51,7 +51,7 @@ def measure(options: argparse.Namespace, engine: str, beam_size: int) -> Measure
         return Measured(told["seconds"], int(told["tokens"]), told["alone"], texts)
     translator = loaded.translator()
     few = lines[:: max(1, len(lines) // options.latency)][: options.latency]
-    translator.translate(few)  # what is only slow at first
+    translator.translate(few)  # warm up
     alone = statistics.median(seconds_for(translator, line) for line in few)
     before = translator.num_tokens
     started = time.perf_counter()
@@ -61,20 +61,20 @@ def measure(options: argparse.Namespace, engine: str, beam_size: int) -> Measure
 
 
 def seconds_for(translator: Translator, line: bytes) -> float:
-    """Return how long one line takes, from bytes to text."""
+    """Return the seconds for one line, from bytes to text."""
     started = time.perf_counter()
     translator.translate([line])
     return time.perf_counter() - started
 
 
 def in_a_process(options: argparse.Namespace, engine: str, beam_size: int) -> Measured:
-    """Measure in a new process: two engines in one take threads from each other."""
+    """Measure in a new process; two engines in one process compete for threads."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(measure, options, engine, beam_size).result()
 
 
 def figures(own: list[Measured], first: list[Measured]) -> Figures:
-    """Return what is told of one engine."""
+    """Return the figures of one engine."""
     num_lines = len(own[0].texts)
     seconds = [measured.seconds for measured in own]
     median = statistics.median(seconds)
@@ -93,7 +93,7 @@ def figures(own: list[Measured], first: list[Measured]) -> Figures:
 
 
 def bench(options: argparse.Namespace) -> Report:
-    """Measure every engine with every beam, in turn."""
+    """Measure every engine with every beam size, in alternation."""
     RunFolder.open(options.run)
     engines = options.engines.split(",")
     if PEER in engines:
@@ -119,16 +119,14 @@ def bench(options: argparse.Namespace) -> Report:
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
-    parser = make_parser(
-        "Measure how fast a trained run translates here.", "RUN", "INPUT", rounds=3
-    )
+    """Run the benchmark from the command line."""
+    parser = make_parser("Measure translation speed of a trained run.", "RUN", "INPUT", rounds=3)
     parser.add_argument(
-        "--engines", default="torch", help=f"by comma; see decoding.engine, or {PEER}"
+        "--engines", default="torch", help=f"comma-separated decoding.engine, or {PEER}"
     )
-    parser.add_argument("--beams", default="5,1", help="by comma")
-    parser.add_argument("--peers", type=Path, metavar="DIR", help="has the environments of peers")
-    parser.add_argument("--latency", type=int, default=20, help="sentences translated alone")
+    parser.add_argument("--beams", default="5,1", help="comma-separated beam sizes")
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="folder with peer environments")
+    parser.add_argument("--latency", type=int, default=20, help="sentences for the latency")
     run_yardstick(parser, bench)
 
 

@@ -1,4 +1,4 @@
-"""What every yardstick shares: which machine and code were measured, a table, JSON."""
+"""Shared by the benchmarks: command line, description of machine and code, table, JSON."""
 
 import json
 import platform
@@ -17,11 +17,11 @@ from mtrain.text.lines import write_whole
 from mtrain.text.tokenizer import available_cores
 
 Figures = Mapping[str, str | int | float]
-Report = Mapping[str, Figures]  # of each part that was measured
+Report = Mapping[str, Figures]  # by measured part
 
 
 def make_parser(description: str, *paths: str, rounds: int | None = None) -> ArgumentParser:
-    """Return a parser for paths, such as CONFIG.yaml, for --set, and for --rounds if there are."""
+    """Return a parser for paths such as CONFIG.yaml, --set, and --rounds if a default is given."""
     parser = ArgumentParser(description=description)
     for metavar in paths:
         parser.add_argument(metavar.split(".")[0].lower(), type=Path, metavar=metavar)
@@ -32,8 +32,8 @@ def make_parser(description: str, *paths: str, rounds: int | None = None) -> Arg
 
 
 def run_yardstick(parser: ArgumentParser, measure: Callable[[Namespace], Report]) -> None:
-    """Read the command line, measure, print a table and write what --json asks for."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    """Read the command line, measure, print a table, and write JSON on request."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = parser.parse_args()
     try:
         with write_whole(options.json) if options.json else nullcontext() as file:
@@ -48,7 +48,7 @@ def run_yardstick(parser: ArgumentParser, measure: Callable[[Namespace], Report]
 
 
 def describe_machine() -> Figures:
-    """Return what a figure depends on besides what is measured, and which code it was."""
+    """Return processor, GPU, threads, torch version, commit and date."""
     cpu_info = Path("/proc/cpuinfo")
     lines = cpu_info.read_text("utf-8").split("\n") if cpu_info.is_file() else []
     models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
@@ -64,7 +64,7 @@ def describe_machine() -> Figures:
 
 
 def current_commit() -> str:
-    """Return the commit that this script is of, marked -dirty where files differ from it."""
+    """Return the commit of this checkout, with -dirty if files differ from it."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         found = subprocess.run(
@@ -76,7 +76,7 @@ def current_commit() -> str:
 
 
 def as_table(report: Report) -> str:
-    """Return a line a figure."""
+    """Return one line per figure."""
 
     def spell(figure: str | int | float) -> str:
         if isinstance(figure, float):

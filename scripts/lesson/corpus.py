@@ -1,7 +1,7 @@
 """The lesson's corpus: pairs of several files, split by source so that no source is in two sets.
 
-Valid and test hold as many sentences of each length as there are, up to a quota, so that quality
-can be told by length; what is left over is to be learnt from.
+Valid and test take sentences of each length range up to a quota, so that quality can be measured
+by length; all others are for training.
 """
 
 import hashlib
@@ -15,15 +15,15 @@ from mtrain.text.lines import clean_bytes
 
 SEED = "mtrain lesson 1"
 HELD_OUT_SHARE = 0.08  # of the sources, for valid and test together
-LENGTHS = (5, 10, 15, 20, 30, 40, 60, 10_000)  # words, upper bounds of the ranges
-QUOTA = 150  # most test sentences of each range; valid has a third of it
+LENGTHS = (5, 10, 15, 20, 30, 40, 60, 10_000)  # upper bounds of the length ranges, in words
+QUOTA = 150  # maximum test sentences per range; valid has a third of it
 SETS = ("train", "valid", "test")
 
 Pair = tuple[str, str]
 
 
 def split(corpora: Iterable[tuple[Path, Path]]) -> dict[str, list[Pair]]:
-    """Return the pairs of each set, repeats left out. A digest of its source decides for a pair."""
+    """Return the deduplicated pairs of each set; the digest of its source decides a pair's set."""
     sets: dict[str, list[Pair]] = {name: [] for name in SETS}
     counts: dict[tuple[str, int], int] = defaultdict(int)
     place_of: dict[str, str] = {}
@@ -33,7 +33,7 @@ def split(corpora: Iterable[tuple[Path, Path]]) -> dict[str, list[Pair]]:
             place_of[source] = _place(source, counts)
         if place_of[source] == "train":
             sets["train"].append((source, target))
-        elif source not in held_out:  # one translation of each
+        elif source not in held_out:  # one translation per source
             held_out.add(source)
             sets[place_of[source]].append((source, target))
     return sets
@@ -71,12 +71,12 @@ def write(sets: dict[str, list[Pair]], folder: Path, languages: tuple[str, str])
 
 
 def near_duplicates(sets: dict[str, list[Pair]]) -> str:
-    """Tell how many test sources have a near-copy in train: but for case, digits, punctuation."""
+    """Say how many test sources are in train when case, digits and punctuation are ignored."""
     known = {_skeleton(source) for source, _ in sets["train"]}
     count = sum(_skeleton(source) in known for source, _ in sets["test"])
     return (
-        f"{count} of {len(sets['test'])} test sources stand in train but for case, digits and "
-        "punctuation"
+        f"{count} of {len(sets['test'])} test sources are in train if case, digits and "
+        "punctuation are ignored"
     )
 
 

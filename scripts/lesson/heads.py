@@ -1,12 +1,12 @@
-"""Which heads of a Transformer do one thing: look at a neighbour, align, find what `it` means.
+"""Find Transformer heads with one function: attend to a neighbour, align words, resolve `it`.
 
     python scripts/lesson/heads.py RUN SOURCES TARGETS --output DIR
 
-Leads a trained model through held-out sentences and their translations, measures every head, and
-writes DIR/heads.json and DIR/pictures/. Nothing is searched for but what stands in MEASURES and
-PAIRS, and what is not found is told as well.
+Runs a trained model over held-out sentences and their translations, measures every head, and writes
+DIR/heads.json and DIR/pictures/. It looks only for the functions in MEASURES and PAIRS, and also
+reports those that it does not find.
 
-Shapes: L layers, H heads; R rows and C columns of attention, a row for each token that attends.
+Shapes: L layers, H heads; R rows and C columns of attention, one row per attending token.
 """
 
 import argparse
@@ -32,26 +32,26 @@ from mtrain.text.lines import clean_bytes, clean_line, read_lines, write_whole
 
 MEASURES = {
     "encoder": ("previous", "same", "next", "first", "end", "entropy"),
-    "decoder": ("previous", "same", "first", "entropy"),  # it sees nothing that comes later
+    "decoder": ("previous", "same", "first", "entropy"),  # causal: later tokens are masked
     "cross": ("previous", "same", "next", "first", "end", "diagonal", "entropy"),
 }
-# Of these, what a lesson on attention speaks of.
-SOUGHT = (  # kind, measure, what it is a share of, what the lesson says
-    ("encoder", "previous", "of its weight", "a head of the encoder looks at the previous token"),
-    ("encoder", "next", "of its weight", "a head of the encoder looks at the next token"),
-    ("decoder", "previous", "of its weight", "a head of the decoder looks at the last but one"),
-    ("cross", "diagonal", "of the tokens", "a head of the decoder follows the source steadily"),
+# The measures that the lesson names.
+SOUGHT = (  # kind, measure, what it is a share of, the claim of the lesson
+    ("encoder", "previous", "of its weight", "an encoder head looks at the previous token"),
+    ("encoder", "next", "of its weight", "an encoder head looks at the next token"),
+    ("decoder", "previous", "of its weight", "a decoder head looks at the previous token"),
+    ("cross", "diagonal", "of the tokens", "a decoder head follows the source steadily"),
 )
-WORDS_SHOWN = 12  # about so many has the sentence of the pictures
+WORDS_SHOWN = 12  # approximate length of the sentence in the pictures
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sentences that differ in the last word, by which `it` is one noun or the other."""
+    """Two sentences that differ in the last word, which decides the noun that `it` refers to."""
 
     beginning: str
     nouns: tuple[str, str]
-    endings: tuple[str, str]  # the first makes `it` the first noun
+    endings: tuple[str, str]  # with the first, `it` refers to the first noun
 
     @property
     def sentences(self) -> tuple[str, str]:
@@ -73,7 +73,7 @@ PAIRS = (
 
 
 class Watcher:
-    """A trained model, and what it attends to in given sentence pairs."""
+    """A trained model that returns its attention over given sentence pairs."""
 
     def __init__(self, run_dir: Path) -> None:
         run = RunFolder.open(run_dir)
@@ -81,7 +81,7 @@ class Watcher:
         self._decoder = self._loaded.forced_decoder()
 
     def watch(self, pairs: Sequence[tuple[str, str]]) -> list[SentenceAttention]:
-        """Return all weights of each pair but those that are too long for the model."""
+        """Return all attention weights of each pair; skip pairs too long for the model."""
         sources, targets = (
             [clean_line(text) for text in side] for side in zip(*pairs, strict=True)
         )
@@ -95,13 +95,13 @@ class Watcher:
 
 
 def measure_rows(weights: FloatArray) -> dict[str, FloatArray]:
-    """Return what each head (L,H,R,C) does in each row, by measure: (L,H,rows that have it).
+    """Return each measure of each head (L,H,R,C) per row: (L,H,rows that have the measure).
 
-    A row's own place is its number among the columns; where there are more or fewer columns than
-    rows, the place as far along. Weights: on the place before it, on it, on the one after it, on
-    the first and the last column where those are farther off. The first row has no say in `same`:
-    in a decoder there is nothing else to look at. `diagonal` is 1 where the row attends most to
-    its own place; `entropy` is in bits.
+    A row's own position is its index; if rows and columns differ in number, the proportional
+    position. The measures are the weight on the position before it, on it and after it, and on the
+    first and last column where those are farther away. `same` excludes the first row, which in a
+    decoder has nothing else to attend to. `diagonal` is 1 where the argmax is the own position;
+    `entropy` is in bits.
     """
     rows, columns = weights.shape[2:]
     row, column = np.indices((rows, columns))
@@ -122,9 +122,9 @@ def measure_rows(weights: FloatArray) -> dict[str, FloatArray]:
 
 
 def compare_heads(name: str, by_head: FloatArray) -> dict[str, Any]:
-    """Return the figures (L,H) of a measure, with the best head and the mean of all.
+    """Return the values (L,H) of a measure, with the best head and the mean of all.
 
-    The best has the most; of entropy the least. Layers and heads count from 1.
+    The best head has the highest value; for entropy, the lowest. Layers and heads count from 1.
     """
     rounded = by_head.astype(np.float64).round(4).tolist()
     place = by_head.argmin() if name == "entropy" else by_head.argmax()
@@ -139,7 +139,7 @@ def compare_heads(name: str, by_head: FloatArray) -> dict[str, Any]:
 
 
 def compare_all(sentences: Sequence[SentenceAttention]) -> dict[str, dict[str, Any]]:
-    """Return every measure of every kind, each the mean of all rows of all sentences."""
+    """Return every measure of every kind, averaged over all rows of all sentences."""
     rows: dict[tuple[str, str], list[FloatArray]] = defaultdict(list)
     for sentence in sentences:
         for kind, weights in sentence.weights.items():
@@ -155,25 +155,25 @@ def compare_all(sentences: Sequence[SentenceAttention]) -> dict[str, dict[str, A
 
 
 def look_of_it(sentence: SentenceAttention, nouns: tuple[str, str]) -> FloatArray:
-    """Return how much `it` attends to each of two nouns in the encoder, shape (L,H,2)."""
+    """Return the encoder attention (L,H,2) from `it` to each of two nouns."""
     words = merge_subwords(sentence)
     looks: FloatArray = words.weights["encoder"][:, :, words.source.index("it")]
     return looks[:, :, [words.source.index(noun) for noun in nouns]]
 
 
 def judge_it(looks_of_pairs: Sequence[tuple[FloatArray, FloatArray]]) -> dict[str, Any]:
-    """Return which heads find what `it` means, from each pair's two `look_of_it`.
+    """Return which heads resolve `it`, from the two `look_of_it` of each pair.
 
-    A head is right about a pair if it prefers the right noun in both sentences: by chance, one in
-    four. `expected_...` is how many heads would be right about all pairs, or about as many as the
-    best head, if each tossed a coin for each sentence.
+    A head is right about a pair if it prefers the right noun in both sentences; the chance is one
+    in four. `expected_...` is the number of heads expected by chance to be right about all pairs,
+    or about as many pairs as the best head.
     """
     margins = np.stack([[first[..., 0] - first[..., 1], second[..., 1] - second[..., 0]]
                         for first, second in looks_of_pairs])  # (pairs, 2, L, H)  # fmt: skip
     right = (margins[:, 0] > 0) & (margins[:, 1] > 0)
     num_right = right.sum(axis=0)
     num_pairs, num_heads = len(looks_of_pairs), num_right.size
-    order = num_right + margins.mean(axis=(0, 1)) / 2  # among equals, the most decided
+    order = num_right + margins.mean(axis=(0, 1)) / 2  # ties: the largest margin
     layer, head = (int(n) for n in np.unravel_index(order.argmax(), order.shape))
     most = int(num_right.max())
     chances = [math.comb(num_pairs, n) * 3 ** (num_pairs - n) / 4**num_pairs
@@ -197,9 +197,9 @@ def judge_it(looks_of_pairs: Sequence[tuple[FloatArray, FloatArray]]) -> dict[st
 def find_heads(
     run_dir: Path, sentences: list[tuple[str, str]], pictures: Path | None = None
 ) -> dict[str, Any]:
-    """Measure every head of a run's Transformer on sentence pairs; draw those found, if asked to.
+    """Measure every head of a run's Transformer on sentence pairs; draw the best ones on request.
 
-    Raises `UserError` for another kind of model, and where no sentence can be read.
+    Raises `UserError` if the model is no Transformer, or if every sentence is too long for it.
     """
     watcher = Watcher(run_dir)
     seen = watcher.watch(sentences)
@@ -207,7 +207,7 @@ def find_heads(
         raise UserError("none of the sentences can be read by this model at once")
     if set(seen[0].weights) != set(MEASURES):
         raise UserError(f"{run_dir}: no Transformer with encoder and decoder")
-    # the encoder knows nothing of the target, which may be anything
+    # the encoder does not see the target, so any target will do
     of_it = watcher.watch([(text, text) for pair in PAIRS for text in pair.sentences])
     if len(of_it) < 2 * len(PAIRS):
         raise UserError(f"{run_dir}: this model cannot read the sentences about `it` at once")
@@ -228,7 +228,7 @@ def draw(
     seen: Sequence[SentenceAttention],
     of_it: Sequence[SentenceAttention],
 ) -> dict[str, str]:
-    """Write pictures of the heads found; return what each shows, by file name."""
+    """Write pictures of the best heads; return what each shows, by file name."""
     check_available("pictures of heads")
     folder.mkdir(parents=True, exist_ok=True)
     shown = min(seen, key=lambda sentence: abs(len(merge_subwords(sentence).source) - WORDS_SHOWN))
@@ -262,38 +262,38 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def as_tables(found: dict[str, Any]) -> str:
-    """Return the best head of each kind and measure, and what `it` attends to."""
+    """Return tables: the best head per kind and measure, and the attention from `it`."""
     best = table(
-        ("attention", "measure", "best head", "its figure", "mean of all heads"),
+        ("attention", "measure", "best head", "value", "mean of all heads"),
         ((kind, name, f"layer {one['layer']}, head {one['head']}", f"{one['best']:.3f}",
           f"{one['mean']:.3f}") for kind, measures in found["kinds"].items()
          for name, one in measures.items()),
     )  # fmt: skip
     meaning = (
-        f"\nOver {found['sentences']} held-out sentence pairs of {found['run']}. Weight on the "
-        "token before, on and after a token's own place (of `cross`, the place as far along in the "
-        "source), on the first token and the end mark where they are farther off; `diagonal`: how "
-        "often most of the weight is on its own place; `entropy` in bits, best the least.\n\n"
+        f"\nMeans over {found['sentences']} held-out sentence pairs of {found['run']}: the weight "
+        "on the token before, at and after the own position (`cross`: the proportional position in "
+        "the source), and on the first token and the end mark where they are farther away. "
+        "`diagonal`: how often the argmax is the own position. `entropy`: bits, lowest is best.\n\n"
     )
 
     def looks(pair: dict[str, Any]) -> list[str]:
         (first, second), both = pair["nouns"], pair["looks_of_best"]
         return [f"{first} {look[0]:.3f}, {second} {look[1]:.3f}" for look in both]
 
-    columns = ("sentence", "and", "heads right in both", "the best head, first", "second")
+    columns = ("first", "second", "heads right in both", "best head in the first", "in the second")
     pairs = found["it"]["pairs"]
     of_it = ([*pair["sentences"], str(pair["heads_right"]), *looks(pair)] for pair in pairs)
     return best + meaning + table(columns, of_it)
 
 
 def main() -> None:
-    """Read the command line, measure, tell in short."""
+    """Measure the run that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("sources", type=Path, metavar="SOURCES")
     parser.add_argument("targets", type=Path, metavar="TARGETS")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--sentences", type=int, default=300, help="at most so many, spread evenly")
+    parser.add_argument("--sentences", type=int, default=300, help="maximum number (300)")
     given = parser.parse_args()
     try:
         sides = [[clean_bytes(line) for line in read_lines(path)]

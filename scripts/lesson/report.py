@@ -1,9 +1,9 @@
-"""One page from what the lesson measured: what it says, what the figures say, tables and plots.
+"""Write one page from the lesson's measurements: claims, verdicts, tables and plots.
 
     python scripts/lesson/report.py OUT --page FILE.md
 
-Reads OUT/results.json of run.py, and OUT/heads.json and OUT/pictures of heads.py. No verdict is
-written here: each follows from the figures and the margins below.
+Reads OUT/results.json of run.py, and OUT/heads.json and OUT/pictures of heads.py. Every verdict
+follows from the figures and the margins below.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from mtrain.text.lines import write_whole
 HOLDS, FAILS = "holds", "does not hold"
 OPEN, UNKNOWN = "not separated by these runs", "not measured"
 BLEU_MARGIN, SPEED_MARGIN, ERROR_MARGIN = 1.0, 0.1, 0.01  # BLEU; share of speed; error rate
-FEWEST_SENTENCES = 30  # of a range of lengths that is judged
-LEAST_SHARE, LEAST_TIMES = 0.25, 2  # of a head that is found: its figure, and over all heads' mean
-MOST_BY_CHANCE = 0.05  # heads expected to be right of all pairs by chance, where one is believed
+FEWEST_SENTENCES = 30  # in a length range, for a verdict
+LEAST_SHARE, LEAST_TIMES = 0.25, 2  # a found head: its share, and its ratio to the mean of all
+MOST_BY_CHANCE = 0.05  # expected heads right about all pairs by chance, for a found head to count
 RNN, PLAIN_RNN, TRANSFORMER = "rnn-additive", "rnn-none", "transformer-sinusoidal"
 LEARNED, ROTARY, GUIDED = "transformer-learned", "transformer-rotary", "transformer-guided"
-JOINED = "both directions"  # of alignments
+JOINED = "both directions"  # alignments joined
 BY_LENGTH, BY_POSITIONS = (PLAIN_RNN, RNN, TRANSFORMER), (TRANSFORMER, LEARNED, ROTARY)
-# Colours that the colour-blind tell apart (Okabe and Ito), and markers for who sees none.
+# Colours safe for colour-blind readers (Okabe and Ito), and markers for print without colour.
 STYLES = {
     PLAIN_RNN: ("#000000", "o"), RNN: ("#E69F00", "s"), TRANSFORMER: ("#0072B2", "^"),
     LEARNED: ("#CC79A7", "D"), ROTARY: ("#009E73", "v"), GUIDED: ("#D55E00", "P"),
@@ -42,18 +42,18 @@ HEADING = """# The lesson's claims, measured
 
 Small models of one family, trained on the same {train_pairs:,} English-German pairs
 ({train_tokens:,} target tokens) for {minutes:g} minutes each on {machine}, {threads} threads,
-and tested on {test_sentences:,} sentences. Nothing longer than {longest_training_tokens} tokens was
-learnt from, at most {longest_training_words} words of source.
+and tested on {test_sentences:,} sentences. Training used sentences of at most
+{longest_training_tokens} tokens; the longest source has {longest_training_words} words.
 """
-RULES = f"""Every model was trained once, with one seed. A difference under {BLEU_MARGIN:g} BLEU,
-{SPEED_MARGIN:.0%} of speed or {ERROR_MARGIN:.0%} error rate is *{OPEN}*; what loses less than
-{BLEU_MARGIN:g} BLEU is said to stay as it was. A head is found where its figure is at least
-{LEAST_SHARE:.0%} and {LEAST_TIMES} times the mean of all heads. Ranges of lengths with fewer than
-{FEWEST_SENTENCES} sentences are shown and not judged.
+RULES = f"""Each model was trained once, with one seed. A difference below {BLEU_MARGIN:g} BLEU,
+{SPEED_MARGIN:.0%} of speed or {ERROR_MARGIN:.0%} error rate is *{OPEN}*. A loss below
+{BLEU_MARGIN:g} BLEU counts as no loss. A head is found if its value is at least
+{LEAST_SHARE:.0%} and {LEAST_TIMES} times the mean of all heads. Length ranges with fewer than
+{FEWEST_SENTENCES} sentences are shown but not judged.
 """
-WHY_FASTER = """The reason that the lesson gives: the steps of an RNN cannot run in parallel, since
-each waits for the one before it, so it computes many small matrix products where a Transformer
-computes a few large ones, of all tokens of its sentences at once.
+WHY_FASTER = """The lesson's reason: each step of an RNN waits for the step before it, so an RNN
+computes many small matrix products one after another. A Transformer computes a few large ones,
+over all tokens of its sentences at once.
 """
 ENDING = """## How it was made
 
@@ -61,11 +61,11 @@ ENDING = """## How it was made
 Signatures: {signatures}.
 """
 
-Members = dict[str, Any]  # of results.json
+Members = dict[str, Any]  # `members` in results.json
 
 
 class Claim(NamedTuple):
-    """A sentence of the lesson, what was measured of it, and whether that bears it out."""
+    """A claim of the lesson, its measurement, and the verdict."""
 
     says: str
     measured: str
@@ -73,12 +73,12 @@ class Claim(NamedTuple):
 
 
 def judge(gain: float, margin: float = BLEU_MARGIN) -> str:
-    """Return whether a gain that the lesson speaks of is there."""
+    """Return the verdict on a gain that the lesson claims."""
     return OPEN if abs(gain) < margin else HOLDS if gain > 0 else FAILS
 
 
 def judge_no_loss(change: float) -> str:
-    """Return whether BLEU stays what it was, or grows."""
+    """Return the verdict on a claim that BLEU does not fall."""
     return HOLDS if change > -BLEU_MARGIN else FAILS
 
 
@@ -91,8 +91,8 @@ def length_claims(members: Members) -> Iterator[Claim]:
     ranges = [pair for pair in zip(attending["by_length"], plain["by_length"], strict=True)
               if pair[0]["sentences"] >= FEWEST_SENTENCES]  # fmt: skip
     if len(ranges) < 2:
-        reason = f"fewer than two ranges of lengths have {FEWEST_SENTENCES} sentences"
-        yield Claim("attention holds quality where the source is long", reason, UNKNOWN)
+        reason = f"fewer than two length ranges have {FEWEST_SENTENCES} sentences"
+        yield Claim("attention keeps quality on long sources", reason, UNKNOWN)
         return
     first, last = ranges[0], ranges[-1]
     short, long = spell_range(first[0]), spell_range(last[0])
@@ -104,10 +104,10 @@ def length_claims(members: Members) -> Iterator[Claim]:
 
     says = "without attention, quality falls with the length of the source"
     yield Claim(says, course(plain_start, plain_end), judge(plain_start - plain_end))
-    yield Claim("with attention, it does not", course(start, end), judge_no_loss(end - start))
+    yield Claim("with attention, it stays level", course(start, end), judge_no_loss(end - start))
     gains = start - plain_start, end - plain_end
     measured = f"{gains[0]:+.1f} BLEU at {short} words, {gains[1]:+.1f} at {long}"
-    says = "so attention helps the more, the longer the source"
+    says = "attention helps the more, the longer the source"
     yield Claim(says, measured, judge(gains[1] - gains[0]))
 
 
@@ -119,7 +119,7 @@ def speed_claims(members: Members) -> Iterator[Claim]:
         verdict = judge(speed / other - 1, SPEED_MARGIN)
         if abs(size / other_size - 1) > SPEED_MARGIN:
             verdict += f", at {size / other_size:.2f} times the parameters"
-        says = f"a Transformer trains faster than an RNN {kind} attention of as many parameters"
+        says = f"a Transformer trains faster than an RNN {kind} attention at equal size"
         measured = (
             f"{speed:,.0f} target tokens a second with {size / 1e6:.2f} M parameters, the RNN "
             f"{other:,.0f} with {other_size / 1e6:.2f} M: {speed / other:.2f} times as fast"
@@ -128,7 +128,7 @@ def speed_claims(members: Members) -> Iterator[Claim]:
 
 
 def position_claims(members: Members, longest: int) -> Iterator[Claim]:
-    """Compare the kinds of positions, overall and beyond the longest source of training."""
+    """Compare position encodings, overall and beyond the longest training source."""
     kinds = {TRANSFORMER: "sinusoidal", ROTARY: "rotary", LEARNED: "learned"}
     bleu = {name: members[name]["scores"]["BLEU"] for name in kinds}
     measured = ", ".join(f"{bleu[name]:.1f} BLEU {kind}" for name, kind in kinds.items())
@@ -141,12 +141,12 @@ def position_claims(members: Members, longest: int) -> Iterator[Claim]:
     ranges = members[LEARNED]["by_length"]
     count = sum(one["sentences"] for one in ranges if one["shortest"] > longest)
     for name in (TRANSFORMER, ROTARY):
-        says = f"past the lengths of training, {kinds[name]} positions gain on learned ones"
+        says = f"beyond training lengths, {kinds[name]} positions gain on learned ones"
         measured = f"{count} test sentences are in ranges beyond {longest} words"
         verdict = UNKNOWN
         if count >= FEWEST_SENTENCES:
             measured += (
-                f", at {beyond[name]:.1f} against {beyond[LEARNED]:.1f} BLEU; the others are at "
+                f": {beyond[name]:.1f} against {beyond[LEARNED]:.1f} BLEU; the others: "
                 f"{within[name]:.1f} against {within[LEARNED]:.1f} (means over the ranges)"
             )
             verdict = judge(beyond[name] - beyond[LEARNED] - within[name] + within[LEARNED])
@@ -154,19 +154,19 @@ def position_claims(members: Members, longest: int) -> Iterator[Claim]:
 
 
 def mean_bleu(buckets: Sequence[dict[str, Any]], longest: int, is_beyond: bool) -> float:
-    """Return the mean BLEU of the ranges beyond a length or of the others, by their sentences."""
+    """Return the mean BLEU of the ranges beyond a length or of the others, sentence-weighted."""
     chosen = [bucket for bucket in buckets if (bucket["shortest"] > longest) == is_beyond]
     count: int = sum(bucket["sentences"] for bucket in chosen)
     return sum(float(bucket["bleu"] * bucket["sentences"]) for bucket in chosen) / max(1, count)
 
 
 def head_claims(heads: dict[str, Any]) -> Iterator[Claim]:
-    """Tell which heads were found to do one thing, and which were not."""
+    """Judge, for each function that the lesson names, whether a head has it."""
     for kind, measure, unit, says in SOUGHT:
         found = heads["kinds"][kind][measure]
         measured = (
-            f"with {found['best']:.0%} {unit} the best, layer {found['layer']}, head "
-            f"{found['head']}; the mean of all heads is {found['mean']:.0%}"
+            f"best head: layer {found['layer']}, head {found['head']}, with {found['best']:.0%} "
+            f"{unit}; mean of all heads {found['mean']:.0%}"
         )
         is_found = found["best"] >= max(LEAST_SHARE, LEAST_TIMES * found["mean"])
         yield Claim(says, measured, HOLDS if is_found else FAILS)
@@ -174,16 +174,16 @@ def head_claims(heads: dict[str, Any]) -> Iterator[Claim]:
     right, expected = it["right_in_all"], it["expected_right_in_all"]
     measured = (
         f"{right} of {it['heads']} heads prefer the right noun in both sentences of all "
-        f"{len(it['pairs'])} pairs (tossing coins, {expected:.2g} would); the best, layer "
+        f"{len(it['pairs'])} pairs ({expected:.2g} expected by chance); the best, layer "
         f"{it['layer']}, head {it['head']}, does so in {it['right_of_best']} of them "
-        f"(tossing coins, {it['expected_as_good_as_best']:.2g} heads would)"
+        f"({it['expected_as_good_as_best']:.2g} heads expected by chance)"
     )
     verdict = (OPEN if expected > MOST_BY_CHANCE else HOLDS) if right else f"{FAILS}: none found"
-    yield Claim("a head of the encoder finds what `it` means", measured, verdict)
+    yield Claim("an encoder head resolves `it`", measured, verdict)
 
 
 def alignment_claims(alignment: dict[str, Any], members: Members) -> Iterator[Claim]:
-    """Compare alignment error rates, and what guiding costs."""
+    """Compare alignment error rates, and the BLEU with and without guided alignment."""
     for better, worse, says in ALIGNMENTS_COMPARED:
         if {better, worse} <= alignment.keys():
             errors = alignment[better]["aer"], alignment[worse]["aer"]
@@ -191,11 +191,11 @@ def alignment_claims(alignment: dict[str, Any], members: Members) -> Iterator[Cl
             yield Claim(says, measured, judge(errors[1] - errors[0], ERROR_MARGIN))
     guided, free = (members[name]["scores"]["BLEU"] for name in (GUIDED, TRANSFORMER))
     measured = f"{guided:.1f} BLEU with guided alignment, {free:.1f} without"
-    yield Claim("guiding costs no quality", measured, judge_no_loss(guided - free))
+    yield Claim("guided alignment costs no quality", measured, judge_no_loss(guided - free))
 
 
 def spell_range(bucket: dict[str, Any]) -> str:
-    """Return a range of source lengths in words."""
+    """Return the label of a range of source lengths in words."""
     if bucket["longest"] is None:
         return f"over {bucket['shortest'] - 1}"
     return f"{max(1, bucket['shortest'])}–{bucket['longest']}"
@@ -207,9 +207,9 @@ def write_plot(
     series: Mapping[str, Sequence[tuple[float, float]]],
     axis_names: tuple[str, str],
     ticks: Sequence[str] = (),
-    num_within: int = 0,  # of the ticks; those after them are shaded
+    num_within: int = 0,  # ticks within training lengths; the rest is shaded
 ) -> None:
-    """Draw a line or a point for each member, with its title beside its end."""
+    """Draw a line or a point per member, with its title beside its last point."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.5, 4), dpi=100)
@@ -240,7 +240,7 @@ def write_plot(
 
 
 def draw_plots(folder: Path, members: Members, longest: int) -> None:
-    """Draw the page's plots."""
+    """Draw the plots of the page."""
     buckets = members[TRANSFORMER]["by_length"]
     ticks = [spell_range(bucket) for bucket in buckets]
     num_within = sum(bucket["shortest"] <= longest for bucket in buckets)
@@ -257,7 +257,7 @@ def draw_plots(folder: Path, members: Members, longest: int) -> None:
 
 
 def members_table(members: Members) -> str:
-    """Return what each member is, how far it was trained, and its scores."""
+    """Return the table of members: size, training, scores."""
     columns = ("model", "parameters", "updates", "target tokens", "tokens a second", "dev BLEU",
                "BLEU", "chrF2", "TER")  # fmt: skip
     rows = []
@@ -266,11 +266,11 @@ def members_table(members: Members) -> str:
         scores = [member["dev_bleu"], *(member["scores"][name] for name in columns[-3:])]
         figures = [f"{count:,.0f}" for count in counts] + [f"{score:.1f}" for score in scores]
         rows.append([member["title"], f"{member['parameters'] / 1e6:.2f} M", *figures])
-    return table(columns, rows) + "\nThe last three are of the test set.\n"
+    return table(columns, rows) + "\nBLEU, chrF2 and TER are of the test set.\n"
 
 
 def length_table(members: Members, names: Sequence[str], longest: int) -> str:
-    """Return BLEU and length ratio of each range of source lengths."""
+    """Return the table of BLEU and length ratio by source length."""
     rows = []
     for buckets in zip(*(members[name]["by_length"] for name in names), strict=True):
         first = buckets[0]
@@ -279,16 +279,16 @@ def length_table(members: Members, names: Sequence[str], longest: int) -> str:
         scores = (f"{bucket['bleu']:.1f} ({bucket['length_ratio']:.2f})" for bucket in buckets)
         rows.append((spell_range(first) + mark, str(first["sentences"]), *scores))
     columns = ("source words", "sentences", *(members[name]["title"] for name in names))
-    return table(columns, rows) + "\nBLEU (words said over words of the reference).\n"
+    return table(columns, rows) + "\nBLEU (hypothesis words over reference words).\n"
 
 
 def picture(name: str, what: str) -> str:
-    """Return a reference to a picture beside the page."""
+    """Return the Markdown of a picture beside the page."""
     return f"![{what}](pictures/{name})\n"
 
 
 def write_page(out: Path, page: Path) -> None:
-    """Write the page, and a folder `pictures` beside it, from what lies in OUT."""
+    """Write the page, and the folder `pictures` beside it, from the files in OUT."""
     check_available("the page's plots")
     results, heads = (json.loads((out / f"{name}.json").read_text("utf-8"))
                       for name in ("results", "heads"))  # fmt: skip
@@ -301,7 +301,7 @@ def write_page(out: Path, page: Path) -> None:
         for name in heads["pictures"]:
             shutil.copyfile(out / "pictures" / name, pictures / name)
     errors = table(
-        ("by the attention of", "error rate", "precision", "recall", "links"),
+        ("attention of", "error rate", "precision", "recall", "links"),
         ((one["what"], *(f"{one[key]:.1%}" for key in ("aer", "precision", "recall")),
           f"{one['links']:,}") for one in alignment.values()),
     )  # fmt: skip
@@ -320,7 +320,7 @@ def write_page(out: Path, page: Path) -> None:
             as_tables(heads), *(f"{what}.\n\n{picture(name, what)}"
                                 for name, what in heads["pictures"].items())]),
         "Alignment": (alignment_claims(alignment, members), [
-            f"{errors}\nAgainst {results['gold']}.\n" if alignment else "No gold was given.\n"]),
+            f"{errors}\nGold: {results['gold']}.\n" if alignment else "No gold was given.\n"]),
     }  # fmt: skip
     told, in_short = [], []
     for title, (claims, shown) in sections.items():
@@ -339,7 +339,7 @@ def write_page(out: Path, page: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line, write the page."""
+    """Write the page that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--page", type=Path, required=True, metavar="FILE.md")

@@ -1,11 +1,11 @@
-"""Train small members of the family on the same data for the same minutes, and measure them.
+"""Train small models on the same data for the same minutes, and measure them.
 
     python scripts/lesson/run.py --corpus EN DE [--corpus EN DE ...] --minutes 5 OUT
         [--gold EN DE GOLD] [--page FILE.md]
 
-English to German. GOLD has word alignments of the files EN and DE, `0-0 1-2`, English first.
-Each member is trained by `mtrain train` in a process of its own, so that a lesson that was stopped
-goes on where it was. In the end heads.py looks for heads and report.py writes the page.
+English to German. GOLD holds word alignments of the files EN and DE, `0-0 1-2`, English first.
+`mtrain train` trains each member in its own process, so an interrupted lesson resumes. At the end
+heads.py looks for heads and report.py writes the page.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from mtrain.text.tokenizer import available_cores
 from mtrain.training.log import read_metrics
 
 LANGUAGES = ("en", "de")
-LONGEST_TOKENS = 60  # of what is learnt from; the test has longer ones
+LONGEST_TOKENS = 60  # in training; the test set has longer sentences
 TRANSFORMER = {
     "type": "transformer", "encoder_layers": 2, "decoder_layers": 2, "d_model": 192,
     "num_heads": 4, "ffn_dim": 768, "dropout": 0.1, "max_positions": 256,
@@ -46,8 +46,8 @@ class Member:
 
     title: str
     model: dict[str, Any]
-    is_reverse: bool = False  # German to English, to symmetrise alignments with
-    is_guided: bool = False  # by the alignments of two others, made one
+    is_reverse: bool = False  # German to English, to symmetrise alignments
+    is_guided: bool = False  # by the symmetrised alignments of the other two
 
 
 MEMBERS = {
@@ -67,7 +67,7 @@ FORWARD, REVERSE = "transformer-sinusoidal", "transformer-reverse"
 
 
 class Lesson:
-    """One sitting of the lesson, in a folder."""
+    """One run of the lesson, in a folder."""
 
     def __init__(self, out: Path, minutes: float) -> None:
         self.out, self.minutes = out, minutes
@@ -75,7 +75,7 @@ class Lesson:
         self.guide = out / "train.align"
 
     def run_dir(self, name: str) -> Path:
-        """Return where a member is trained."""
+        """Return the run folder of a member."""
         return self.out / "runs" / name
 
     def learn(self, name: str) -> None:
@@ -127,15 +127,15 @@ class Lesson:
         return path
 
     def align(self, name: str, texts: tuple[Path, Path], output: Path, *options: Any) -> None:
-        """Link the words of two files by one member, or by two that are made one."""
+        """Align the words of two files by one member, or symmetrised by two."""
         _mtrain("align", self.run_dir(name), *texts, "--output", output, *options)
 
     def both_ways(self) -> list[Any]:
-        """Return the options that join the links of the two directions."""
+        """Return the options that symmetrise with the reverse direction."""
         return ["--reverse", self.run_dir(REVERSE)]
 
     def make_guide(self) -> None:
-        """Align train by the Transformers of both directions."""
+        """Align the training set by the Transformers of both directions."""
         texts = self.text / "train.en", self.text / "train.de"
         self.align(FORWARD, texts, self.guide, *self.both_ways())
 
@@ -164,7 +164,7 @@ class Lesson:
         return measured
 
     def results(self, name: str) -> dict[str, Any]:
-        """Return what is told of one member."""
+        """Return the results of one member."""
         run = RunFolder(self.run_dir(name))
         events = read_metrics(run.metrics_path)
         valid = [event for event in events if event["kind"] == "valid"]
@@ -212,16 +212,16 @@ def _commit() -> str:
 
 
 def main() -> None:
-    """Run the whole lesson, or what of it is not done yet."""
+    """Run the lesson, skipping what is done already."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder for all that is made")
+    parser.add_argument("out", metavar="OUT", type=Path, help="output folder")
     parser.add_argument("--corpus", nargs=2, type=Path, action="append", required=True,
-                        metavar=("EN", "DE"), help="two files; may be given again")  # fmt: skip
+                        metavar=("EN", "DE"), help="two files; repeatable")  # fmt: skip
     parser.add_argument("--gold", nargs=3, type=Path, metavar=("EN", "DE", "GOLD"),
-                        help="sentences with word alignments that people made")  # fmt: skip
+                        help="sentences with manual word alignments")  # fmt: skip
     parser.add_argument("--page", type=Path, metavar="FILE.md",
-                        help="what is written of it; by default OUT/RESULTS.md")  # fmt: skip
-    parser.add_argument("--minutes", type=float, default=5.0, help="of training, each member")
+                        help="the page to write (OUT/RESULTS.md)")  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=5.0, help="training time per member (5)")
     given = parser.parse_args()
     lesson = Lesson(given.out, given.minutes)
     sets = corpus.split(map(tuple, given.corpus))

@@ -1,9 +1,9 @@
-"""An entry of the record, checked: minutes of training until a dev BLEU is reached, three seeds.
+"""Check an entry of the record: training minutes to a dev BLEU, three seeds.
 
     python scripts/record/entry.py NAME RUN RUN RUN [--bleu 36]
 
-Holds the runs against the rules of README.md and prints what they come to; their logs are copied
-to logs/NAME.seed1.jsonl and so on, beside this file. Nothing is written of runs that break a rule.
+Checks the runs against the rules of README.md, prints the result, and copies the logs to
+logs/NAME.seed1.jsonl and so on beside this file. Writes nothing if a run breaks a rule.
 """
 
 import argparse
@@ -37,24 +37,24 @@ TEXTS = {  # SHA-256 of Multi30k's task 1, English and German, decompressed
 
 @dataclass(frozen=True)
 class Entry:
-    """What one run says of itself."""
+    """The settings and results of one run."""
 
     run: RunFolder
     seed: int
-    settings: dict[str, Any]  # all that runs of an entry share
-    minutes: float | None  # of training, validations included, until the BLEU; None if never
+    settings: dict[str, Any]  # must be equal in all runs of an entry
+    minutes: float | None  # training and validation until the BLEU is reached; None if never
     best_bleu: float
 
 
 def read_entry(path: Path, bleu: float) -> Entry:
-    """Read a run. Raises `UserError` where it breaks a rule that concerns it alone."""
+    """Read a run. Raises `UserError` if it breaks a rule by itself."""
     run = RunFolder.open(path)
     config = run.config()
     _check_texts(path, config)
     if config.tokenizer.path is not None:
         raise UserError(f"{path}: its tokenizer was given, and may have learnt from other text")
     events = read_metrics(run.metrics_path)
-    # an average of checkpoints is made when the minutes are over
+    # checkpoints are averaged after the measured minutes
     valid = [event for event in events if event["kind"] == "valid" and "averaged" not in event]
     if not valid:
         raise UserError(f"{path}: it was never validated")
@@ -86,13 +86,13 @@ def _check_texts(path: Path, config: Config) -> None:
 
 
 def text_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's text, decompressed."""
+    """Return the SHA-256 of a file's decompressed text."""
     with open_bytes(path) as file:
         return hashlib.sha256(file.read()).hexdigest()
 
 
 def check_together(entries: Sequence[Entry], bleu: float) -> list[float]:
-    """Return the minutes of the runs of one entry, or raise `UserError` for what they are not."""
+    """Return the minutes of each run; raise `UserError` if the runs are no valid entry."""
     if len(entries) != NUM_RUNS or len({entry.seed for entry in entries}) != NUM_RUNS:
         raise UserError(f"an entry is {NUM_RUNS} runs of {NUM_RUNS} seeds")
     for entry in entries:
@@ -104,11 +104,11 @@ def check_together(entries: Sequence[Entry], bleu: float) -> list[float]:
 
 
 def main() -> None:
-    """Check the runs that the command line names."""
-    parser = argparse.ArgumentParser(description="Check three runs for an entry of the record.")
-    parser.add_argument("name", help="of the entry's logs")
+    """Check the runs from the command line."""
+    parser = argparse.ArgumentParser(description="Check three runs and enter them into the record.")
+    parser.add_argument("name", help="name for the logs of the entry")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    parser.add_argument("--bleu", type=float, default=36.0, help="dev BLEU to be reached (36)")
+    parser.add_argument("--bleu", type=float, default=36.0, help="dev BLEU to reach (36)")
     parser.add_argument("--logs", type=Path, default=Path(__file__).with_name("logs"))
     options = parser.parse_args()
     try:

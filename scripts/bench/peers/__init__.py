@@ -1,7 +1,6 @@
-"""Other trainers, and how each is told to train the same model on the same pieces.
+"""Peer trainers, each configured to train the same model on the same pieces.
 
-Each needs an environment of its own, a folder of its name with bin/python, as
-scripts/bench/README.md tells.
+Each needs its own environment, a folder NAME with bin/python: see scripts/bench/README.md.
 """
 
 from peers import eole, fairseq, joeynmt, marian, opennmt, sockeye, transformers

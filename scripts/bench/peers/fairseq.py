@@ -1,10 +1,10 @@
-"""fairseq, in the fork fairseq-fixed that runs on this Python."""
+"""fairseq, as the fork fairseq-fixed, which runs on current Python."""
 
 from peers.base import NEVER, Peer, Task
 
 
 def _command(task: Task) -> list[str]:
-    """Return the command; inside.py makes binary data of the pieces before it (`--before`)."""
+    """Return the command; inside.py first binarises the data (`--before`)."""
     dictionary = task.write("dict.en.txt", task.vocabulary(line="{piece} 1\n"))
     for language, path in (("en", task.source), ("de", task.target)):
         task.write(f"train.{language}", path.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""JoeyNMT. It has no batches of similar lengths, hence its padding."""
+"""JoeyNMT. It does not batch by length, hence its padding."""
 
 from peers.base import Peer, Task
 

@@ -1,4 +1,4 @@
-"""Marian, as the wheel pymarian has it: the whole C++ trainer."""
+"""Marian: the C++ trainer in the wheel pymarian."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Hugging Face Transformers: a Marian model and its own Trainer."""
+"""Hugging Face Transformers: a Marian model with Seq2SeqTrainer."""
 
 import json
 
@@ -8,7 +8,7 @@ MARKS = ("<pad>", "<s>", "</s>", "<unk>")
 
 
 def _command(task: Task) -> list[str]:
-    """Return the command: inside_transformers.py, which is told everything by a JSON file."""
+    """Return the command: inside_transformers.py, configured by a JSON file."""
     told = {
         "vocabulary": [*MARKS, *task.pieces],
         "source": str(task.source),
