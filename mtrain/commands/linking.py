@@ -75,7 +75,7 @@ class Linker:
         sources, targets = zip(*pairs, strict=True)
         source_words = _numbers(sources, self._tokenizers.source)
         target_words = _numbers(targets, self._tokenizers.target)
-        if [_count(source_words), _count(target_words)] != [len(text.split()) for text in texts]:
+        if [_count(source_words), _count(target_words)] != list(map(_num_words, texts)):
             self._num_unclear += 1
             return []
         return [
@@ -87,6 +87,11 @@ def _numbers(segments: Sequence[Sequence[int]], tokenizer: Tokenizer) -> list[li
     """Return of each segment the numbers of its pieces' words in the whole line, and a mark's."""
     numbers = iter(word_numbers(tokenizer.pieces(list(chain.from_iterable(segments)))))
     return [[*(next(numbers) for _ in ids), NO_WORD] for ids in segments]
+
+
+def _num_words(text: str) -> int:
+    """Count what stands between blanks; a no-break space is a character of its word."""
+    return sum(map(bool, text.split(" ")))
 
 
 def _count(words: Sequence[Sequence[int]]) -> int:

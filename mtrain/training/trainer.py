@@ -10,6 +10,7 @@ from mtrain.console import Progress, format_seconds, progress, say
 from mtrain.data.batches import PlannedUpdate, Prefetcher
 from mtrain.data.folders import RunFolder
 from mtrain.errors import Interrupted, UserError
+from mtrain.evaluation.ties import TieWatch
 from mtrain.training.log import Meter, MetricsLog
 from mtrain.training.parts import Parts
 from mtrain.training.saving import Saver, put_weights
@@ -34,6 +35,7 @@ class Trainer:
         self._run = run
         self._stop = StopSignal()
         self._meter = Meter()
+        self._ties = TieWatch(self._config.valid_metric, self._config.patience)
         self._skipped_in_a_row = 0
         self._validation_minutes = 0.0  # that the last validation took
         self._saver = Saver(parts, run)
@@ -217,6 +219,7 @@ class Trainer:
         value = getattr(validation, self._config.valid_metric)
         quality = -value if self._config.valid_metric == "loss" else value
         best = -math.inf if self._position.best is None else self._position.best
+        self._ties.note(value, best)
         if quality > best:  # which what is no number never is
             self._position.best, self._position.validations_since_best = quality, 0
         else:
