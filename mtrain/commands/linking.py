@@ -75,7 +75,10 @@ class Linker:
         sources, targets = zip(*pairs, strict=True)
         source_words = _numbers(sources, self._tokenizers.source)
         target_words = _numbers(targets, self._tokenizers.target)
-        if [_count(source_words), _count(target_words)] != list(map(_num_words, texts)):
+        words = source_words, target_words
+        if any(
+            _count(side) not in _num_words(text) for side, text in zip(words, texts, strict=True)
+        ):
             self._num_unclear += 1
             return []
         return [
@@ -89,9 +92,12 @@ def _numbers(segments: Sequence[Sequence[int]], tokenizer: Tokenizer) -> list[li
     return [[*(next(numbers) for _ in ids), NO_WORD] for ids in segments]
 
 
-def _num_words(text: str) -> int:
-    """Count what stands between blanks; a no-break space is a character of its word."""
-    return sum(map(bool, text.split(" ")))
+def _num_words(text: str) -> tuple[int, int]:
+    """Count words between blanks and between spaces of any kind.
+
+    To a tokenizer that keeps a no-break space it belongs to a word, to others it parts two.
+    """
+    return sum(map(bool, text.split(" "))), len(text.split())
 
 
 def _count(words: Sequence[Sequence[int]]) -> int:

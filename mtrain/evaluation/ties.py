@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mtrain.console import warn
 
 FEW = 3  # validations after which a metric that never moved is said not to
-INSTEAD = {"bleu": "chrf or loss", "chrf": "loss"}  # a loss is never the same twice
+INSTEAD = {"bleu": "chrf", "chrf": "loss"}  # a loss is never the same twice
 DECIMALS = 2  # that a score is shown with
 
 
@@ -22,11 +22,13 @@ def describe_ties(metric: str, values: Sequence[float], patience: int) -> str | 
         return None
     told = (
         f"training.valid_metric {metric} was {values[0]:.{DECIMALS}f} at all {len(values)} "
-        "validations so far: it cannot tell the checkpoints apart, the first stays the best"
+        "validations so far: it cannot tell the checkpoints apart, so the newest counts as the best"
     )
-    if patience:
-        told += f", and training.patience {patience} ends the run since none is better"
-    return f"{told}; --set training.valid_metric={INSTEAD[metric].split()[0]}"
+    remedy = f"--set training.valid_metric={INSTEAD[metric]}"
+    if patience:  # it has counted each tie as no better
+        told += f", and training.patience {patience} ends the run"
+        remedy += " --set training.patience=0"
+    return f"{told}; train on with {remedy}"
 
 
 class TieWatch:

@@ -13,8 +13,8 @@ from mtrain.evaluation.ties import TieWatch, describe_ties
         ("bleu", [0.0], 0, None),
         ("bleu", [0.0, 0.0], 0, None),
         ("bleu", [0.0, 0.0, 0.0], 0, "bleu was 0.00 at all 3 validations so far"),
-        ("bleu", [0.001, 0.0, 0.004], 0, "set training.valid_metric=chrf"),
-        ("chrf", [1.0, 1.0, 1.0], 9, "set training.valid_metric=loss"),
+        ("bleu", [0.001, 0.0, 0.004], 0, "--set training.valid_metric=chrf"),
+        ("chrf", [1.0, 1.0, 1.0], 9, "--set training.valid_metric=loss"),
         ("bleu", [0.0, 0.0, 0.0, 0.0], 0, None),  # it was said before
         ("bleu", [0.0, 0.0, 0.1], 0, None),
         ("bleu", [0.0, 0.0], 1, "training.patience 1 ends the run"),
