@@ -75,6 +75,7 @@ def score_run(
     from mtrain.commands.loading import load_run  # torch, which scoring files never needs
 
     translator = load_run(run, config, checkpoint_name).translator()
+    _warn_of_ter(config.data.target_lang)
     scored = []
     for test in tests:
         with progress(f"translating {test.name}", len(test.sources), "lines") as shown:
@@ -101,6 +102,7 @@ def score_files(
     texts = {path: _text(list(read_lines(path)))
              for path in (hypotheses, *references, sources, baseline) if path}  # fmt: skip
     check_in_step({path: len(lines) for path, lines in texts.items()}, references[0])
+    _warn_of_ter(target_lang)
     wanted = [texts[path] for path in references]
     source_texts = texts[sources] if sources else None
     baseline_texts = texts[baseline] if baseline else None
@@ -165,12 +167,6 @@ def _score(
     baseline: Sequence[str] | None,
     target_lang: str,
 ) -> ScoredSet:
-    language = find_language(target_lang)
-    if not (language.is_spaced or language.is_han):
-        warn(
-            f"{target_lang}: TER splits Chinese characters only; it counts what stands between "
-            "spaces or punctuation as one word, so trust BLEU and chrF"
-        )
     return ScoredSet(
         name,
         len(hypotheses),
@@ -178,6 +174,15 @@ def _score(
         score_by_length(sources, hypotheses, references, target_lang) if sources else [],
         compare(hypotheses, baseline, references, target_lang) if baseline else [],
     )
+
+
+def _warn_of_ter(target_lang: str) -> None:
+    language = find_language(target_lang)
+    if not (language.is_spaced or language.is_han):
+        warn(
+            f"{target_lang}: TER splits Chinese characters only; it counts what stands between "
+            "spaces or punctuation as one word, so trust BLEU and chrF"
+        )
 
 
 def _text(lines: Sequence[bytes]) -> list[str]:

@@ -36,6 +36,7 @@ SEAMS = {
     "typer": "cli.py",
     "sentencepiece": "text/tokenizer.py",
     "datasets": "text/corpora.py",
+    "langcodes": "text/languages.py",
     "sacrebleu": "evaluation/metrics.py",
     "torch.distributed": "training/distributed.py",
     "ctranslate2": "export/ctranslate2.py",
