@@ -81,7 +81,7 @@ data:
   valid: [{source: valid.digits, target: valid.words}]
   test: [{name: held-out, source: test.digits, target: test.words}]
   filters: {max_tokens: 60}
-tokenizer: {type: bpe, vocab_size: 320}
+tokenizer: {type: bpe, vocab_size: 320, normalization: nmt_nfkc} # folds hidden blanks
 model:
   encoder_layers: 2
   decoder_layers: 2

@@ -47,10 +47,11 @@ SMALL_TRAINING = {
 }
 
 
-def prepare_small_task(folder: Path) -> Path:
+def prepare_small_task(folder: Path, normalization: str = "identity") -> Path:
     """Prepare the small task in a folder that any number of runs can train on."""
     write_task(folder, {"train": 300, "valid": 12, "test": 12})
-    prepare(small_config(folder, folder / "run"))
+    tokenizer = {"vocab_size": 320, "normalization": normalization}
+    prepare(small_config(folder, folder / "run", tokenizer=tokenizer))
     return folder
 
 

@@ -13,7 +13,7 @@ from mtrain.errors import UserError
 from mtrain.evaluation.alignment import SYMMETRISATIONS, Links, format_links, symmetrise
 from mtrain.inference.load import load_run
 from mtrain.text.corpora import read_pairs
-from mtrain.text.lines import clean_lines, open_stdout, read_lines, write_whole
+from mtrain.text.lines import clean_pairs, open_stdout, read_lines, write_whole
 
 
 def align(
@@ -48,7 +48,7 @@ def align(
     ):
         pairs = read_pairs(PairFiles(source=sources, target=targets), ("", ""))
         for block in blocks(pairs, opened[1].decoding.buffer_lines):
-            texts = [clean_lines(side)[0] for side in zip(*block, strict=True)]
+            texts = clean_pairs(*zip(*block, strict=True))
             links = forward.links(*texts)
             if backward:
                 turned = backward.links(*texts[::-1])

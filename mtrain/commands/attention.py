@@ -12,7 +12,7 @@ from mtrain.evaluation.attention_page import write_page
 from mtrain.evaluation.heatmaps import check_available, write_all_heads, write_heatmap
 from mtrain.inference.load import LoadedRun, load_run
 from mtrain.models import alignment_head
-from mtrain.text.lines import clean_lines, open_stdin, read_lines
+from mtrain.text.lines import clean_pairs, open_stdin, read_lines
 from mtrain.text.tokenizer import TokenizerPair
 
 END = "</s>"
@@ -88,8 +88,7 @@ def _pairs(
                 translations = translator.translate(lines[block])
                 pairs: list[Sequence[IdPair]] = [found.segments for found in translations]
             else:
-                texts = [clean_lines(side[block])[0] for side in (lines, targets)]
-                pairs = loaded.encode_pairs(*texts)
+                pairs = loaded.encode_pairs(*clean_pairs(lines[block], targets[block]))
             for number, segments in enumerate(pairs, start + 1):
                 if len(segments) > 1 or any(max(map(len, pair)) > max_ids for pair in segments):
                     raise UserError(

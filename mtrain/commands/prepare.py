@@ -4,21 +4,26 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mtrain.config import Config
 from mtrain.console import say
 from mtrain.data.builder import DataBuilder, describe_inputs
+from mtrain.data.ceiling import measure_ceilings
 from mtrain.data.folders import DataFolder, RunFolder, hold
 from mtrain.data.report import describe_manifest
 from mtrain.errors import UserError
+from mtrain.text.languages import find_language
 from mtrain.text.lines import make_readable, write_whole
+from mtrain.text.tokenizer import TokenizerPair
 
 
 def prepare(config: Config) -> str:
     """Build the data folder of a configuration and return the report on it."""
     RunFolder(config.run_dir).check_belongs(config)
+    find_language(config.data.target_lang)  # a mistyped code is told now, not at the first score
     folder = DataFolder(config.data_path)
     inputs = describe_inputs(config)
     if folder.manifest_path.is_file():
@@ -47,6 +52,7 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
     building = Path(tempfile.mkdtemp(dir=destination.parent, prefix=prefix))
     try:
         manifest = DataBuilder(config, building).build(inputs)
+        manifest["ceilings"] = _measure_ceilings(config, building, ["valid", *manifest["tests"]])
         with write_whole(building / "manifest.json") as file:
             file.write(json.dumps(manifest, ensure_ascii=False, indent=1).encode())
         make_readable(building)
@@ -57,6 +63,18 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
             error.filename = str(destination)
         raise
     return manifest
+
+
+def _measure_ceilings(config: Config, folder: Path, names: list[str]) -> dict[str, Any]:
+    """Measure what the target's tokenizer cannot write of valid and test."""
+
+    def scores(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, float]:
+        from mtrain.evaluation.metrics import bleu_and_chrf  # sacreBLEU, which most never need
+
+        return bleu_and_chrf(hypotheses, references, config.data.target_lang)
+
+    tokenizer = TokenizerPair.load(folder / "tokenizer").target
+    return measure_ceilings(folder / "text", names, tokenizer, scores)
 
 
 def _put_in_place(building: Path, destination: Path) -> None:

@@ -93,7 +93,7 @@ class DataConfig(Section):
     source_lang: str
     """language code of the source"""
     target_lang: str
-    """language code of the target; also chooses sacreBLEU's tokenizer"""
+    """language code of the target (de, zh-TW, jpn, zho_Hans); also chooses sacreBLEU's tokenizer"""
     train: Annotated[list[TrainCorpus], Field(min_length=1)]
     """the corpora to learn from"""
     valid: Annotated[list[Corpus], Field(min_length=1)]

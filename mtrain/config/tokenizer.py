@@ -39,7 +39,7 @@ class TokenizerConfig(Section):
     """use this SentencePiece model, or {source: ..., target: ...}, and train none"""
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
     """share of the characters that become pieces; the rest is spelled in bytes"""
-    normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
-    """SentencePiece's rule; identity keeps every character as it is"""
+    normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "identity"
+    """SentencePiece's rule; identity keeps the target's characters, the others rewrite some"""
     train_sentences: PositiveInt = 500_000
     """most sentences, both sides together, that the tokenizer is trained on"""

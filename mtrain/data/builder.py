@@ -34,7 +34,7 @@ from mtrain.text.corpora import (
     read_pairs,
 )
 from mtrain.text.filters import CODES, KEPT, Ledger, judge_lengths, judge_texts, pair_hashes
-from mtrain.text.lines import clean_lines, file_digest, file_digests, read_lines
+from mtrain.text.lines import clean_lines, clean_pairs, file_digest, file_digests, read_lines
 from mtrain.text.links import Link, LinkMapper
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores, train_tokenizer
 
@@ -91,8 +91,7 @@ class _Block:
     def take(self, rows: npt.NDArray[np.int64]) -> tuple[list[str], list[str]]:
         """Return both sides of some pairs, cleaned."""
         sides = ([side[row] for row in rows.tolist()] for side in (self.sources, self.targets))
-        sources, targets = (clean_lines(side)[0] for side in sides)
-        return sources, targets
+        return clean_pairs(*sides)
 
 
 @dataclass
@@ -291,10 +290,9 @@ class DataBuilder:
     def _write_valid(self, tokenizers: TokenizerPair) -> dict[str, Any]:
         """Tokenise valid for the dev loss; pairs longer than training's may be are left out."""
         longest = self._config.data.filters.max_tokens - 1
-        texts = [
-            clean_lines(list(read_lines(self._text / f"valid.{side}")))[0]
-            for side in ("source", "target")
-        ]
+        texts = clean_pairs(
+            *(list(read_lines(self._text / f"valid.{side}")) for side in ("source", "target"))
+        )
         pairs = list(zip(*_encode(texts, tokenizers), strict=True))
         fitting = [(s, t) for s, t in pairs if 0 < len(s) <= longest and 0 < len(t) <= longest]
         with StoreWriter(self._folder / "valid", tokenizers.vocab_size) as writer:

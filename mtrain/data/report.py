@@ -1,5 +1,6 @@
 """The data report: what a manifest says, as text for a person."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from mtrain.text.filters import KEPT, REASONS
@@ -17,6 +18,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
            if valid["left_out_of_loss"] else ""),
         *(f"test     {count:,} pairs in {name}" for name, count in manifest["tests"].items()),
         f"tokens   vocabulary of {train['vocab_size']:,}",
+        *_describe_ceilings(manifest),
         *([_describe_links(train["links"])] if "links" in train else []),
         f"overlap  {manifest['train_sources_also_in_valid_or_test']:,} training sources also stand "
         "in valid or test" + _describe_kept(manifest.get("kept_pairs_also_in_valid_or_test", 0)),
@@ -29,6 +31,27 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
             lines.append(f"         {count:,} dropped: {reason}, for example")
             lines += [f"           {s!r} | {t!r}" for s, t in entry["samples"][reason]]
     return "\n".join(lines)
+
+
+def _describe_ceilings(manifest: dict[str, Any]) -> Iterator[str]:
+    ceilings = manifest.get("ceilings", {})  # there once were none
+    lowered = {name: told for name, told in ceilings.items() if told["changed"]}
+    if ceilings and not lowered:
+        yield "ceiling  none: the tokenizer can write every target line of valid and test"
+    for name, told in lowered.items():
+        sampled = f" on {told['scored']:,} of them" if told["scored"] < told["lines"] else ""
+        yield (
+            f"ceiling  {name}: the tokenizer cannot write {told['changed']:,} of {told['lines']:,} "
+            f"target lines; at most BLEU {told['bleu']:.2f}, chrF {told['chrf']:.2f}{sampled}"
+        )
+        for wanted, written in told["examples"]:
+            yield f"           {wanted!r} becomes {written!r}"
+    settings = manifest["settings"]["tokenizer"]
+    if lowered and settings["path"] is None and settings["normalization"] != "identity":
+        yield (
+            f"         tokenizer.normalization {settings['normalization']} rewrites these; "
+            "identity keeps every character"
+        )
 
 
 def _describe_kept(pairs: int) -> str:

@@ -86,7 +86,10 @@ class Linker:
         sources, targets = zip(*pairs, strict=True)
         source_words = _numbers(sources, self._tokenizers.source)
         target_words = _numbers(targets, self._tokenizers.target)
-        if [_count(source_words), _count(target_words)] != [len(text.split()) for text in texts]:
+        words = source_words, target_words
+        if any(
+            _count(side) not in _num_words(text) for side, text in zip(words, texts, strict=True)
+        ):
             self._num_unclear += 1
             return []
         return [
@@ -98,6 +101,14 @@ def _numbers(segments: Sequence[Sequence[int]], tokenizer: Tokenizer) -> list[li
     """Return of each segment the numbers of its pieces' words in the whole line, and a mark's."""
     numbers = iter(word_numbers(tokenizer.pieces(list(chain.from_iterable(segments)))))
     return [[*(next(numbers) for _ in ids), NO_WORD] for ids in segments]
+
+
+def _num_words(text: str) -> tuple[int, int]:
+    """Count words between blanks and between spaces of any kind.
+
+    To a tokenizer that keeps a no-break space it belongs to a word, to others it parts two.
+    """
+    return sum(map(bool, text.split(" "))), len(text.split())
 
 
 def _count(words: Sequence[Sequence[int]]) -> int:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import sys
 import tempfile
 import zlib
@@ -21,6 +22,10 @@ from mtrain.errors import UserError
 
 BYTE_ORDER_MARK = "\ufeff"
 REPLACEMENT = "\ufffd"
+# White space that belongs to a text (no-break, narrow, of a fixed width, ideographic), and runs of
+# what a cleaned line has one blank for: ASCII's white space, NUL, line ends, byte-order marks.
+OTHER_SPACES = frozenset("\u00a0\u1680\u202f\u205f\u3000") | {*map(chr, range(0x2000, 0x200B))}
+BLANKS = re.compile("[\x00\t-\r\x1c- \x85\u2028\u2029\ufeff]+")
 ZSTANDARD_STARTS = (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18")  # the latter is pzstd's
 
 
@@ -90,22 +95,39 @@ def decode_line(line: bytes) -> tuple[str, bool]:
 
 
 def clean_line(text: str) -> str:
-    """Return the text as a model sees it: no byte-order mark, no white space at the ends.
+    """Return a source as a model sees it: no byte-order mark, no white space at the ends.
 
     White space and the characters that some programs take for line ends become one space.
     """
     return " ".join(text.replace("\x00", " ").replace(BYTE_ORDER_MARK, " ").split())
 
 
+def clean_target(line: bytes) -> str:
+    """Return a raw target as a model sees it: as a source, but spaces of other kinds are kept.
+
+    A no-break or ideographic space within the line is the writer's; what is no character of a line
+    is not: it becomes one space here as well.
+    """
+    text = decode_line(line)[0]
+    if OTHER_SPACES.isdisjoint(text):
+        return clean_line(text)
+    return BLANKS.sub(" ", text).strip()
+
+
 def clean_bytes(line: bytes) -> str:
-    """Return a raw line as a model sees it."""
+    """Return a raw source as a model sees it."""
     return clean_line(decode_line(line)[0])
 
 
 def clean_lines(lines: Sequence[bytes]) -> tuple[list[str], list[bool]]:
-    """Return raw lines as a model sees them, and of each whether it was valid UTF-8."""
+    """Return raw sources as a model sees them, and of each whether it was valid UTF-8."""
     decoded = [decode_line(line) for line in lines]
     return [clean_line(text) for text, _ in decoded], [is_valid for _, is_valid in decoded]
+
+
+def clean_pairs(sources: Sequence[bytes], targets: Sequence[bytes]) -> tuple[list[str], list[str]]:
+    """Return both sides of raw pairs as a model sees them."""
+    return clean_lines(sources)[0], list(map(clean_target, targets))
 
 
 def one_line(text: str) -> str:

@@ -17,6 +17,7 @@ from mtrain.data.prefetch import Prefetcher
 from mtrain.data.updates import PlannedUpdate
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted, UserError
+from mtrain.evaluation.ties import TieWatch
 from mtrain.training.log import Meter, MetricsLog
 from mtrain.training.saving import Saver
 from mtrain.training.schedule import last_update, learning_rate
@@ -60,6 +61,7 @@ class Trainer:
         self._group = group
         self._stop = StopSignal()
         self._meter = Meter()
+        self._ties = TieWatch(self._config.valid_metric, self._config.patience)
         self._skipped_in_a_row = 0
         self._validation_minutes = 0.0  # that the last validation took
         self._started = time.monotonic() - 60 * state.position.minutes
@@ -240,6 +242,8 @@ class Trainer:
         value = getattr(validation, metric)
         quality = -value if metric == "loss" else value
         best = -math.inf if position.best is None else position.best
+        if self._group.is_first:
+            self._ties.note(value, best)
         if quality > best:  # NaN never is
             position.best, position.validations_since_best = quality, 0
         else:

@@ -63,7 +63,7 @@ def write_config(options: argparse.Namespace) -> Path:
         "device": "cpu",
         "data": {"source_lang": "en", "target_lang": "de", "train": [train], "valid": [few],
                  "filters": {"drop_overlap": False}},
-        "tokenizer": {"type": "unigram", "vocab_size": vocab_size},
+        "tokenizer": {"type": "unigram", "vocab_size": vocab_size, "normalization": "nmt_nfkc"},
         "model": {
             "type": "transformer", "encoder_layers": num_layers, "decoder_layers": num_layers,
             "d_model": d_model, "ffn_dim": ffn_dim, "num_heads": num_heads, "dropout": 0.1,

@@ -109,7 +109,7 @@ class Lesson:
                 "test": held_out[1:],
                 "filters": {"max_tokens": LONGEST_TOKENS},
             },
-            "tokenizer": {"type": "unigram", "vocab_size": 5000},
+            "tokenizer": {"type": "unigram", "vocab_size": 5000, "normalization": "nmt_nfkc"},
             "model": member.model,
             "training": {
                 "batch_tokens": 1500,

@@ -145,6 +145,44 @@ def test_the_report_tells_how_many_pairs_went_and_why(mtrain: CommandLine, folde
     assert "Berlin 3" not in report
 
 
+SPACED = "«\u00a0oui\u00a0»\u202f? {} ，می\u200cداند"
+
+
+def test_the_report_tells_what_the_tokenizer_cannot_write(
+    mtrain: CommandLine, folder: Path
+) -> None:
+    for name, numbers in (("train", range(300)), ("valid", range(300, 320))):
+        write_pairs(folder, name, [(f"yes {n}", SPACED.format(n)) for n in numbers])
+    report = succeed(mtrain, "prepare", "config.yaml").out
+    assert "ceiling  none: the tokenizer can write every target line of valid and test" in report
+    data = DataFolder(folder / "run" / "data")
+    store, target = data.store("train"), data.tokenizers().target
+    assert target.decode([store.target.sentence(7)]) == [SPACED.format(7)]
+    configure(folder, "vocab_size: 320", "vocab_size: 320, normalization: nmt_nfkc")
+    finished = succeed(mtrain, "prepare", "config.yaml")
+    assert "ceiling  valid: the tokenizer cannot write 20 of 20 target lines; at most BLEU" in (
+        finished.out
+    )
+    folded = "« oui » ? 300 ,می داند"
+    assert f"{SPACED.format(300)!r} becomes {folded!r}" in finished.out
+    assert "normalization nmt_nfkc rewrites these; identity keeps" in finished.out
+    told = manifest(folder)["ceilings"]
+    assert told["news"] == {"lines": 10, "changed": 0}
+    assert (told["valid"]["changed"], len(told["valid"]["examples"])) == (20, 3)
+    assert 0 < told["valid"]["bleu"] < 60
+    assert told["valid"]["chrf"] < 100
+    assert succeed(mtrain, "prepare", "config.yaml").out == finished.out  # nothing to do
+
+
+def test_an_unknown_language_is_said_when_data_are_prepared(
+    mtrain: CommandLine, folder: Path
+) -> None:
+    configure(folder, "target_lang: de", "target_lang: German")
+    told = succeed(mtrain, "prepare", "config.yaml").err
+    assert told.count("'German' is not a known language code") == 1
+    assert "did you mean de (German)?" in told
+
+
 def test_filters_can_be_turned_off(mtrain: CommandLine, folder: Path) -> None:
     write_pairs(
         folder, "train", [*numbered(range(50)), *numbered(range(9)), *numbered(range(1000, 1003)),
@@ -326,6 +364,9 @@ def test_links_between_words_become_links_between_their_tokens(
     pairs[2] = ("this\u200bis text with number 12", "das ist Text Nummer 12")  # a hidden blank
     write_pairs(folder, "train", pairs)
     align(folder, ["0-0 1-1 3-2", "6-4 0-1", "0-0", *["5-3"] * 297])
+    aligned = (folder / "config.yaml").read_text()
+    folding = aligned.replace("vocab_size: 320", "vocab_size: 320, normalization: nmt_nfkc")
+    (folder / "config.yaml").write_text(folding)
     report = succeed(mtrain, "prepare", "config.yaml").out
     assert "nothing to do" in succeed(mtrain, "prepare", "config.yaml").err
     data = DataFolder(folder / "run" / "data")

@@ -40,6 +40,7 @@ SEAMS = {
     "typer": "cli/",
     "sentencepiece": "text/tokenizer.py",
     "datasets": "text/corpora.py",
+    "langcodes": "text/languages.py",
     "sacrebleu": "evaluation/metrics.py",
     "torch.distributed": "distributed/group.py",
     "ctranslate2": "exchange/ctranslate2/",

@@ -54,7 +54,7 @@ def config(tmp_path: Path) -> Config:
                 ],
                 "test": [corpus(tmp_path, "test", numbered([7, 1000]))],
             },
-            "tokenizer": {"vocab_size": 320},
+            "tokenizer": {"vocab_size": 320, "normalization": "nmt_nfkc"},
         }
     )
 

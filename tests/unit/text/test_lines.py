@@ -17,6 +17,8 @@ from mtrain.text.lines import (
     clean_bytes,
     clean_line,
     clean_lines,
+    clean_pairs,
+    clean_target,
     decode_line,
     file_digest,
     make_readable,
@@ -172,6 +174,43 @@ def test_lines_are_cleaned_together_as_each_alone(trap: Trap) -> None:
         assert cleaned == [clean_bytes(line) for line in lines]
         assert validity == [decode_line(line)[1] for line in lines]
     assert clean_lines([]) == ([], [])
+
+
+SPACES = {"\u00a0", "\u1680", *map(chr, range(0x2000, 0x200B)), "\u202f", "\u205f", "\u3000"}
+
+
+def test_a_target_keeps_every_space_that_is_no_blank_and_is_else_cleaned_as_a_source() -> None:
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        text = f" a{character}b "
+        if not 0xD800 <= code < 0xE000:  # half a character
+            wanted = text.strip() if character in SPACES else clean_line(text)
+            assert clean_target(text.encode()) == wanted, hex(code)
+
+
+@pytest.mark.parametrize(
+    ("raw", "wanted"),
+    [
+        ("«\u00a0oui\u00a0»\u202f; 10\u202f000\u00a0€\u202f?", None),
+        ("\u3000行　程\u3000", "行　程"),
+        ("\ufeff a\u00a0 \t\x00 \u2028b\r", "a\u00a0 b"),
+        ("می\u200cیابد", None),
+        ("\u00a0\u3000", ""),
+    ],
+)
+def test_what_a_target_keeps_stays_where_it_stands(raw: str, wanted: str | None) -> None:
+    cleaned = clean_target(raw.encode())
+    assert cleaned == (raw if wanted is None else wanted)
+    assert clean_target(cleaned.encode()) == cleaned
+    assert one_line(cleaned) == cleaned  # nor does an output lose it
+
+
+@every_trap
+def test_both_sides_are_cleaned_together_as_each_alone(trap: Trap) -> None:
+    lines = [trap.raw, b"x\xc2\xa0y", trap.raw]
+    sources, targets = clean_pairs(lines, lines)
+    assert sources == [clean_bytes(line) for line in lines]
+    assert targets == [clean_target(line) for line in lines]
 
 
 @every_trap

@@ -53,7 +53,8 @@ def test_what_is_no_link_within_the_pair_is_refused(line: bytes, error: str) -> 
 def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> TokenizerPair:
     """One for both sides that cuts most words to pieces."""
     path = tmp_path_factory.mktemp("tokenizer") / "shared.model"
-    train_tokenizer(TEXTS, TokenizerConfig(vocab_size=300), path)
+    config = TokenizerConfig(vocab_size=300, normalization="nmt_nfkc")
+    train_tokenizer(TEXTS, config, path)
     return TokenizerPair(Tokenizer(path), Tokenizer(path))
 
 

@@ -9,7 +9,7 @@ import sentencepiece
 
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.errors import UserError
-from mtrain.text.lines import clean_bytes
+from mtrain.text.lines import clean_bytes, clean_target
 from mtrain.text.tokenizer import (
     WORD_START,
     Tokenizer,
@@ -82,10 +82,25 @@ def test_the_marks_are_where_the_models_expect_them(tokenizer: Tokenizer) -> Non
     assert tokenizer.vocab_size == 400
 
 
-def test_the_default_normalization_unifies_forms_and_drops_the_invisible(tmp_path: Path) -> None:
+def test_nfkc_unifies_forms_and_drops_the_invisible(tmp_path: Path) -> None:
     tokenizer = train(tmp_path / "a.model", normalization="nmt_nfkc")
     ids = tokenizer.encode(["ﬁ ½", "ba\u200bba", "\u200b"])
     assert tokenizer.decode(ids) == ["fi 1\u20442", "ba ba", ""]
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["never seen", "learnt"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_default_keeps_every_character_of_a_target(
+    kind: str, seen: bool, tmp_path: Path
+) -> None:
+    kept = "\u00a0\u2007\u2009\u202f\u3000\u200b\u200c\u200d\u2060\u00ad，？：（）ﬁ½Ａ"
+    texts = [pattern.replace("_", space) for space in kept
+             for pattern in ("ba_da", "ba _da", "ba_ da", "ba _ da", "ba__da")]  # fmt: skip
+    config = TokenizerConfig.model_validate({"vocab_size": 500, "type": kind})
+    train_tokenizer(sentences(1000) + seen * texts, config, tmp_path / "a.model")
+    tokenizer = Tokenizer(tmp_path / "a.model")
+    assert [clean_target(text.encode()) for text in texts] == texts
+    assert tokenizer.decode(tokenizer.encode(texts)) == texts
 
 
 def test_training_twice_gives_the_same_bytes(trained: dict[str, Tokenizer], tmp_path: Path) -> None:

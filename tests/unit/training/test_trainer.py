@@ -98,9 +98,12 @@ def assert_same_end(one: Config, other: Config) -> None:
 
 @pytest.mark.parametrize("metric", ["bleu", "chrf", "loss"])
 def test_it_stops_early_when_patience_is_over(
-    metric: str, small_task: Path, tmp_path: Path
+    metric: str, small_task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At a learning rate so small that no weight moves, only the first validation is the best."""
+    """At a learning rate so small that no weight moves, only the first validation is the best.
+
+    A score that ends the run without telling checkpoints apart is said.
+    """
     training = {
         "learning_rate": 1e-30,
         "max_updates": 50,
@@ -110,6 +113,8 @@ def test_it_stops_early_when_patience_is_over(
     }
     config = small_config(small_task, tmp_path / "run", training)
     train(config)
+    told = capsys.readouterr().err
+    assert told.count("cannot tell the checkpoints apart") == (metric != "loss")
     assert [event["update"] for event in events(config, "valid")] == [2, 4, 6]
     assert newest(config).state["position"]["update"] == 6
     train(config)  # it has not forgotten that it was finished
