@@ -9,12 +9,11 @@ from mtrain.commands.loading import load_run
 from mtrain.config import Config
 from mtrain.config.schema import PairFiles
 from mtrain.console import progress
-from mtrain.data.builder import blocks
 from mtrain.data.folders import OpenedRun, RunFolder
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import SYMMETRISATIONS, Links, format_links, symmetrise
 from mtrain.text.corpora import read_pairs
-from mtrain.text.lines import clean_lines, open_stdout, read_lines, write_whole
+from mtrain.text.lines import blocks, clean_lines, open_stdout, write_whole
 
 
 def align(
@@ -42,10 +41,9 @@ def align(
             f"reverse of {' to '.join(forward.languages)}",
             "give as --reverse a run of the other direction",
         )
-    num_lines = sum(1 for _ in read_lines(sources)) if sources.is_file() else None
     with (
         write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
-        progress("aligning", num_lines, "lines") as shown,
+        progress("aligning") as shown,
     ):
         pairs = read_pairs(PairFiles(source=sources, target=targets), ("", ""))
         for block in blocks(pairs, opened[1].decoding.buffer_lines):

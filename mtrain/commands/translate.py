@@ -1,9 +1,8 @@
 """`mtrain translate`: lines in, as many lines out, in the same order."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO
 
 from mtrain.commands.linking import Linker
 from mtrain.commands.loading import load_run
@@ -16,9 +15,7 @@ from mtrain.evaluation.alignment import format_links
 from mtrain.text.lines import (
     clean_bytes,
     open_bytes,
-    open_stdin,
     open_stdout,
-    read_lines,
     write_whole,
 )
 
@@ -38,17 +35,16 @@ def translate(
     if output_path and alignments_path and output_path.resolve() == alignments_path.resolve():
         raise UserError(f"{output_path}: --output and --alignments name the same file")
     is_file = input_path is not None and input_path.is_file()  # no pipe, which is read only once
-    num_lines = sum(1 for _ in read_lines(input_path)) if input_path and is_file else None
     loaded = load_run(*opened, checkpoint_name)
     decoding = loaded.config.decoding
     translator = loaded.translator()
     linker = Linker(loaded) if alignments_path else None
     tally = LineTally()
     with (
-        _open_input(input_path) as source,
+        open_bytes(input_path) as source,
         write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
         write_whole(alignments_path) if alignments_path else nullcontext() as link_sink,
-        progress("translating", num_lines, "lines") as shown,
+        progress("translating") as shown,
     ):
         blocks = full_blocks if is_file else arriving_blocks
         for block in blocks(source, decoding.buffer_lines):
@@ -64,15 +60,6 @@ def translate(
     if tally.split:
         warn(f"{tally.split} lines were longer than the model reads at once: split and rejoined")
     say(f"{input_path or 'stdin'}: {tally}")
-
-
-@contextmanager
-def _open_input(path: Path | None) -> Iterator[BinaryIO]:
-    if path is None:
-        yield open_stdin()
-    else:
-        with open_bytes(path) as file:
-            yield file
 
 
 def _links(linker: Linker, lines: list[bytes], translations: list[Translation]) -> Iterator[bytes]:

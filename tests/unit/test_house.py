@@ -35,7 +35,7 @@ TORCH_FREE_MODULES += r"|mtrain\.data\.(builder|folders)"
 SEAMS = {
     "typer": "cli.py",
     "sentencepiece": "text/tokenizer.py",
-    "datasets": "text/corpora.py",
+    "datasets": "text/hub.py",
     "sacrebleu": "evaluation/metrics.py",
     "torch.distributed": "training/distributed.py",
     "ctranslate2": "export/ctranslate2.py",

@@ -9,19 +9,13 @@ import pytest
 
 from mtrain.config import Config
 from mtrain.config.schema import Corpus, PairFiles, TokenizerConfig
-from mtrain.data import builder, duplicates
-from mtrain.data.builder import DataBuilder, blocks, describe_inputs
+from mtrain.data import builder, duplicates, vocabulary
+from mtrain.data.builder import DataBuilder, describe_inputs
 from mtrain.data.folders import data_settings
 from mtrain.data.report import describe_manifest
 from mtrain.data.store import TokenStore
 from mtrain.errors import UserError
 from mtrain.text.tokenizer import Tokenizer, train_tokenizer
-
-
-def test_blocks_hold_all_items_in_order() -> None:
-    assert list(blocks(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert list(blocks(range(6), 3)) == [[0, 1, 2], [3, 4, 5]]
-    assert list(blocks([], 3)) == []
 
 
 def corpus(folder: Path, name: str, pairs: list[tuple[str, str]]) -> dict[str, Path]:
@@ -126,7 +120,7 @@ def test_the_tokenizer_sees_no_more_than_it_may_and_some_of_every_corpus(
         seen.extend(sentences)
         return train_tokenizer(seen, config, path)
 
-    monkeypatch.setattr(builder, "train_tokenizer", remember)
+    monkeypatch.setattr(vocabulary, "train_tokenizer", remember)
     sampling = config.tokenizer.model_copy(update={"train_sentences": 200})
     build(config.model_copy(update={"tokenizer": sampling}), tmp_path / "data")
     assert 140 < len(seen) < 260
@@ -148,7 +142,7 @@ def test_a_corpus_that_changes_while_it_is_read_is_refused(
             text.write_text("".join(f"{line}\n" for line in lines))
         return train_tokenizer(sentences, config, path)
 
-    monkeypatch.setattr(builder, "train_tokenizer", train_meanwhile)
+    monkeypatch.setattr(vocabulary, "train_tokenizer", train_meanwhile)
     with pytest.raises(UserError, match=f"a file {told} while it was read"):
         build(config, tmp_path / "data")
 
@@ -163,7 +157,7 @@ def replaced(config: Config, **data: Any) -> Config:
     [
         ("train", [], "data.train: there is not one pair in the corpora"),
         ("train", [("a", "a"), ("", "b")], "data.train: the filters leave not one pair"),
-        ("train", [("a b", "c " * 300)], "the filters on length and ratio leave not one pair"),
+        ("train", [("a b", "c " * 300)], "1 of 1 pairs are longer than data.filters.max_tokens"),
         ("valid", [], "valid: there is not one pair in "),
         ("test", [], "test: there is not one pair in "),
         ("valid", [("", ""), ("a " * 300, "b")], "data.valid: every pair is empty or over"),

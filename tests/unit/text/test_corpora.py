@@ -15,14 +15,9 @@ from pyarrow import parquet
 
 from mtrain.config.schema import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
 from mtrain.errors import UserError
-from mtrain.text.corpora import (
-    RawPair,
-    check_readable,
-    corpus_name,
-    input_digests,
-    read_linked_pairs,
-    read_pairs,
-)
+from mtrain.text.checks import check_readable
+from mtrain.text.corpora import corpus_name, input_digests, read_linked_pairs, read_pairs
+from mtrain.text.records import RawPair
 from tests.unit.text.test_lines import zstandard
 
 LANGUAGES = ("en", "de")
@@ -136,7 +131,7 @@ def test_a_local_folder_in_the_layout_of_the_hub_gives_its_pairs(hub: Path) -> N
     french = list(read_pairs(HubDataset(hub=str(hub), config="fr-en"), ("en", "fr")))
     assert french == [(b"a dog", b"un chien")]
     message = fail(HubDataset(hub=str(hub), config="fr-en"))
-    assert "row 1: there is no field de (here: en, fr)" in message
+    assert f"{hub}:fr-en:train: there is no field de (here: en, fr)" in message
 
 
 @pytest.mark.parametrize(
@@ -251,22 +246,22 @@ def test_a_bad_link_is_named_with_file_and_line(tmp_path: Path) -> None:
     ("name", "content", "fields", "expected"),
     [
         ("a.tsv", b"a\tb\nonly one\n", None, "a.tsv:2: 1 columns, column 1"),
-        ("a.tsv", b"a\tb\n\n", None, "a.tsv:2: 1 columns, column 1"),
+        ("a.tsv", b"a\tb\n\nc\td\n", None, "a.tsv:2: 1 columns, column 1"),
         ("a.tsv", b"a\tb\n", (0, 2), "a.tsv:1: 2 columns, column 2"),
         ("a.tsv", b"a\tb\n", ("en", "de"), "a TSV's fields are column numbers from 0"),
         ("a.tsv", b"a\tb\n", (-3, 0), "a TSV's fields are column numbers from 0"),
         ("a.jsonl", b'{"en": "a", "de": "b"}\n{"en": "a"\n', None, "a.jsonl:2: not JSON ("),
-        ("a.jsonl", b'{"en": "a", "de": "b"}\n\n', None, "a.jsonl:2: not JSON ("),
+        ("a.jsonl", b'{"en": "a", "de": "b"}\n\n{}\n', None, "a.jsonl:2: not JSON ("),
         ("a.jsonl", b'{"en": "\xff", "de": "b"}\n', None, "a.jsonl:1: not JSON ("),
         ("a.jsonl", b"[" * 100_000, None, "a.jsonl:1: not JSON ("),
         ("a.jsonl", b'["a", "b"]\n', None, "a.jsonl:1: there is no field en (here: list)"),
         ("a.jsonl", b"null\n", None, "a.jsonl:1: there is no field en (here: NoneType)"),
         ("a.jsonl", b'{"en": "a", "fr": "b"}', None, "1: there is no field de (here: en, fr)"),
-        ("a.jsonl", b'{"a": {"c": "d"}}', ("a.b", "a"), "no field a.b (here: c)"),
+        ("a.jsonl", b'{"a": {"c": "d"}}', ("a.b", "a.c"), "no field a.b (here: c)"),
         ("a.jsonl", b'{"en": "a", "de": 5}', None, "a.jsonl:1: field de is not text but 5"),
-        ("a.jsonl", b'{"en": null, "de": "b"}', None, "1: field en is not text but None"),
+        ("a.jsonl", b'{"en": "a", "d": "b"}\n' * 3, None, "1: there is no field de (here: en, d)"),
         ("a.txt", b"a\tb\n", None, "its kind cannot be told from its name"),
-        ("a.tsv.bz2", b"a\tb\n", None, "its kind cannot be told from its name"),
+        ("a.zip", b"a\tb\n", None, "its kind cannot be told from its name"),
         ("a.parquet", b"a\tb\n", None, "a.parquet: not a readable Parquet file"),
         ("a.parquet", b"", None, "a.parquet: not a readable Parquet file"),
     ],
@@ -300,10 +295,10 @@ def test_a_parquet_file_damaged_anywhere_is_named_or_read_never_a_crash(tmp_path
     assert "not a readable Parquet file" in fail(TableFile(path=path))
 
 
-def test_a_parquet_row_without_the_field_is_named_by_its_number(tmp_path: Path) -> None:
-    path = write_parquet(tmp_path / "a.parquet", [*RECORDS, {"en": None, "de": "x"}])
-    assert f"{path}, row 5: field en is not text but None" in fail(TableFile(path=path))
-    assert "there is no field en" in fail(TableFile(path=path, fields=("en.text", "de")))
+def test_a_parquet_file_without_the_field_is_named(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", RECORDS)
+    for fields in (("en.text", "de"), ("en", "german")):
+        assert f"{path}: there is no field" in fail(TableFile(path=path, fields=fields))
 
 
 def test_what_is_missing_is_told_before_anything_is_read(tmp_path: Path) -> None:

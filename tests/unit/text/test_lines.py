@@ -14,6 +14,7 @@ import pytest
 
 from mtrain.errors import UserError
 from mtrain.text.lines import (
+    blocks,
     clean_bytes,
     clean_line,
     clean_lines,
@@ -187,6 +188,12 @@ def test_of_all_characters_white_space_nul_and_byte_order_mark_become_a_space() 
     is_space = {c for c in characters if c.isspace() or len(f"a{c}b".splitlines()) > 1}
     assert set(changed) == (is_space | {"\x00", "\ufeff"}) - {" "}
     assert set(changed.values()) == {"a b"}
+
+
+def test_blocks_hold_all_items_in_order() -> None:
+    assert list(blocks(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(blocks(range(6), 3)) == [[0, 1, 2], [3, 4, 5]]
+    assert list(blocks([], 3)) == []
 
 
 def test_a_file_digest_is_its_sha256(tmp_path: Path) -> None:
