@@ -13,7 +13,7 @@ from mtrain.data.folders import OpenedRun, RunFolder
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import SYMMETRISATIONS, Links, format_links, symmetrise
 from mtrain.text.corpora import read_pairs
-from mtrain.text.lines import blocks, clean_lines, open_stdout, write_whole
+from mtrain.text.lines import blocks, clean_lines, open_stdout, warn_of_invalid, write_whole
 
 
 def align(
@@ -41,13 +41,18 @@ def align(
             f"reverse of {' to '.join(forward.languages)}",
             "give as --reverse a run of the other direction",
         )
+    num_invalid = dict.fromkeys((sources, targets), 0)
     with (
         write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
         progress("aligning") as shown,
     ):
         pairs = read_pairs(PairFiles(source=sources, target=targets), ("", ""))
         for block in blocks(pairs, opened[1].decoding.buffer_lines):
-            texts = [clean_lines(side)[0] for side in zip(*block, strict=True)]
+            texts = []
+            for path, side in zip((sources, targets), zip(*block, strict=True), strict=True):
+                cleaned, validity = clean_lines(side)
+                texts.append(cleaned)
+                num_invalid[path] += validity.count(False)
             links = forward.links(*texts)
             if backward:
                 turned = backward.links(*texts[::-1])
@@ -57,6 +62,8 @@ def align(
                 ]
             sink.writelines(format_links(line).encode() + b"\n" for line in links)
             shown.advance(len(block))
+    for path, count in num_invalid.items():
+        warn_of_invalid(path, count)
     for aligner in (forward, backward):
         if aligner:
             aligner.linker.report()

@@ -12,7 +12,7 @@ from mtrain.evaluation.attention import SentenceAttention, merge_subwords, save_
 from mtrain.evaluation.attention_page import write_page
 from mtrain.evaluation.heatmaps import check_available, write_all_heads, write_heatmap
 from mtrain.models import aligning_head
-from mtrain.text.lines import clean_lines, read_lines
+from mtrain.text.lines import clean_lines, decode_line, read_lines, warn_of_invalid
 from mtrain.text.tokenizer import TokenizerPair
 
 END = "</s>"
@@ -44,6 +44,8 @@ def show_attention(
             f"{references} has {len(targets)} lines but {input_path or 'stdin'} has {len(lines)}",
             "line n of one must be the translation of line n of the other",
         )
+    for name, side in ((input_path or "stdin", lines), (references, targets or ())):
+        warn_of_invalid(name, sum(not decode_line(line)[1] for line in side))
     loaded = load_run(*opened, checkpoint_name)
     decoder = loaded.forced_decoder()
     shown: list[SentenceAttention] = []

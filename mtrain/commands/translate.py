@@ -39,7 +39,7 @@ def translate(
     decoding = loaded.config.decoding
     translator = loaded.translator()
     linker = Linker(loaded) if alignments_path else None
-    tally = LineTally()
+    tally, num_read = LineTally(), 0
     with (
         open_bytes(input_path) as source,
         write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
@@ -48,6 +48,9 @@ def translate(
     ):
         blocks = full_blocks if is_file else arriving_blocks
         for block in blocks(source, decoding.buffer_lines):
+            num_read += len(block)
+            if share := source.share_read():
+                shown.advance(0, total=round(num_read / share))
             translations = translator.translate(block, shown.advance)
             for translation in translations:
                 tally.note(translation)

@@ -10,13 +10,14 @@ import codecs
 import gzip
 import io
 import lzma
+import os
 import re
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from mtrain.errors import UserError
 
@@ -49,7 +50,7 @@ DECOMPRESSORS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
 UNPACK = "unpack it, and give the text file that is in it: "
 EXPORT = "save it as plain text in UTF-8, a sentence a line"
 DECOMPRESS = "decompress it, or compress it with gzip, xz, zstd or bzip2: "
-TABLE = "give it in a configuration as {path: FILE.parquet}"
+TABLE = "give it to `prepare` as {path: FILE.parquet}, or write its column to a text file"
 Kind = tuple[bytes, str, str]  # how it begins, what it is, how to come to its text
 POINTERS: tuple[Kind, ...] = (
     (rb"version https://git-lfs\.github\.com/spec/",
@@ -69,7 +70,7 @@ REFUSED: tuple[Kind, ...] = (
     (rb"LZIP\x01", "compressed by lzip", DECOMPRESS + "lzip -d FILE"),
     (rb"\xff\x06\x00\x00sNaPpY", "compressed by snappy", DECOMPRESS + "snzip -d FILE"),
     (rb"PAR1[^ -~\n]", "a Parquet file", TABLE),
-    (rb"ARROW1\x00\x00", "an Arrow file", "give its folder in a configuration as {hub: FOLDER}"),
+    (rb"ARROW1\x00\x00", "an Arrow file", "give its folder to `prepare` as {hub: FOLDER}"),
     (rb"%PDF-\d\.\d\s", "a PDF file", EXPORT),
     (rb"\{\\rtf1", "an RTF document", EXPORT),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of an old Office program", EXPORT),
@@ -79,7 +80,20 @@ REFUSED: tuple[Kind, ...] = (
 )  # fmt: skip
 
 
-def open_text(raw: io.RawIOBase, name: str) -> BinaryIO:
+class Text(io.BufferedReader):
+    """Text in UTF-8, made of what a raw stream holds."""
+
+    def __init__(self, blocks: Iterator[bytes], raw: io.RawIOBase) -> None:
+        super().__init__(_Stream(blocks), BLOCK_BYTES)
+        self._origin = raw
+
+    def share_read(self) -> float:
+        """Return how much of a file has been read, from 0 to 1; 0 for what has no size."""
+        size = os.fstat(self._origin.fileno()).st_size
+        return self._origin.tell() / size if size and self._origin.seekable() else 0.0
+
+
+def open_text(raw: io.RawIOBase, name: str) -> Text:
     """Return the text that a raw stream holds, decompressed and in UTF-8.
 
     Raises UserError, naming `name`, for what is no text and, in reading, for a damaged stream.
@@ -91,7 +105,7 @@ def open_text(raw: io.RawIOBase, name: str) -> BinaryIO:
     charset = _charset(head)
     if charset:
         blocks = _recode(blocks, charset)
-    return io.BufferedReader(_Stream(_without_mark(blocks)), BLOCK_BYTES)
+    return Text(_without_mark(blocks), raw)
 
 
 def refuse_pointer(path: Path) -> None:
@@ -186,7 +200,7 @@ def _reads_as(charset: str, head: bytes) -> bool:
         return True
     high = 1 if charset == "utf-16-le" else 0  # where the zeros of Latin characters are
     num_high, num_low = (head[place::2].count(0) for place in (high, 1 - high))
-    if num_high * 3 >= len(text) * 2 and num_low * 20 <= num_high:
+    if num_high * 3 >= len(text) * 2 and num_low * 4 <= num_high:
         return True
     # another script: as UTF-8 it is hardly text
     as_bytes = head.decode("utf-8", "replace")

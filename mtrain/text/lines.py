@@ -15,8 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from mtrain.console import warn
 from mtrain.errors import UserError
-from mtrain.text.encoding import open_text
+from mtrain.text.encoding import ENCODING_HINT, Text, open_text
 
 BYTE_ORDER_MARK = "\ufeff"
 REPLACEMENT = "\ufffd"
@@ -25,7 +26,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def open_bytes(path: Path | None) -> Iterator[BinaryIO]:
+def open_bytes(path: Path | None) -> Iterator[Text]:
     """Open a text file, or stdin for None, to read it decompressed and in UTF-8.
 
     Raises UserError for what is not there or no text; see `mtrain.text.encoding`.
@@ -73,6 +74,15 @@ def decode_line(line: bytes) -> tuple[str, bool]:
         return line.decode("utf-8"), True
     except UnicodeDecodeError:
         return line.decode("utf-8", errors="replace"), False
+
+
+def warn_of_invalid(where: object, num_lines: int) -> None:
+    """Warn of lines that are not UTF-8, if there are any."""
+    if num_lines:
+        warn(
+            f"{where}: {num_lines} lines are not valid UTF-8; their bad bytes were replaced by "
+            f"U+FFFD; {ENCODING_HINT}"
+        )
 
 
 def clean_line(text: str) -> str:

@@ -1,5 +1,6 @@
 """Lines are bytes between \\n: as many out as in, whatever they hold and however compressed."""
 
+import bz2
 import gzip
 import lzma
 import os
@@ -41,6 +42,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,
     "xz": lzma.compress,
     "zst": zstandard,
+    "bz2": bz2.compress,
     "pzstd.zst": lambda plain: PZSTD_HEADER + zstandard(plain),
 }
 every_compression = pytest.mark.parametrize("compress", COMPRESSIONS.values(), ids=COMPRESSIONS)
@@ -123,7 +125,7 @@ def test_a_compressed_file_that_was_cut_short_is_named(
         assert str(path) in str(caught.value), place
 
 
-@pytest.mark.parametrize("kind", ["gz", "xz"])  # zst carries a checksum only if asked to
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])  # zst carries a checksum only if asked to
 def test_a_flipped_byte_in_a_compressed_file_is_named(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"text.{kind}"
     damaged = bytearray(COMPRESSIONS[kind](b"".join(b"line %d\n" % n for n in range(9999))))
