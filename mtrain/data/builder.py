@@ -119,14 +119,14 @@ class DataBuilder:
         }
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="scan-") as scratch:
             scan = self._scan(Path(scratch), held_out)
-            for ledger in scan.ledgers:
-                warn_of_undecoded("train", ledger)
             tokenizers = make_tokenizers(
                 self._config.tokenizer,
                 self._folder / "tokenizer",
                 partial(self._sample_for_tokenizer, scan),
             )
             train = self._write_train(scan, tokenizers)
+            for ledger in scan.ledgers:
+                warn_of_undecoded("train", ledger)
             num_scanned = len(scan.verdicts)
             del scan.verdicts
         return {

@@ -92,7 +92,8 @@ def _undecoded(name: str, ledger: Ledger) -> str:
     if not ledger.counts["invalid_utf8"]:
         return ""
     source, target = ledger.samples["invalid_utf8"][0]
+    where = name if name == ledger.corpus else f"{name}: {ledger.corpus}"
     return (
-        f"{name}: {ledger.counts['invalid_utf8']:,} of {ledger.seen:,} pairs in {ledger.corpus} "
-        f"are not UTF-8, for example {source!r} | {target!r}"
+        f"{where}: {ledger.counts['invalid_utf8']:,} of {ledger.seen:,} pairs are not UTF-8, "
+        f"for example {source!r} | {target!r}"
     )

@@ -158,7 +158,7 @@ def test_the_report_tells_what_is_odd_in_what_is_held_out(
     ):
         write_pairs(folder, name, odd)
         finished = succeed(mtrain, "prepare", "config.yaml")
-        files = f"{name}.en + {name}.de"
+        set_name, files = ("news", "news") if name == "test" else (name, "valid.en + valid.de")
         expected = (
             f"{said_of_all}{', 1 of them left out of the dev loss' if name == 'valid' else ''}\n"
             f"         3 have the same text on both sides in {files}\n"
@@ -168,8 +168,7 @@ def test_the_report_tells_what_is_odd_in_what_is_held_out(
             "           '' | 'leer'\n"
         )
         assert expected in finished.out
-        set_name = "news" if name == "test" else name
-        assert f"warning: {set_name}: 1 of 15 pairs in {files} are not UTF-8" in finished.err
+        assert f"{files}: 1 of 15 pairs are not UTF-8, for example" in finished.err
         assert manifest(folder)["held_out"][set_name][0]["counts"]["invalid_utf8"] == 1
         assert "nothing to do" in succeed(mtrain, "prepare", "config.yaml").err
 
@@ -184,10 +183,8 @@ def test_text_in_another_encoding_is_refused_with_a_way_to_convert_it(
     path.write_bytes(text.encode("latin-1"))
     message = refused(mtrain("prepare", "config.yaml"))
     count = len(text.splitlines())
-    if name == "train":
-        assert f"train.en + train.de: {count} of {count} pairs are not UTF-8, for exa" in message
-    else:
-        assert f": {count} of {count} pairs in {name}.en + {name}.de are not UTF-8" in message
+    corpus = "news" if name == "test" else f"{name}.en + {name}.de"
+    assert f"{corpus}: {count} of {count} pairs are not UTF-8, for example" in message
     assert "Pr\ufffdftext" in message
     assert "iconv -f ENCODING -t UTF-8 FILE > NEW, where ENCODING is LATIN1," in message
     convert = ["iconv", "-f", "LATIN1", "-t", "UTF-8", path]
