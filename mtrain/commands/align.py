@@ -13,7 +13,14 @@ from mtrain.data.folders import OpenedRun, RunFolder
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import SYMMETRISATIONS, Links, format_links, symmetrise
 from mtrain.text.corpora import read_pairs
-from mtrain.text.lines import blocks, clean_lines, open_stdout, warn_of_invalid, write_whole
+from mtrain.text.lines import (
+    blocks,
+    clean_lines,
+    open_stdout,
+    refuse_early,
+    warn_of_invalid,
+    write_whole,
+)
 
 
 def align(
@@ -33,6 +40,7 @@ def align(
         raise UserError(
             f"--symmetrise: there is no {symmetrisation}", f"known: {', '.join(SYMMETRISATIONS)}"
         )
+    refuse_early(sources, targets)
     forward = _Aligner(*opened, checkpoint_name)
     backward = _Aligner(*reverse, None) if reverse else None
     if backward and backward.languages != forward.languages[::-1]:

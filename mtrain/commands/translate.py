@@ -16,6 +16,7 @@ from mtrain.text.lines import (
     clean_bytes,
     open_bytes,
     open_stdout,
+    refuse_early,
     write_whole,
 )
 
@@ -35,6 +36,7 @@ def translate(
     if output_path and alignments_path and output_path.resolve() == alignments_path.resolve():
         raise UserError(f"{output_path}: --output and --alignments name the same file")
     is_file = input_path is not None and input_path.is_file()  # no pipe, which is read only once
+    refuse_early(input_path)
     loaded = load_run(*opened, checkpoint_name)
     decoding = loaded.config.decoding
     translator = loaded.translator()

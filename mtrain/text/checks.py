@@ -9,7 +9,7 @@ from pathlib import Path
 from mtrain.config.schema import Corpus, HubDataset, TableFile
 from mtrain.errors import UserError
 from mtrain.text.corpora import corpus_files
-from mtrain.text.encoding import refuse_pointer
+from mtrain.text.encoding import HEAD_BYTES, refuse_pointer
 from mtrain.text.hub import hub_files
 from mtrain.text.lines import clean_line, open_bytes
 from mtrain.text.records import table_kind
@@ -58,20 +58,35 @@ def _complaint(path: Path, corpus: Corpus) -> str:
         )
     try:
         if isinstance(corpus, TableFile) and table_kind(corpus.path) == ".parquet":
-            refuse_pointer(path)
-            return ""
+            return _complaint_of_parquet(path)
         with open_bytes(path) as file:
             return _complaint_of_text(path, file.read(LONGEST_LINE))
     except UserError as error:
         return str(error)
 
 
+def _kind_of_page(start: bytes) -> str | None:
+    first, _, rest = start.partition(b"\n")
+    if b"</html>" in first.lower() and rest.strip():  # a line with mark-up, among more
+        return None
+    flags = re.DOTALL | re.IGNORECASE
+    return next((kind for page, kind in PAGES if re.match(page, start[:HEAD_BYTES], flags)), None)
+
+
+def _complaint_of_parquet(path: Path) -> str:
+    refuse_pointer(path)
+    with path.open("rb") as file:
+        start = file.read(HEAD_BYTES)
+    if start.startswith(b"PAR"):
+        return ""
+    kind = _kind_of_page(start) or "no Parquet file, or one that was compressed as a whole"
+    return f"{path}: this is {kind}; a Parquet file was expected"
+
+
 def _complaint_of_text(path: Path, start: bytes) -> str:
-    first, end, rest = start.partition(b"\n")
-    for pattern, kind in PAGES:
-        is_snippet = b"</html>" in first.lower() and rest.strip()  # a line with mark-up, among more
-        if re.match(pattern, start[:4096], re.DOTALL | re.IGNORECASE) and not is_snippet:
-            return f"{path}: this is {kind}; text was expected, a sentence a line"
+    if kind := _kind_of_page(start):
+        return f"{path}: this is {kind}; text was expected, a sentence a line"
+    first, end, _ = start.partition(b"\n")
     if end or (len(start) < LONGEST_LINE and start.count(b"\r") < 2):
         return ""
     if b"\r" in first:
@@ -89,8 +104,9 @@ def _complaint_of_hub(corpus: HubDataset) -> str:
     path = Path(corpus.hub)
     if path.is_file():
         return f"{path}: this is a file; `hub` takes a folder or a name, a file is given as `path`"
-    if path.is_absolute() and not path.exists():
-        return f"{path}: there is no such folder"
+    is_path = corpus.hub.startswith((".", "/")) or corpus.hub.count("/") > 1
+    if is_path and not path.exists():
+        return f"{path}: there is no such folder (looked in {Path.cwd()})"
     try:
         for file in hub_files(corpus) or ():
             refuse_pointer(file)

@@ -47,6 +47,14 @@ def open_bytes(path: Path | None) -> Iterator[Text]:
         yield open_text(file, str(path))
 
 
+def refuse_early(*paths: Path | None) -> None:
+    """Raise UserError now, and not in reading, for files that are not there or no text."""
+    for path in paths:
+        if path is not None and not path.is_fifo() and not path.is_char_device():
+            with open_bytes(path):
+                pass
+
+
 def read_lines(path: Path | None) -> Iterator[bytes]:
     """Yield the lines of a file, or stdin, without their \\n; memory holds one at a time."""
     with open_bytes(path) as file:

@@ -78,7 +78,9 @@ def _read_jsonl(corpus: TableFile, languages: tuple[str, str]) -> Iterator[RawPa
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON ({error})") from None
+            raise UserError(
+                f"{where}: not JSON ({error})", "a JSON object a line is expected"
+            ) from None
         if corpus.fields is None and isinstance(record, dict):
             holder = record.get(TRANSLATION)
             record = holder if isinstance(holder, dict) else record
@@ -189,6 +191,8 @@ def column_paths(
                 if types.is_struct(kind) else [])  # fmt: skip
             if key not in known:
                 raise _no_field(where, name, ", ".join(known) or str(kind))
+            if known.count(key) > 1:
+                raise UserError(f"{where}: several columns are called {key}")
             field = schema.field(key) if kind is None else kind.field(known.index(key))
             kind = field.type
         found.append(path)

@@ -202,6 +202,38 @@ def test_a_line_end_inside_a_record_does_not_shift_the_lines_of_valid(
     assert (text / "valid.target").read_text() == "zwei  Zeilen\nb\n"
 
 
+def test_a_null_in_valid_is_what_an_empty_line_of_a_text_file_is(
+    config: Config, tmp_path: Path
+) -> None:
+    records = [{"en": "a", "de": "b"}, {"en": None, "de": "leer"}, {"en": "c", "de": "c"}]
+    table = tmp_path / "valid.jsonl"
+    table.write_text("\n".join(map(json.dumps, records)))
+    lines = corpus(tmp_path, "same", [("a", "b"), ("", "leer"), ("c", "c")])
+    found = []
+    for name, valid in (("table", {"path": table}), ("lines", lines)):
+        manifest = build(replaced(config, valid=[valid]), tmp_path / name)
+        [entry] = manifest["held_out"]["valid"]
+        assert (entry["seen"], entry["same_text"], entry["counts"]["empty"]) == (3, 1, 1)
+        assert manifest["splits"]["valid"]["left_out_of_loss"] == 1
+        found.append(files(tmp_path / name))
+    assert found[0] == found[1]
+
+
+def test_most_of_a_held_out_set_has_to_be_utf_8(config: Config, tmp_path: Path) -> None:
+    poor = corpus(tmp_path, "poor", numbered(range(10)))
+    for num_bad in (5, 6):
+        lines = [b"gr\xfcn" if row < num_bad else b"gut" for row in range(10)]
+        poor["target"].write_bytes(b"\n".join(lines) + b"\n")
+        poor_config = replaced(config, test=[poor | {"name": "poor"}])
+        if num_bad == 5:
+            manifest = build(poor_config, tmp_path / "half")
+            assert "5 not UTF-8 in poor, for example" in describe_manifest(manifest)
+        else:
+            with pytest.raises(UserError, match="poor: 6 of 10 pairs are not UTF-8") as caught:
+                build(poor_config, tmp_path / "most")
+            assert "iconv" in caught.value.hint
+
+
 def source_of(corpus: Corpus) -> Path:
     assert isinstance(corpus, PairFiles)
     return corpus.source
@@ -286,6 +318,8 @@ def test_settings_without_alignments_are_what_they_were_before_there_were_any(
     data = data_settings(config)["data"]
     for corpora in (data["train"], data["valid"], data["test"]):
         assert all(corpus.keys() == {"source", "target", "name"} for corpus in corpora)
+    hub = data_settings(replaced(config, test=[{"hub": "a/b"}]))["data"]["test"]
+    assert hub == [{"hub": "a/b", "config": None, "split": "train", "name": None}]
     linked = data_settings(align(config, {}))["data"]["train"]
     assert linked[0]["alignments"].endswith("first.align")
     assert linked[1] == data["train"][1]

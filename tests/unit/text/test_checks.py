@@ -56,7 +56,11 @@ def test_a_local_data_set_is_looked_at(tmp_path: Path) -> None:
     assert "a git-lfs pointer" in check_readable(HubDataset(hub=str(tmp_path)))[0]
     assert "a git-lfs pointer" in check_readable(TableFile(path=tmp_path / "train.parquet"))[0]
     assert "given as `path`" in check_readable(HubDataset(hub=str(tmp_path / "train.parquet")))[0]
-    assert "no such folder" in check_readable(HubDataset(hub=str(tmp_path / "nowhere")))[0]
+    for nowhere in (str(tmp_path / "nowhere"), "./nowhere", "some/where/deep"):
+        assert (
+            f"{Path(nowhere)}: there is no such folder"
+            in check_readable(HubDataset(hub=nowhere))[0]
+        )
     assert check_readable(HubDataset(hub="owner/name")) == []
 
 
@@ -80,3 +84,21 @@ def test_a_header_is_told_by_languages_and_words_for_columns(
     source: str, target: str, is_header: bool
 ) -> None:
     assert looks_like_header(source, target, ("en", "de_AT")) is is_header
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"<!doctype html><html>404", "this is an HTML page"),
+        (gzip.compress(b"PAR1"), "no Parquet file, or one that was compressed as a whole"),
+        (b"a\tb\n", "no Parquet file"),
+    ],
+)
+def test_a_file_that_is_called_parquet_has_to_begin_as_one(
+    content: bytes, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(content)
+    [message] = check_readable(TableFile(path=path))
+    assert message.startswith(f"{path}: ")
+    assert told in message

@@ -169,6 +169,12 @@ def test_columns_that_nobody_asked_for_are_not_read(tmp_path: Path) -> None:
             assert told in fail(corpus.model_copy(update={"fields": ("en", wrong)}))
 
 
+def test_a_column_that_a_parquet_file_has_twice_is_named(tmp_path: Path) -> None:
+    table = pyarrow.table([["a"], ["b"], ["c"]], names=["en", "de", "en"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert "several columns are called en" in fail(TableFile(path=tmp_path / "a.parquet"))
+
+
 def test_bytes_in_a_parquet_file_are_text_and_may_be_no_utf_8(tmp_path: Path) -> None:
     for kind in (pyarrow.binary(), pyarrow.large_binary()):
         columns = {
