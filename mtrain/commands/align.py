@@ -49,18 +49,17 @@ def align(
             f"reverse of {' to '.join(forward.languages)}",
             "give as --reverse a run of the other direction",
         )
-    num_invalid = dict.fromkeys((sources, targets), 0)
+    num_invalid = [0, 0]
     with (
         write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
         progress("aligning") as shown,
     ):
         pairs = read_pairs(PairFiles(source=sources, target=targets), ("", ""))
         for block in blocks(pairs, opened[1].decoding.buffer_lines):
-            texts = []
-            for path, side in zip((sources, targets), zip(*block, strict=True), strict=True):
-                cleaned, validity = clean_lines(side)
-                texts.append(cleaned)
-                num_invalid[path] += validity.count(False)
+            sides = [clean_lines(side) for side in zip(*block, strict=True)]
+            texts = [cleaned for cleaned, _ in sides]
+            for side, (_, validity) in enumerate(sides):
+                num_invalid[side] += validity.count(False)
             links = forward.links(*texts)
             if backward:
                 turned = backward.links(*texts[::-1])
@@ -70,7 +69,7 @@ def align(
                 ]
             sink.writelines(format_links(line).encode() + b"\n" for line in links)
             shown.advance(len(block))
-    for path, count in num_invalid.items():
+    for path, count in zip((sources, targets), num_invalid, strict=True):
         warn_of_invalid(path, count)
     for aligner in (forward, backward):
         if aligner:

@@ -50,7 +50,8 @@ def open_bytes(path: Path | None) -> Iterator[Text]:
 def refuse_early(*paths: Path | None) -> None:
     """Raise UserError now, and not in reading, for files that are not there or no text."""
     for path in paths:
-        if path is not None and not path.is_fifo() and not path.is_char_device():
+        # a pipe can be read only once
+        if path is not None and (path.is_file() or not path.exists()):
             with open_bytes(path):
                 pass
 
