@@ -28,9 +28,14 @@ def make_tokenizers(
         shutil.copyfile(config.path, folder / "shared.model")
     else:
         sample = draw_sample()
-        sides = dict(zip(("source", "target"), zip(*sample, strict=True), strict=True))
+        sides = {
+            "source": [source for source, _ in sample],
+            "target": [target for _, target in sample],
+        }
         for side, sentences in sides.items():
-            if all(len(sentence.encode()) > MAX_SENTENCE_BYTES for sentence in sentences):
+            if sentences and all(
+                len(sentence.encode()) > MAX_SENTENCE_BYTES for sentence in sentences
+            ):
                 raise UserError(
                     f"data.train: every line of the {side} is longer than {MAX_SENTENCE_BYTES:,} "
                     "bytes; one sentence a line is expected",

@@ -10,7 +10,6 @@ from mtrain.config.schema import Corpus, HubDataset, TableFile
 from mtrain.errors import UserError
 from mtrain.text.corpora import corpus_files
 from mtrain.text.encoding import HEAD_BYTES, refuse_pointer
-from mtrain.text.hub import hub_files
 from mtrain.text.lines import clean_line, open_bytes
 from mtrain.text.records import table_kind
 
@@ -18,7 +17,7 @@ LONGEST_LINE = 1 << 20  # bytes of a first line
 PAGES = (
     (rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html[\s>])", "an HTML page, as of a failed download"),
     (rb"\s*<\?xml\s", "an XML file; corpora in TMX or XLIFF have to be converted"),
-    (rb".*?\x1b(\$[@B]|\$\)[ACG])", "encoded in ISO-2022; iconv -t UTF-8 converts it"),
+    (rb".*?\x1b(\$[@B]|\$\)[ACG])", "in an encoding of ISO-2022, as iconv -f ISO-2022-JP reads"),
 )
 COLUMN_WORDS = """
     source src target tgt trg text sentence segment translation original reference ref hypothesis mt
@@ -107,9 +106,4 @@ def _complaint_of_hub(corpus: HubDataset) -> str:
     is_path = corpus.hub.startswith((".", "/")) or corpus.hub.count("/") > 1
     if is_path and not path.exists():
         return f"{path}: there is no such folder (looked in {Path.cwd()})"
-    try:
-        for file in hub_files(corpus) or ():
-            refuse_pointer(file)
-    except UserError as error:
-        return str(error)
     return ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from mtrain.config.schema import HubDataset
 from mtrain.errors import UserError
+from mtrain.text.encoding import refuse_pointer
 from mtrain.text.records import ROWS_AT_ONCE, RawPair, pairs_of
 
 # what it says of its own Python functions, programs and settings
@@ -55,6 +56,8 @@ def _loaded(corpus: HubDataset) -> Iterator[Any]:
     except (
         OSError, ValueError, ImportError, pyarrow.ArrowException, datasets.exceptions.DatasetsError
     ) as error:  # fmt: skip
+        for path in hub_files(corpus) or ():
+            refuse_pointer(path)
         raise UserError(
             f"data set {hub_name(corpus)}: cannot be loaded ({_reason(error)})",
             "check hub, config and split; without a network, give a local folder as `hub`",

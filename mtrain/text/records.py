@@ -70,34 +70,27 @@ def _read_tsv(corpus: TableFile) -> Iterator[RawPair]:
 
 
 def _read_jsonl(corpus: TableFile, languages: tuple[str, str]) -> Iterator[RawPair]:
-    missing: dict[str, UserError] = {}  # of each field that no record has had, the first complaint
     names = tuple(map(str, corpus.fields or languages))
-    is_first = True
+    missing: dict[str, UserError] | None = None  # fields that no record has had, as first told
     for number, line in _read_rows(corpus.path):
         where = f"{corpus.path}:{number}"
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{where}: not JSON ({error})", "a JSON object a line is expected"
-            ) from None
+            hint = "a JSON object a line is expected"
+            raise UserError(f"{where}: not JSON ({error})", hint) from None
         if corpus.fields is None and isinstance(record, dict):
             holder = record.get(TRANSLATION)
             record = holder if isinstance(holder, dict) else record
-        texts = []
-        for name in names:
-            found = _find(record, name, where)
-            if isinstance(found, bytes):
-                missing.pop(name, None)
-                texts.append(found)
-            else:
-                if is_first:
-                    missing[name] = found
-                texts.append(b"")
-        is_first = False
-        yield texts[0], texts[1]
-    for complaint in missing.values():
-        raise complaint
+        found = {name: _find(record, name, where) for name in names}
+        told = {name: why for name, why in found.items() if isinstance(why, UserError)}
+        if missing is None:
+            missing = told
+        missing = {name: why for name, why in missing.items() if name in told}
+        source, target = (text if isinstance(text := found[name], bytes) else b"" for name in names)
+        yield source, target
+    for why in (missing or {}).values():
+        raise why
 
 
 def _find(record: Any, name: str, where: str) -> bytes | UserError:

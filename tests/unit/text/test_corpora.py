@@ -204,6 +204,17 @@ def test_a_data_set_in_the_home_folder_is_found(
     assert read(HubDataset(hub="~/hub", config="de-en")) == PAIRS
 
 
+def test_a_data_set_that_was_not_fetched_is_named_and_one_fetched_in_part_is_read(
+    hub: Path,
+) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:11\nsize 5\n"
+    (hub / "fr-en" / "train-00000-of-00001.parquet").write_bytes(pointer)
+    assert read(HubDataset(hub=str(hub), config="de-en")) == PAIRS
+    message = fail(HubDataset(hub=str(hub), config="fr-en"))
+    assert "train-00000-of-00001.parquet: this is a git-lfs pointer" in message
+    assert "git lfs pull" in message
+
+
 def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
     import datasets
 
