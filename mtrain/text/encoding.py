@@ -144,9 +144,13 @@ class _Stream(io.RawIOBase):
 
 
 def _begin(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first bytes, up to HEAD_BYTES or what comes with the first \\n, and all blocks."""
+    """Return the first bytes, as many as tell the kind, and all blocks.
+
+    They end at HEAD_BYTES, or with the block that holds the first \\n or the start of a compressed
+    stream.
+    """
     head = b""
-    while len(head) < HEAD_BYTES and b"\n" not in head:
+    while len(head) < HEAD_BYTES and b"\n" not in head and not _decompressor(head):
         block = next(blocks, None)
         if block is None:
             break

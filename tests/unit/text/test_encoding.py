@@ -220,3 +220,41 @@ def test_a_line_is_handed_on_before_the_next_is_there(charset: str) -> None:
     assert text.readline() == b"one\n"
     allowed.release()
     assert text.readline() == b"two\n"
+
+
+@pytest.mark.parametrize("kind", ["gzip", "xz", "bzip2"])
+def test_a_compressed_line_is_handed_on_before_the_next_is_there(kind: str) -> None:
+    """Each line a member of its own, as a writer that closes and appends makes them."""
+    members = [COMPRESSIONS[kind](line) for line in (b"one\n", b"two\n", b"three\n")]
+    is_allowed = [True, True, False]  # the end of a member shows only when the next has begun
+
+    def arrive() -> Iterator[bytes]:
+        for number, member in enumerate(members):
+            assert is_allowed[number], "it read on before it handed on the lines"
+            yield member
+        yield b""
+
+    text = open_text(Waiting(arrive()), "input")
+    assert text.readline() == b"one\n"
+    is_allowed[2] = True
+    assert list(text) == [b"two\n", b"three\n"]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lambda plain: plain[:0]])
+def test_how_much_of_a_file_is_read_can_be_told(
+    compress: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "text"
+    lines = [f"{random.Random(number).random()}\n".encode() for number in range(30_000)]
+    path.write_bytes(compress(b"".join(lines)))
+    with path.open("rb", buffering=0) as raw:
+        text = open_text(raw, "input")
+        shares = [text.share_read() for _ in text]
+        assert shares == sorted(shares)
+        if shares:
+            assert 0 < shares[0] < 0.5
+            assert all(
+                abs(share - (number + 1) / len(lines)) < 0.3 for number, share in enumerate(shares)
+            )
+            assert shares[-1] == 1
+        assert text.share_read() == bool(shares)
