@@ -17,6 +17,7 @@ from mtrain.text.lines import (
     open_bytes,
     open_stdout,
     refuse_early,
+    warn_of_invalid,
     write_whole,
 )
 
@@ -64,6 +65,7 @@ def translate(
         linker.report()
     if tally.split:
         warn(f"{tally.split} lines were longer than the model reads at once: split and rejoined")
+    warn_of_invalid(input_path or "stdin", tally.invalid)
     say(f"{input_path or 'stdin'}: {tally}")
 
 

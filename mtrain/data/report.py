@@ -26,7 +26,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
     ]  # fmt: skip
     for entry in manifest["filtered"]:
         lines.append(f"corpus   {entry['corpus']}: {entry['counts'][REASONS[KEPT]]:,} kept")
-        lines += _describe_looks(entry)
+        lines += _describe_looks(entry, entry["counts"]["identical"])
         for reason, count in entry["counts"].items():
             if count and reason != REASONS[KEPT]:
                 lines.append(f"         {count:,} dropped: {reason}, for example")
@@ -35,7 +35,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
 
 
 def _describe_held_out(manifest: dict[str, Any], name: str) -> Iterator[str]:
-    """Yield what is odd in a set, of which nothing is left out."""
+    """Yield what is odd in a valid or test set; all of it is kept."""
     for entry in manifest.get("held_out", {}).get(name, []):  # there once was none
         yield from _describe_looks(entry)
         for reason in ("invalid_utf8", "empty"):
@@ -44,11 +44,12 @@ def _describe_held_out(manifest: dict[str, Any], name: str) -> Iterator[str]:
                 yield from _samples(entry, reason)
 
 
-def _describe_looks(entry: dict[str, Any]) -> Iterator[str]:
+def _describe_looks(entry: dict[str, Any], num_told: int = 0) -> Iterator[str]:
+    """Yield what no filter judges; of equal sides `num_told` are told with what is left out."""
     if entry.get("header"):
         source, target = entry["header"]
         yield f"         the first looks like a header: {source!r} | {target!r}"
-    if count := entry.get("same_text"):
+    if (count := entry.get("same_text", 0) - num_told) > 0:
         yield f"         {count:,} have the same text on both sides in {entry['corpus']}"
 
 
