@@ -7,13 +7,20 @@ from pathlib import Path
 from mtrain.config import Config
 from mtrain.config.data import PairFiles
 from mtrain.console import progress
-from mtrain.data.builder import blocks
 from mtrain.data.folders import OpenedRun, RunFolder
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import SYMMETRISATIONS, Links, format_links, symmetrise
 from mtrain.inference.load import load_run
 from mtrain.text.corpora import read_pairs
-from mtrain.text.lines import clean_pairs, open_stdout, read_lines, write_whole
+from mtrain.text.lines import (
+    blocks,
+    clean_pairs,
+    count_invalid,
+    open_stdout,
+    refuse_early,
+    warn_of_invalid,
+    write_whole,
+)
 
 
 def align(
@@ -33,6 +40,7 @@ def align(
         raise UserError(
             f"--symmetrise: there is no {symmetrisation}", f"known: {', '.join(SYMMETRISATIONS)}"
         )
+    refuse_early(sources, targets)
     forward = _Aligner(*opened, checkpoint_name)
     backward = _Aligner(*reverse, None) if reverse else None
     if backward and backward.languages != forward.languages[::-1]:
@@ -41,14 +49,17 @@ def align(
             f"reverse of {' to '.join(forward.languages)}",
             "give as --reverse a run of the other direction",
         )
-    num_lines = sum(1 for _ in read_lines(sources)) if sources.is_file() else None
+    num_invalid = [0, 0]
     with (
         write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
-        progress("aligning", num_lines, "lines") as shown,
+        progress("aligning") as shown,
     ):
         pairs = read_pairs(PairFiles(source=sources, target=targets), ("", ""))
         for block in blocks(pairs, opened[1].decoding.buffer_lines):
-            texts = clean_pairs(*zip(*block, strict=True))
+            sides = list(zip(*block, strict=True))
+            texts = clean_pairs(*sides)
+            for side, lines in enumerate(sides):
+                num_invalid[side] += count_invalid(lines)
             links = forward.links(*texts)
             if backward:
                 turned = backward.links(*texts[::-1])
@@ -58,6 +69,8 @@ def align(
                 ]
             sink.writelines(format_links(line).encode() + b"\n" for line in links)
             shown.advance(len(block))
+    for path, count in zip((sources, targets), num_invalid, strict=True):
+        warn_of_invalid(path, count)
     for aligner in (forward, backward):
         if aligner:
             aligner.linker.report()

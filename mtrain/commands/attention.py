@@ -12,7 +12,7 @@ from mtrain.evaluation.attention_page import write_page
 from mtrain.evaluation.heatmaps import check_available, write_all_heads, write_heatmap
 from mtrain.inference.load import LoadedRun, load_run
 from mtrain.models import alignment_head
-from mtrain.text.lines import clean_pairs, open_stdin, read_lines
+from mtrain.text.lines import clean_pairs, decode_line, read_lines, warn_of_invalid
 from mtrain.text.tokenizer import TokenizerPair
 
 END = "</s>"
@@ -37,13 +37,15 @@ def show_attention(
     if wants_pictures:
         check_available("drawing pictures (left out with --no-pictures)")
     _check_folder(output_dir)
-    lines = _read(input_path)
-    targets = _read(references) if references else None
+    lines = list(read_lines(input_path))
+    targets = list(read_lines(references)) if references else None
     if targets is not None and len(targets) != len(lines):
         raise UserError(
             f"{references} has {len(targets)} lines but {input_path or 'stdin'} has {len(lines)}",
             "line n of one must be the translation of line n of the other",
         )
+    for name, side in ((input_path or "stdin", lines), (references, targets or ())):
+        warn_of_invalid(name, sum(not decode_line(line)[1] for line in side))
     loaded = load_run(*opened, checkpoint_name)
     decoder = loaded.forced_decoder()
     shown: list[SentenceAttention] = []
@@ -60,11 +62,6 @@ def show_attention(
     if not shown:
         raise UserError(f"{input_path or 'stdin'}: there is not one line to show")
     _write(loaded, shown, output_dir, wants_pictures)
-
-
-def _read(path: Path | None) -> list[bytes]:
-    lines = read_lines(path) if path else (line.removesuffix(b"\n") for line in open_stdin())
-    return list(lines)
 
 
 def see(tokenizers: TokenizerPair, decoder: ForcedDecoder, ids: IdPair) -> SentenceAttention:

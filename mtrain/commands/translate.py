@@ -1,9 +1,7 @@
 """`mtrain translate`: lines in, as many lines out, in the same order."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO
 
 from mtrain.console import progress, say, warn
 from mtrain.data.folders import OpenedRun
@@ -14,9 +12,9 @@ from mtrain.evaluation.alignment import format_links
 from mtrain.inference.load import load_run
 from mtrain.text.lines import (
     open_bytes,
-    open_stdin,
     open_stdout,
-    read_lines,
+    refuse_early,
+    warn_of_invalid,
     write_whole,
 )
 
@@ -36,20 +34,23 @@ def translate(
     if output_path and alignments_path and output_path.resolve() == alignments_path.resolve():
         raise UserError(f"{output_path}: --output and --alignments name the same file")
     is_file = input_path is not None and input_path.is_file()  # no pipe, which is read only once
-    num_lines = sum(1 for _ in read_lines(input_path)) if input_path and is_file else None
+    refuse_early(input_path)
     loaded = load_run(*opened, checkpoint_name)
     decoding = loaded.config.decoding
     translator = loaded.translator()
     linker = loaded.linker() if alignments_path else None
-    tally = LineTally()
+    tally, num_read = LineTally(), 0
     with (
-        _open_input(input_path) as source,
+        open_bytes(input_path) as source,
         write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
         write_whole(alignments_path) if alignments_path else nullcontext() as link_sink,
-        progress("translating", num_lines, "lines") as shown,
+        progress("translating") as shown,
     ):
         blocks = full_blocks if is_file else arriving_blocks
         for block in blocks(source, decoding.buffer_lines):
+            num_read += len(block)
+            if share := source.share_read():
+                shown.advance(0, total=round(num_read / share))
             translations = translator.translate(block, shown.advance)
             for translation in translations:
                 tally.note(translation)
@@ -62,16 +63,8 @@ def translate(
         linker.report()
     if tally.split:
         warn(f"{tally.split} lines were longer than the model reads at once: split and rejoined")
+    warn_of_invalid(input_path or "stdin", tally.invalid)
     say(f"{input_path or 'stdin'}: {tally}")
-
-
-@contextmanager
-def _open_input(path: Path | None) -> Iterator[BinaryIO]:
-    if path is None:
-        yield open_stdin()
-    else:
-        with open_bytes(path) as file:
-            yield file
 
 
 def _format(translation: Translation, line: int, n_best: int) -> bytes:

@@ -1,8 +1,9 @@
 """The section `data`: the corpora to learn from and to measure on, and what is filtered out."""
 
+import os
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from mtrain.config.section import HomePath, PositiveInt, Section
 
@@ -10,7 +11,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class PairFiles(Section):
-    """Two line-aligned text files, plain or gz, xz, zst."""
+    """Two line-aligned text files, plain or gz, xz, zst, bz2."""
 
     source: HomePath
     """text file in the source language"""
@@ -31,7 +32,7 @@ class TableFile(Section):
     """One TSV, JSONL or Parquet file with both sides in it."""
 
     path: HomePath
-    """the file; its kind is told by .tsv, .jsonl or .parquet (then .gz, .xz, .zst)"""
+    """the file; its kind is told by .tsv, .jsonl or .parquet (then .gz, .xz, .zst, .bz2)"""
     fields: tuple[str | int, str | int] | None = None
     """source and target column: a number from 0 in TSV, else a name; a.b reaches into a record.
     By default columns 0 and 1, or the two languages at the top or inside `translation`"""
@@ -40,14 +41,16 @@ class TableFile(Section):
 
 
 class HubDataset(Section):
-    """A data set in the Hub's `translation` layout, by name or as a local folder."""
+    """A data set of the Hub, by name or as a local folder."""
 
-    hub: str
-    """name on the Hub, or a local folder"""
+    hub: Annotated[str, AfterValidator(os.path.expanduser)]
+    """name on the Hub, or a local folder: in the Hub's layout, or written by `save_to_disk`"""
     config: str | None = None
     """the data set's configuration, such as de-en"""
     split: str = "train"
     """which split"""
+    fields: tuple[str | int, str | int] | None = None
+    """source and target column, as in a Parquet file"""
     name: Name | None = None
     """what reports and scores call it"""
 

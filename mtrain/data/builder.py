@@ -5,43 +5,50 @@ sample of what is kept, to tokenise what is kept. Between the readings a pair is
 verdict) and eight (its hash) in files. Nothing here knows torch.
 """
 
-import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrain.config.data import Corpus
 from mtrain.config.run import Config
 from mtrain.config.tokenizer import SidePaths
 from mtrain.console import Progress, progress
 from mtrain.data.duplicates import mark_duplicates
 from mtrain.data.folders import DATA_FORMAT, data_settings
+from mtrain.data.held_out import HeldOut, look_at, warn_of_undecoded
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import StoreWriter
+from mtrain.data.vocabulary import TextPair, make_tokenizers
 from mtrain.errors import UserError
-from mtrain.text.corpora import (
-    check_readable,
-    corpus_name,
-    input_digests,
-    read_linked_pairs,
-    read_pairs,
+from mtrain.text.checks import check_readable
+from mtrain.text.corpora import corpus_name, input_digests, read_linked_pairs
+from mtrain.text.encoding import refuse_pointer
+from mtrain.text.filters import (
+    CODES,
+    KEPT,
+    Ledger,
+    judge_lengths,
+    judge_texts,
+    nothing_left,
+    pair_hashes,
 )
-from mtrain.text.filters import CODES, KEPT, Ledger, judge_lengths, judge_texts, pair_hashes
-from mtrain.text.lines import clean_lines, clean_pairs, file_digest, file_digests, read_lines
+from mtrain.text.lines import (
+    blocks,
+    clean_pairs,
+    file_digest,
+    file_digests,
+    read_lines,
+)
 from mtrain.text.links import Link, LinkMapper
-from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores, train_tokenizer
+from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores
 
 BLOCK_PAIRS = 10_000
-
-T = TypeVar("T")
-TextPair = tuple[str, str]
 
 
 def describe_inputs(config: Config) -> dict[str, Any]:
@@ -60,20 +67,13 @@ def describe_inputs(config: Config) -> dict[str, Any]:
         raise UserError("\n".join(dict.fromkeys(missing)))
     for path in given:
         if path is not None:
+            refuse_pointer(path)
             Tokenizer(path)  # or it would be complained of by the name of its copy
     return {
         "settings": data_settings(config),
         "inputs": [digest for corpus in corpora for digest in input_digests(corpus)],
         "given_tokenizers": [file_digest(path) for path in given if path is not None],
     }
-
-
-@dataclass
-class _HeldOut:
-    """Valid and test text, and the hashes by which its copies in train are found."""
-
-    pairs: set[int] = field(default_factory=set)
-    sources: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class _Scan:
     """What the first reading found: a verdict for each pair, and figures."""
 
     verdicts: npt.NDArray[np.uint8]
+    ledgers: list[Ledger]  # of what is left out for its text, but for duplicates
     source_overlap: int
     kept_overlap: int  # pairs
 
@@ -116,16 +117,22 @@ class DataBuilder:
         """Fill the folder and return its manifest, which is left to the caller to write."""
         started = time.monotonic()
         self._text.mkdir()
-        held_out = _HeldOut()
-        num_valid = self._write_text("valid", self._config.data.valid, held_out)
+        held_out = HeldOut(self._text, self._languages)
+        num_valid = held_out.write("valid", self._config.data.valid)
         tests = {
-            corpus.name or "test": self._write_text(corpus.name or "test", [corpus], held_out)
+            corpus.name or "test": held_out.write(corpus.name or "test", [corpus])
             for corpus in self._config.data.test
         }
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="scan-") as scratch:
             scan = self._scan(Path(scratch), held_out)
-            tokenizers = self._make_tokenizers(scan)
-            ledgers, train = self._write_train(scan, tokenizers)
+            tokenizers = make_tokenizers(
+                self._config.tokenizer,
+                self._folder / "tokenizer",
+                partial(self._sample_for_tokenizer, scan),
+            )
+            train = self._write_train(scan, tokenizers)
+            for ledger in scan.ledgers:
+                warn_of_undecoded("train", ledger)
             num_scanned = len(scan.verdicts)
             del scan.verdicts
         return {
@@ -136,29 +143,15 @@ class DataBuilder:
             "valid_pairs": num_valid,
             "tests": tests,
             "read_pairs": num_scanned,
-            "filtered": [ledger.as_dict() for ledger in ledgers],
+            "filtered": [ledger.as_dict() for ledger in scan.ledgers],
+            "held_out": {
+                name: [ledger.as_dict() for ledger in ledgers]
+                for name, ledgers in held_out.ledgers.items()
+            },
             "train_sources_also_in_valid_or_test": scan.source_overlap,
             "kept_pairs_also_in_valid_or_test": scan.kept_overlap,
             "seconds": round(time.monotonic() - started, 1),
         }
-
-    def _write_text(self, name: str, corpora: list[Corpus], held_out: _HeldOut) -> int:
-        """Keep valid or test as it was given, a line a sentence; return the number of pairs."""
-        count = 0
-        paths = [self._text / f"{name}.{side}" for side in ("source", "target")]
-        with paths[0].open("wb") as sources, paths[1].open("wb") as targets:
-            for corpus in corpora:
-                for block in blocks(read_pairs(corpus, self._languages), BLOCK_PAIRS):
-                    texts = []
-                    for file, raw in zip((sources, targets), zip(*block, strict=True), strict=True):
-                        file.writelines(line.replace(b"\n", b" ") + b"\n" for line in raw)
-                        texts.append(clean_lines(raw)[0])
-                    held_out.pairs.update(pair_hashes(*texts).tolist())
-                    held_out.sources.update(map(hash, texts[0]))
-                    count += len(block)
-        if not count:
-            raise UserError(f"{name}: there is not one pair in {corpus_name(corpora[0])}")
-        return count
 
     def _read_train(self, shown: Progress) -> Iterator[_Block]:
         """Yield all of train, some pairs of a corpus at a time."""
@@ -172,10 +165,11 @@ class DataBuilder:
                 )
                 shown.advance(len(block))
 
-    def _scan(self, scratch: Path, held_out: _HeldOut) -> _Scan:
+    def _scan(self, scratch: Path, held_out: HeldOut) -> _Scan:
         """Judge and hash each training pair; of equal pairs keep the first."""
         filters = self._config.data.filters
-        source_overlap = kept_overlap = count = 0
+        ledgers = [Ledger(corpus_name(corpus)) for corpus in self._config.data.train]
+        source_overlap = kept_overlap = 0
         verdict_path, hash_path = scratch / "verdicts", scratch / "hashes"
         with (
             progress("reading", unit="pairs") as shown,
@@ -184,53 +178,31 @@ class DataBuilder:
         ):
             for block in self._read_train(shown):
                 sources, targets, codes = judge_texts(block.sources, block.targets, filters)
+                ledger = ledgers[block.corpus]
+                look_at(ledger, sources, targets, self._languages)
                 hashed = pair_hashes(sources, targets)
                 is_kept = codes == KEPT
-                is_known = np.array([source in held_out.sources for source in map(hash, sources)])
-                source_overlap += int((is_kept & is_known).sum())
-                is_known = np.array([pair in held_out.pairs for pair in hashed.tolist()])
+                source_overlap += int((is_kept & held_out.has_sources(sources)).sum())
+                is_known = is_kept & held_out.has_pairs(hashed)
                 if filters.drop_overlap:
-                    codes[is_kept & is_known] = CODES["overlap"]
+                    codes[is_known] = CODES["overlap"]
                 else:
-                    kept_overlap += int((is_kept & is_known).sum())
+                    kept_overlap += int(is_known.sum())
+                ledger.note(codes, sources, targets, besides=KEPT)
                 verdicts.write(codes.tobytes())
                 hashes.write(hashed.tobytes())
-                count += len(sources)
-        if not count:
+        if not any(ledger.seen for ledger in ledgers):
             raise UserError("data.train: there is not one pair in the corpora")
         kept = np.memmap(verdict_path, np.uint8, "r+")
         if filters.drop_duplicates:
             mark_duplicates(np.memmap(hash_path, np.int64, "r"), kept)
-        return _Scan(kept, source_overlap, kept_overlap)
-
-    def _make_tokenizers(self, scan: _Scan) -> TokenizerPair:
-        """Put the tokenizers into the folder: copied where given, else trained."""
-        config, folder = self._config.tokenizer, self._folder / "tokenizer"
-        folder.mkdir()
-        if isinstance(config.path, SidePaths):
-            shutil.copyfile(config.path.source, folder / "source.model")
-            shutil.copyfile(config.path.target, folder / "target.model")
-        elif config.path is not None:
-            shutil.copyfile(config.path, folder / "shared.model")
-        else:
-            sample = self._sample_for_tokenizer(scan)
-            if config.shared:
-                train_tokenizer(chain.from_iterable(sample), config, folder / "shared.model")
-            else:
-                for side, sentences in zip(
-                    ("source", "target"), zip(*sample, strict=True), strict=True
-                ):
-                    train_tokenizer(sentences, config, folder / f"{side}.model")
-        return TokenizerPair.load(folder)
+        return _Scan(kept, ledgers, source_overlap, kept_overlap)
 
     def _sample_for_tokenizer(self, scan: _Scan) -> list[TextPair]:
         """Return as many kept pairs as the tokenizer may see, spread over the corpora."""
         num_kept = int((scan.verdicts == KEPT).sum())
         if not num_kept:
-            raise UserError(
-                "data.train: the filters leave not one pair",
-                "look at data.filters; are source and target swapped, equal or empty?",
-            )
+            raise nothing_left(scan.ledgers)
         share = self._config.tokenizer.train_sentences / (2 * num_kept)
         random = np.random.default_rng(derive_seed("tokenizer sample"))
         sample: list[TextPair] = []
@@ -244,12 +216,9 @@ class DataBuilder:
                 sample += zip(*block.take(kept), strict=True)
         return sample
 
-    def _write_train(
-        self, scan: _Scan, tokenizers: TokenizerPair
-    ) -> tuple[list[Ledger], dict[str, Any]]:
-        """Tokenise what is kept into the store; return the ledgers and the store's figures."""
+    def _write_train(self, scan: _Scan, tokenizers: TokenizerPair) -> dict[str, Any]:
+        """Tokenise what is kept into the store; return the store's figures."""
         filters = self._config.data.filters
-        ledgers = [Ledger(corpus_name(corpus)) for corpus in self._config.data.train]
         has_links, mapper = self._config.data.has_alignments, LinkMapper(tokenizers)
         position = 0
         with (
@@ -261,10 +230,10 @@ class DataBuilder:
                 if len(codes) < len(block):
                     raise UserError("data.train: a file grew while it was read; run it again")
                 position += len(block)
-                is_left_out = codes != KEPT
-                ledger = ledgers[block.corpus]
-                ledger.note(codes[is_left_out], *block.take(np.flatnonzero(is_left_out)))
-                kept = np.flatnonzero(~is_left_out)
+                ledger = scan.ledgers[block.corpus]
+                is_duplicate = codes == CODES["duplicate"]
+                ledger.note(codes[is_duplicate], *block.take(np.flatnonzero(is_duplicate)))
+                kept = np.flatnonzero(codes == KEPT)
                 sources, targets = block.take(kept)
                 source_ids, target_ids = _encode((sources, targets), tokenizers)
                 codes = judge_lengths(_lengths(source_ids), _lengths(target_ids), filters)
@@ -281,11 +250,11 @@ class DataBuilder:
         if position < len(scan.verdicts):
             raise UserError("data.train: a file shrank while it was read; run it again")
         if not writer.num_pairs:
-            raise UserError("data.train: the filters on length and ratio leave not one pair")
+            raise nothing_left(scan.ledgers)
         figures = self._figures("train", writer, tokenizers)
         if has_links:
             figures["links"] = {"count": writer.num_links(), **mapper.counts()}
-        return ledgers, figures
+        return figures
 
     def _write_valid(self, tokenizers: TokenizerPair) -> dict[str, Any]:
         """Tokenise valid for the dev loss; pairs longer than training's may be are left out."""
@@ -322,10 +291,3 @@ def _encode(texts: Sequence[list[str]], tokenizers: TokenizerPair) -> list[list[
 
 def _lengths(ids: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
     return np.fromiter(map(len, ids), np.int64, len(ids))
-
-
-def blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield the items in lists of `size`, the last one shorter."""
-    iterator = iter(items)
-    while block := list(islice(iterator, size)):
-        yield block

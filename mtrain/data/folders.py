@@ -125,9 +125,13 @@ class DataFolder:
 def data_settings(config: Config) -> dict[str, Any]:
     """Return the settings that decide what a data folder holds."""
     settings = config.model_dump(mode="json", include={"data", "tokenizer"})
-    for corpus in settings["data"]["train"]:
-        if corpus.get("alignments") is None:  # as if there were no such key: there once was none
-            corpus.pop("alignments", None)
+    for corpus in (
+        corpus for split in ("train", "valid", "test") for corpus in settings["data"][split]
+    ):
+        # as if there were no such keys: there once were none
+        for key in ("alignments", *(["fields"] if "hub" in corpus else [])):
+            if corpus.get(key) is None:
+                corpus.pop(key, None)
     return settings
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from mtrain.text.filters import KEPT, REASONS
+from mtrain.text.filters import KEPT, REASONS, WORDS
 
 
 def describe_manifest(manifest: dict[str, Any]) -> str:
@@ -16,7 +16,9 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
         f"valid    {manifest['valid_pairs']:,} pairs"
         + (f", {valid['left_out_of_loss']} of them left out of the dev loss"
            if valid["left_out_of_loss"] else ""),
-        *(f"test     {count:,} pairs in {name}" for name, count in manifest["tests"].items()),
+        *_describe_held_out(manifest, "valid"),
+        *(line for name, count in manifest["tests"].items()
+          for line in (f"test     {count:,} pairs in {name}", *_describe_held_out(manifest, name))),
         f"tokens   vocabulary of {train['vocab_size']:,}",
         *_describe_ceilings(manifest),
         *([_describe_links(train["links"])] if "links" in train else []),
@@ -24,12 +26,12 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
         "in valid or test" + _describe_kept(manifest.get("kept_pairs_also_in_valid_or_test", 0)),
     ]  # fmt: skip
     for entry in manifest["filtered"]:
-        dropped = {reason: count for reason, count in entry["counts"].items()
-                   if count and reason != REASONS[KEPT]}  # fmt: skip
         lines.append(f"corpus   {entry['corpus']}: {entry['counts'][REASONS[KEPT]]:,} kept")
-        for reason, count in dropped.items():
-            lines.append(f"         {count:,} dropped: {reason}, for example")
-            lines += [f"           {s!r} | {t!r}" for s, t in entry["samples"][reason]]
+        lines += _describe_looks(entry, entry["counts"]["identical"])
+        for reason, count in entry["counts"].items():
+            if count and reason != REASONS[KEPT]:
+                lines.append(f"         {count:,} dropped: {reason}, for example")
+                lines += _samples(entry, reason)
     return "\n".join(lines)
 
 
@@ -52,6 +54,31 @@ def _describe_ceilings(manifest: dict[str, Any]) -> Iterator[str]:
             f"         tokenizer.normalization {settings['normalization']} rewrites these; "
             "identity keeps every character"
         )
+
+
+def _describe_held_out(manifest: dict[str, Any], name: str) -> Iterator[str]:
+    """Yield what is odd in a valid or test set; all of it is kept."""
+    for entry in manifest.get("held_out", {}).get(name, []):  # there once was none
+        yield from _describe_looks(entry)
+        for reason in ("invalid_utf8", "empty"):
+            if count := entry["counts"][reason]:
+                yield f"         {count:,} {WORDS[reason]} in {entry['corpus']}, for example"
+                yield from _samples(entry, reason)
+
+
+def _describe_looks(entry: dict[str, Any], num_told: int = 0) -> Iterator[str]:
+    """Yield what no filter judges; of equal sides `num_told` are told with what is left out."""
+    if entry.get("header"):
+        source, target = entry["header"]
+        yield f"         the first looks like a header: {source!r} | {target!r}"
+    if (count := entry.get("same_text", 0) - num_told) > 0:
+        yield f"         {count:,} have the same text on both sides in {entry['corpus']}"
+
+
+def _samples(entry: dict[str, Any], reason: str) -> Iterator[str]:
+    yield from (
+        f"           {source!r} | {target!r}" for source, target in entry["samples"][reason]
+    )
 
 
 def _describe_kept(pairs: int) -> str:

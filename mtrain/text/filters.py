@@ -4,17 +4,29 @@ Knows blocks of pairs of text and of token counts; nothing of files or tokenizer
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from xxhash import xxh3_64_intdigest
 
 from mtrain.config.data import FilterConfig
+from mtrain.errors import UserError
+from mtrain.text.encoding import ENCODING_HINT
 from mtrain.text.lines import clean_lines
 
 KEPT = 0
 REASONS = ("kept", "invalid_utf8", "empty", "identical", "duplicate", "overlap", "length", "ratio")
+WORDS = {
+    "invalid_utf8": "not UTF-8",
+    "empty": "empty on a side",
+    "identical": "the same on both sides",
+    "duplicate": "as an earlier one",
+    "overlap": "also in valid or test",
+    "length": "longer than data.filters.max_tokens",
+    "ratio": "more uneven than data.filters.max_ratio",
+}  # as a user is told of them
 CODES = {reason: code for code, reason in enumerate(REASONS)}
 MIN_TOKENS_FOR_RATIO = 10
 SAMPLES_PER_REASON = 3
@@ -52,24 +64,48 @@ def judge_lengths(num_source: Integers, num_target: Integers, filters: FilterCon
 
 
 def pair_hashes(sources: Sequence[str], targets: Sequence[str]) -> Integers:
-    """Return 64 bits that stand for each pair in the search for equal ones of this process.
+    """Return 64 bits that stand for each pair, the same in every process.
 
     Two different pairs of ten million share a hash with a chance of 3 in a million.
     """
-    return np.fromiter(map(hash, zip(sources, targets, strict=True)), np.int64, len(sources))
+    # cleaned text holds no NUL
+    return text_hashes(list(map("{}\0{}".format, sources, targets)))
+
+
+def text_hashes(texts: Sequence[str]) -> Integers:
+    """Return 64 bits that stand for each text, the same in every process."""
+    return np.fromiter(
+        (xxh3_64_intdigest(text.encode()) for text in texts), np.uint64, len(texts)
+    ).view(np.int64)
 
 
 @dataclass
 class Ledger:
-    """Counts and a few samples of what became of the pairs of one corpus."""
+    """Counts and a few samples of what became of the pairs of one corpus, and what they look like.
+
+    `same_text` counts pairs that say the same on both sides, kept or not; `header` is the first
+    pair where it looks like the names of columns.
+    """
 
     corpus: str
+    seen: int = 0  # pairs
+    same_text: int = 0
+    header: tuple[str, str] | None = None
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     samples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
-    def note(self, codes: Codes, sources: Sequence[str], targets: Sequence[str]) -> None:
-        """Count pairs by their codes, and keep the first few of each that is left out."""
-        for code in np.unique(codes).tolist():
+    def note(
+        self,
+        codes: Codes,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        besides: int | None = None,
+    ) -> None:
+        """Count pairs by their codes, and keep the first few of each that is left out.
+
+        Pairs of the code `besides` are passed over.
+        """
+        for code in np.unique(codes[codes != besides]).tolist():
             reason, places = REASONS[code], np.flatnonzero(codes == code)
             self.counts[reason] += len(places)
             if code != KEPT:
@@ -80,4 +116,21 @@ class Ledger:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for the manifest."""
-        return {"corpus": self.corpus, "counts": self.counts, "samples": self.samples}
+        return asdict(self)
+
+    def tell(self) -> str:
+        """Return each reason to leave pairs out, its count and its first sample, a line each."""
+        return "\n".join(
+            f"{self.corpus}: {self.counts[reason]:,} of {self.seen:,} pairs are {WORDS[reason]}, "
+            f"for example {source!r} | {target!r}"
+            for reason, [(source, target), *_] in self.samples.items()
+        )
+
+
+def nothing_left(ledgers: Sequence[Ledger]) -> UserError:
+    """Return the error for filters that leave no pair, with all their reasons."""
+    hints = ["look at data.filters, and at the source and the target of each corpus"]
+    if any(ledger.counts["invalid_utf8"] for ledger in ledgers):
+        hints.append(ENCODING_HINT)
+    reasons = "\n".join(filter(None, (ledger.tell() for ledger in ledgers)))
+    return UserError(f"data.train: the filters leave not one pair\n{reasons}", "\n".join(hints))

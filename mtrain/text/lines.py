@@ -4,21 +4,21 @@ N newline-ended lines are N lines, whatever bytes they hold: U+2028, U+0085, a l
 Text that is not UTF-8 gets U+FFFD in place of its bad bytes, and whoever reads is told.
 """
 
-import gzip
 import hashlib
 import io
-import lzma
 import os
 import re
 import sys
 import tempfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar
 
+from mtrain.console import warn
 from mtrain.errors import UserError
+from mtrain.text.encoding import ENCODING_HINT, Text, open_text
 
 BYTE_ORDER_MARK = "\ufeff"
 REPLACEMENT = "\ufffd"
@@ -26,57 +26,46 @@ REPLACEMENT = "\ufffd"
 # what a cleaned line has one blank for: ASCII's white space, NUL, line ends, byte-order marks.
 OTHER_SPACES = frozenset("\u00a0\u1680\u202f\u205f\u3000") | {*map(chr, range(0x2000, 0x200B))}
 BLANKS = re.compile("[\x00\t-\r\x1c- \x85\u2028\u2029\ufeff]+")
-ZSTANDARD_STARTS = (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18")  # the latter is pzstd's
+
+T = TypeVar("T")
 
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading, decompressing gz, xz and zst (told by their first bytes)."""
+def open_bytes(path: Path | None) -> Iterator[Text]:
+    """Open a text file, or stdin for None, to read it decompressed and in UTF-8.
+
+    Raises UserError for what is not there or no text; see `mtrain.text.encoding`.
+    """
+    if path is None:
+        if sys.stdin is None:
+            raise UserError("stdin is closed", "name a file to read")
+        # with a buffer of its own: Python's may not be waited on when the program ends
+        yield open_text(io.FileIO(0, closefd=False), "stdin")
+        return
     try:
-        file = path.open("rb")
+        file = path.open("rb", buffering=0)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file (looked in {Path.cwd()})") from None
     except IsADirectoryError:
         raise UserError(f"{path}: this is a folder, a text file was expected") from None
     with file:
-        magic = file.peek(6)[:6]  # which a pipe allows as well
-        try:
-            if magic.startswith(b"\x1f\x8b"):
-                with gzip.open(file) as plain:
-                    yield cast(BinaryIO, plain)
-            elif magic.startswith(b"\xfd7zXZ\x00"):
-                with lzma.open(file) as plain:
-                    yield cast(BinaryIO, plain)
-            elif magic.startswith(ZSTANDARD_STARTS):
-                yield _open_zstandard(file)
-            else:
-                yield file
-        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-            raise UserError(f"{path}: damaged compressed file ({error})") from None
-        except OSError as error:
-            if error.errno is None:  # pyarrow's way of saying the same
-                raise UserError(f"{path}: damaged compressed file ({error})") from None
-            raise
+        yield open_text(file, str(path))
 
 
-def _open_zstandard(file: BinaryIO) -> BinaryIO:
-    import pyarrow  # comes with `datasets`; unlike others, it notices a stream that was cut short
+def refuse_early(*paths: Path | None) -> None:
+    """Raise UserError now, and not in reading, for files that are not there or no text."""
+    for path in paths:
+        # a pipe can be read only once
+        if path is not None and (path.is_file() or not path.exists()):
+            with open_bytes(path):
+                pass
 
-    return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"), 1 << 16)
 
-
-def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, without their \\n; memory holds one line at a time."""
+def read_lines(path: Path | None) -> Iterator[bytes]:
+    """Yield the lines of a file, or stdin, without their \\n; memory holds one at a time."""
     with open_bytes(path) as file:
         for line in file:
             yield line.removesuffix(b"\n")
-
-
-def open_stdin() -> BinaryIO:
-    """Open stdin, with a buffer of its own: Python's may not be waited on when the program ends."""
-    if sys.stdin is None:
-        raise UserError("stdin is closed", "name a file to read")
-    return io.BufferedReader(io.FileIO(0, closefd=False))
 
 
 def open_stdout() -> BinaryIO:
@@ -86,12 +75,33 @@ def open_stdout() -> BinaryIO:
     return sys.stdout.buffer
 
 
+def blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of `size`, the last one shorter."""
+    iterator = iter(items)
+    while block := list(islice(iterator, size)):
+        yield block
+
+
 def decode_line(line: bytes) -> tuple[str, bool]:
     """Return a line as text, and whether it was valid UTF-8."""
     try:
         return line.decode("utf-8"), True
     except UnicodeDecodeError:
         return line.decode("utf-8", errors="replace"), False
+
+
+def count_invalid(lines: Sequence[bytes]) -> int:
+    """Return how many lines are not UTF-8."""
+    return sum(not decode_line(line)[1] for line in lines)
+
+
+def warn_of_invalid(where: object, num_lines: int) -> None:
+    """Warn of lines that are not UTF-8, if there are any."""
+    if num_lines:
+        warn(
+            f"{where}: {num_lines} lines are not valid UTF-8; their bad bytes were replaced by "
+            f"U+FFFD; {ENCODING_HINT}"
+        )
 
 
 def clean_line(text: str) -> str:

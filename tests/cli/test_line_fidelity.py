@@ -1,10 +1,13 @@
 """As many lines out as in, in their order, whatever bytes they hold."""
 
+import bz2
+import gzip
 import os
 import random
 import re
 import select
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -204,6 +207,64 @@ def test_empty_lines_stay_empty(trained: WarmCommandLine) -> None:
 def test_windows_line_ends_change_nothing(trained: WarmCommandLine) -> None:
     digits = (trained.folder / "test.digits").read_bytes()
     assert translate(trained, digits.replace(b"\n", b"\r\n")) == translate(trained, digits)
+
+
+ENCODED: dict[str, Callable[[bytes], bytes]] = {
+    "UTF-16 with a mark": lambda plain: plain.decode().encode("utf-16"),
+    "UTF-16 by its zeros": lambda plain: plain.decode().encode("utf-16-be"),
+    "UTF-32": lambda plain: plain.decode().encode("utf-32"),
+    "UTF-8 with a mark": lambda plain: plain.decode().encode("utf-8-sig"),
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "gzip of UTF-16": lambda plain: gzip.compress(plain.decode().encode("utf-16")),
+}
+
+
+@pytest.mark.parametrize("encode", ENCODED.values(), ids=ENCODED)
+def test_an_encoding_or_compression_is_told_by_its_first_bytes(
+    encode: Callable[[bytes], bytes], trained: WarmCommandLine, tmp_path: Path
+) -> None:
+    digits = (trained.folder / "test.digits").read_bytes()
+    wanted = succeed(trained, "translate", "run", stdin=digits)
+    (tmp_path / "in").write_bytes(encode(digits))
+    for finished in (
+        succeed(trained, "translate", "run", stdin=encode(digits)),
+        succeed(trained, "translate", "run", tmp_path / "in"),
+    ):
+        assert finished.out == wanted.out
+        assert tally(finished.err) == tally(wanted.err)
+
+
+@pytest.mark.parametrize("verb", ["translate", "attention", "align", "score"])
+def test_what_is_no_text_is_refused_by_every_verb(
+    verb: str, trained: WarmCommandLine, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad"
+    bad.write_bytes(b"PK\x03\x04\x14\x00\x00")
+    arguments = {
+        "translate": ("run", bad),
+        "attention": ("run", bad, "--output", tmp_path / "out", "--no-pictures"),
+        "align": ("run", "test.digits", bad),
+        "score": ("--hypotheses", bad, "--references", "test.words"),
+    }[verb]
+    finished = trained(verb, *arguments)
+    assert (finished.code, finished.out) == (2, "")
+    assert f"error: {bad}: this is a zip archive" in finished.err
+    if verb in ("translate", "attention"):
+        through_stdin = trained(verb, "run", *arguments[2:], stdin=bad.read_bytes())
+        assert "error: stdin: this is a zip archive" in through_stdin.err
+
+
+def test_align_and_attention_tell_of_what_they_could_not_decode(
+    trained: WarmCommandLine, tmp_path: Path
+) -> None:
+    lines = as_file(b"3 1 2", b"\xff 3", b"7")
+    (tmp_path / "in").write_bytes(lines)
+    aligned = succeed(trained, "align", "run", tmp_path / "in", tmp_path / "in")
+    shown = succeed(trained, "attention", "run", tmp_path / "in", "--output", tmp_path / "out",
+                    "--no-pictures")  # fmt: skip
+    for finished in (aligned, shown):
+        assert f"warning: {tmp_path / 'in'}: 1 lines are not valid UTF-8" in finished.err
 
 
 def test_n_best_lists_are_numbered_scored_and_sorted(trained: WarmCommandLine) -> None:

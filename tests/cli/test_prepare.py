@@ -1,5 +1,6 @@
 """`mtrain prepare` for real: its report, doing nothing twice, kills, limits and bad input."""
 
+import bz2
 import gzip
 import json
 import lzma
@@ -181,6 +182,116 @@ def test_an_unknown_language_is_said_when_data_are_prepared(
     told = succeed(mtrain, "prepare", "config.yaml").err
     assert told.count("'German' is not a known language code") == 1
     assert "did you mean de (German)?" in told
+
+
+def test_the_report_tells_what_is_odd_in_what_is_held_out(
+    mtrain: CommandLine, folder: Path
+) -> None:
+    """Nothing is left out of valid and test, so that all of it steers and is measured."""
+    odd: Pairs = [*numbered(range(3000, 3010)), ("caf\udce9", "Caf\udce9"), ("", "leer"),
+                  *[("Berlin", "Berlin")] * 3]  # fmt: skip
+    for name, said_of_all in (
+        ("valid", "valid    15 pairs"),
+        ("test", "test     15 pairs in news"),
+    ):
+        write_pairs(folder, name, odd)
+        finished = succeed(mtrain, "prepare", "config.yaml")
+        set_name, files = ("news", "news") if name == "test" else (name, "valid.en + valid.de")
+        expected = (
+            f"{said_of_all}{', 1 of them left out of the dev loss' if name == 'valid' else ''}\n"
+            f"         3 have the same text on both sides in {files}\n"
+            f"         1 not UTF-8 in {files}, for example\n"
+            "           'caf\ufffd' | 'Caf\ufffd'\n"
+            f"         1 empty on a side in {files}, for example\n"
+            "           '' | 'leer'\n"
+        )
+        assert expected in finished.out
+        assert f"{files}: 1 of 15 pairs are not UTF-8, for example" in finished.err
+        assert manifest(folder)["held_out"][set_name][0]["counts"]["invalid_utf8"] == 1
+        assert "nothing to do" in succeed(mtrain, "prepare", "config.yaml").err
+
+
+@pytest.mark.parametrize("name", ["valid", "test", "train"])
+def test_text_in_another_encoding_is_refused_with_a_way_to_convert_it(
+    name: str, mtrain: CommandLine, folder: Path
+) -> None:
+    """And the way works."""
+    path = folder / f"{name}.de"
+    text = path.read_text().replace("Text", "Prüftext")
+    path.write_bytes(text.encode("latin-1"))
+    message = refused(mtrain("prepare", "config.yaml"))
+    count = len(text.splitlines())
+    corpus = "news" if name == "test" else f"{name}.en + {name}.de"
+    assert f"{corpus}: {count} of {count} pairs are not UTF-8, for example" in message
+    assert "Pr\ufffdftext" in message
+    assert "iconv -f ENCODING -t UTF-8 FILE > NEW, where ENCODING is LATIN1," in message
+    convert = ["iconv", "-f", "LATIN1", "-t", "UTF-8", path]
+    path.write_bytes(subprocess.run(convert, capture_output=True, check=True).stdout)
+    assert path.read_text() == text
+    succeed(mtrain, "prepare", "config.yaml")
+
+
+def test_filters_that_leave_nothing_tell_every_reason(mtrain: CommandLine, folder: Path) -> None:
+    write_pairs(folder, "train", [*[("Berlin", "Berlin")] * 3, ("", "leer"), *numbered([1000])])
+    message = refused(mtrain("prepare", "config.yaml"))
+    for told in (
+        "3 of 5 pairs are the same on both sides, for example 'Berlin' | 'Berlin'",
+        "1 of 5 pairs are empty on a side, for example '' | 'leer'",
+        "1 of 5 pairs are also in valid or test, for example 'this is the text with number 1000'",
+    ):
+        assert f"train.en + train.de: {told}" in message
+
+
+def test_a_header_is_told(mtrain: CommandLine, folder: Path) -> None:
+    rows = [("source", "target"), *numbered(range(50))]
+    (folder / "a.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in rows))
+    configure(folder, "train: [{source: train.en, target: train.de}]", "train: [{path: a.tsv}]")
+    finished = succeed(mtrain, "prepare", "config.yaml")
+    assert "warning: a.tsv: the first pair looks like a header" in finished.err
+    assert "the first looks like a header: 'source' | 'target'" in finished.out
+    (folder / "a.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in rows[1:]))
+    finished = succeed(mtrain, "prepare", "config.yaml")
+    assert "header" not in finished.err + finished.out
+
+
+def test_files_that_are_no_text_are_named_together(mtrain: CommandLine, folder: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:11\nsize 5\n"
+    page = b"<!DOCTYPE html>\n<html><title>404</title>\n"
+    bad = {"train.en": b"PK\x03\x04\x14\x00", "valid.de": pointer, "test.en": page}
+    for name, content in bad.items():
+        (folder / name).write_bytes(content)
+    (folder / "my.model").write_bytes(pointer)
+    message = refused(mtrain("prepare", "config.yaml"))
+    assert "train.en: this is a zip archive" in message
+    assert "valid.de: this is a git-lfs pointer" in message
+    assert "git lfs pull" in message
+    assert "test.en: this is an HTML page" in message
+    for name in ("train", "valid", "test"):
+        write_pairs(folder, name, numbered(range(len(name) * 100, len(name) * 100 + 50)))
+    given = ("--set", "tokenizer.path=my.model")
+    assert "my.model: this is a git-lfs" in refused(mtrain("prepare", "config.yaml", *given))
+
+
+def test_text_that_is_not_split_into_sentences_is_refused(
+    mtrain: CommandLine, folder: Path
+) -> None:
+    for language in ("en", "de"):
+        path = folder / f"train.{language}"
+        path.write_text(path.read_text().replace("\n", " ") * 4 + "\n")
+    message = refused(mtrain("prepare", "config.yaml"))
+    assert "data.train: every line of the source is longer than 16,384 bytes; one sente" in message
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-16-be", "utf-32-le"])
+def test_text_in_utf_16_is_prepared_as_the_same_text_in_utf_8(
+    charset: str, mtrain: CommandLine, folder: Path
+) -> None:
+    succeed(mtrain, "prepare", "config.yaml")
+    before = without_manifest(prepared(folder))
+    for path in (*folder.glob("*.en"), *folder.glob("*.de")):
+        path.write_bytes(bz2.compress(path.read_text().encode(charset)))
+    assert "prepared in" in succeed(mtrain, "prepare", "config.yaml").err
+    assert without_manifest(prepared(folder)) == before
 
 
 def test_filters_can_be_turned_off(mtrain: CommandLine, folder: Path) -> None:

@@ -39,7 +39,7 @@ TORCH_FREE_MODULES += r"|mtrain\.data\.(builder|folders)"
 SEAMS = {
     "typer": "cli/",
     "sentencepiece": "text/tokenizer.py",
-    "datasets": "text/corpora.py",
+    "datasets": "text/hub.py",
     "langcodes": "text/languages.py",
     "sacrebleu": "evaluation/metrics.py",
     "torch.distributed": "distributed/group.py",

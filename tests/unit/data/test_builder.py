@@ -10,19 +10,13 @@ import pytest
 from mtrain.config import Config
 from mtrain.config.data import Corpus, PairFiles
 from mtrain.config.tokenizer import TokenizerConfig
-from mtrain.data import builder, duplicates
-from mtrain.data.builder import DataBuilder, blocks, describe_inputs
+from mtrain.data import builder, duplicates, vocabulary
+from mtrain.data.builder import DataBuilder, describe_inputs
 from mtrain.data.folders import data_settings
 from mtrain.data.report import describe_manifest
 from mtrain.data.store import TokenStore
 from mtrain.errors import UserError
 from mtrain.text.tokenizer import Tokenizer, train_tokenizer
-
-
-def test_blocks_hold_all_items_in_order() -> None:
-    assert list(blocks(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert list(blocks(range(6), 3)) == [[0, 1, 2], [3, 4, 5]]
-    assert list(blocks([], 3)) == []
 
 
 def corpus(folder: Path, name: str, pairs: list[tuple[str, str]]) -> dict[str, Path]:
@@ -127,7 +121,7 @@ def test_the_tokenizer_sees_no_more_than_it_may_and_some_of_every_corpus(
         seen.extend(sentences)
         return train_tokenizer(seen, config, path)
 
-    monkeypatch.setattr(builder, "train_tokenizer", remember)
+    monkeypatch.setattr(vocabulary, "train_tokenizer", remember)
     sampling = config.tokenizer.model_copy(update={"train_sentences": 200})
     build(config.model_copy(update={"tokenizer": sampling}), tmp_path / "data")
     assert 140 < len(seen) < 260
@@ -149,7 +143,7 @@ def test_a_corpus_that_changes_while_it_is_read_is_refused(
             text.write_text("".join(f"{line}\n" for line in lines))
         return train_tokenizer(sentences, config, path)
 
-    monkeypatch.setattr(builder, "train_tokenizer", train_meanwhile)
+    monkeypatch.setattr(vocabulary, "train_tokenizer", train_meanwhile)
     with pytest.raises(UserError, match=f"a file {told} while it was read"):
         build(config, tmp_path / "data")
 
@@ -164,7 +158,7 @@ def replaced(config: Config, **data: Any) -> Config:
     [
         ("train", [], "data.train: there is not one pair in the corpora"),
         ("train", [("a", "a"), ("", "b")], "data.train: the filters leave not one pair"),
-        ("train", [("a b", "c " * 300)], "the filters on length and ratio leave not one pair"),
+        ("train", [("a b", "c " * 300)], "1 of 1 pairs are longer than data.filters.max_tokens"),
         ("valid", [], "valid: there is not one pair in "),
         ("test", [], "test: there is not one pair in "),
         ("valid", [("", ""), ("a " * 300, "b")], "data.valid: every pair is empty or over"),
@@ -207,6 +201,38 @@ def test_a_line_end_inside_a_record_does_not_shift_the_lines_of_valid(
     text = tmp_path / "data" / "text"
     assert (text / "valid.source").read_text() == "two lines\na\n"
     assert (text / "valid.target").read_text() == "zwei  Zeilen\nb\n"
+
+
+def test_a_null_in_valid_is_what_an_empty_line_of_a_text_file_is(
+    config: Config, tmp_path: Path
+) -> None:
+    records = [{"en": "a", "de": "b"}, {"en": None, "de": "leer"}, {"en": "c", "de": "c"}]
+    table = tmp_path / "valid.jsonl"
+    table.write_text("\n".join(map(json.dumps, records)))
+    lines = corpus(tmp_path, "same", [("a", "b"), ("", "leer"), ("c", "c")])
+    found = []
+    for name, valid in (("table", {"path": table}), ("lines", lines)):
+        manifest = build(replaced(config, valid=[valid]), tmp_path / name)
+        [entry] = manifest["held_out"]["valid"]
+        assert (entry["seen"], entry["same_text"], entry["counts"]["empty"]) == (3, 1, 1)
+        assert manifest["splits"]["valid"]["left_out_of_loss"] == 1
+        found.append(files(tmp_path / name))
+    assert found[0] == found[1]
+
+
+def test_most_of_a_held_out_set_has_to_be_utf_8(config: Config, tmp_path: Path) -> None:
+    poor = corpus(tmp_path, "poor", numbered(range(10)))
+    for num_bad in (5, 6):
+        lines = [b"gr\xfcn" if row < num_bad else b"gut" for row in range(10)]
+        poor["target"].write_bytes(b"\n".join(lines) + b"\n")
+        poor_config = replaced(config, test=[poor | {"name": "poor"}])
+        if num_bad == 5:
+            manifest = build(poor_config, tmp_path / "half")
+            assert "5 not UTF-8 in poor, for example" in describe_manifest(manifest)
+        else:
+            with pytest.raises(UserError, match="poor: 6 of 10 pairs are not UTF-8") as caught:
+                build(poor_config, tmp_path / "most")
+            assert "iconv" in caught.value.hint
 
 
 def source_of(corpus: Corpus) -> Path:
@@ -293,6 +319,8 @@ def test_settings_without_alignments_are_what_they_were_before_there_were_any(
     data = data_settings(config)["data"]
     for corpora in (data["train"], data["valid"], data["test"]):
         assert all(corpus.keys() == {"source", "target", "name"} for corpus in corpora)
+    hub = data_settings(replaced(config, test=[{"hub": "a/b"}]))["data"]["test"]
+    assert hub == [{"hub": "a/b", "config": None, "split": "train", "name": None}]
     linked = data_settings(align(config, {}))["data"]["train"]
     assert linked[0]["alignments"].endswith("first.align")
     assert linked[1] == data["train"][1]

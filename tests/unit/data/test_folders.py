@@ -53,6 +53,7 @@ MAY_CHANGE = {
     "training.keep_last": "7",
     "training.average_checkpoints": "2",
     "training.log_every": "7",
+    "training.compile_layers": "false",
     "training.tensorboard": "true",
     "data.test": "[{path: x.tsv}]",
 }

@@ -1,5 +1,6 @@
 """Corpora of every kind give the same pairs, and a bad one is named with file and line."""
 
+import bz2
 import contextlib
 import gzip
 import json
@@ -15,14 +16,9 @@ from pyarrow import parquet
 
 from mtrain.config.data import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
 from mtrain.errors import UserError
-from mtrain.text.corpora import (
-    RawPair,
-    check_readable,
-    corpus_name,
-    input_digests,
-    read_linked_pairs,
-    read_pairs,
-)
+from mtrain.text.checks import check_readable
+from mtrain.text.corpora import corpus_name, input_digests, read_linked_pairs, read_pairs
+from mtrain.text.records import RawPair
 from tests.unit.text.test_lines import zstandard
 
 LANGUAGES = ("en", "de")
@@ -85,11 +81,10 @@ def test_pair_files_give_their_pairs(compress: Any, tmp_path: Path) -> None:
     assert read(PairFiles(source=source, target=target)) == PAIRS
 
 
-@pytest.mark.parametrize("kind", ["tsv", "tsv.gz", "tsv.xz", "tsv.zst"])
+@pytest.mark.parametrize("kind", ["tsv", "tsv.gz", "tsv.xz", "tsv.zst", "TSV.bz2"])
 def test_a_tsv_gives_its_first_two_columns_or_those_asked_for(kind: str, tmp_path: Path) -> None:
-    compress: Any = {"gz": gzip.compress, "xz": lzma.compress, "zst": zstandard}.get(
-        kind.removeprefix("tsv").removeprefix("."), bytes
-    )
+    compress: Any = {"gz": gzip.compress, "xz": lzma.compress, "zst": zstandard,
+                     "bz2": bz2.compress}.get(kind[4:], bytes)  # fmt: skip
     path = tmp_path / f"a.{kind}"
     path.write_bytes(compress(lines([f"{source}\t{target}\tmore" for source, target in TEXT])))
     assert read(TableFile(path=path)) == PAIRS
@@ -122,6 +117,124 @@ def test_records_give_the_two_languages_or_the_fields_asked_for(
     assert read(TableFile(path=path, fields=fields)) == PAIRS
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "hub"])
+def test_a_text_that_is_null_or_missing_is_empty(kind: str, tmp_path: Path) -> None:
+    records = [{"translation": {"en": "a dog", "de": "ein Hund"}, "id": 1},
+               {"translation": {"en": "x", "de": None}}, {"translation": None}]  # fmt: skip
+    pairs = [(b"a dog", b"ein Hund"), (b"x", b""), (b"", b"")]
+    corpus: Corpus = TableFile(path=tmp_path / f"a.{kind}")
+    if kind == "jsonl":
+        more = [{"translation": {"de": "y"}}, {"id": 4}, {"translation": {"en": "z", "de": "z"}}]
+        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [*records, *more])))
+        pairs += [(b"", b"y"), (b"", b""), (b"z", b"z")]
+    elif kind == "parquet":
+        write_parquet(tmp_path / "a.parquet", records)
+    else:
+        write_parquet(tmp_path / "train.parquet", records)
+        corpus = HubDataset(hub=str(tmp_path))
+    assert read(corpus) == pairs
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\r\n\r\n", "\n  \n"])
+def test_blank_lines_at_the_end_of_a_table_are_no_rows(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps(record) for record in RECORDS) + end, newline="")
+    assert read(TableFile(path=path)) == PAIRS
+    path = tmp_path / "a.tsv"
+    path.write_text("a\tb\n\t\n\tc" + end.replace("  ", ""), newline="")
+    cells = [(source, target.rstrip(b"\r")) for source, target in read(TableFile(path=path))]
+    assert cells == [(b"a", b"b"), (b"", b""), (b"", b"c")]
+
+
+def test_columns_that_nobody_asked_for_are_not_read(tmp_path: Path) -> None:
+    """A date after the year 9999 has no counterpart in Python; nor has a column to be whole."""
+    table = pyarrow.table(
+        {
+            "en": [source for source, _ in TEXT],
+            "when": pyarrow.array([10_000_000] * len(TEXT), pyarrow.date32()),
+            "de": pyarrow.array([target for _, target in TEXT]).dictionary_encode(),
+            "more": [{"en": "other", "deep": {"de": target}} for _, target in TEXT],
+        }
+    )
+    parquet.write_table(table, tmp_path / "train.parquet")
+    for corpus in (TableFile(path=tmp_path / "train.parquet"), HubDataset(hub=str(tmp_path))):
+        assert read(corpus) == PAIRS
+        nested = corpus.model_copy(update={"fields": ("more.en", "more.deep.de")})
+        assert read(nested) == [(b"other", target) for _, target in PAIRS]
+        for wrong, told in (
+            ("when", "field when is not text but date32"),
+            ("whom", "there is no field whom (here: en, when, de, more)"),
+            ("more", "field more is not text but struct"),
+        ):
+            assert told in fail(corpus.model_copy(update={"fields": ("en", wrong)}))
+
+
+def test_a_column_that_a_parquet_file_has_twice_is_named(tmp_path: Path) -> None:
+    table = pyarrow.table([["a"], ["b"], ["c"]], names=["en", "de", "en"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert "several columns are called en" in fail(TableFile(path=tmp_path / "a.parquet"))
+
+
+def test_bytes_in_a_parquet_file_are_text_and_may_be_no_utf_8(tmp_path: Path) -> None:
+    for kind in (pyarrow.binary(), pyarrow.large_binary()):
+        columns = {
+            "en": pyarrow.array([b"a", None], kind),
+            "de": pyarrow.array([b"\xff", b""], kind),
+        }
+        parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+        assert read(TableFile(path=tmp_path / "a.parquet")) == [(b"a", b"\xff"), (b"", b"")]
+    strings = pyarrow.array([b"\xff"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"en": strings, "de": ["b"]}), tmp_path / "a.parquet")
+    assert read(TableFile(path=tmp_path / "a.parquet")) == [(b"\xff", b"b")]
+
+
+def test_a_data_set_may_name_its_columns(tmp_path: Path) -> None:
+    records = [{"source": record["en"], "to": {"de": record["de"]}} for record in RECORDS]
+    write_parquet(tmp_path / "train.parquet", records)
+    corpus = HubDataset(hub=str(tmp_path), fields=("source", "to.de"))
+    assert read(corpus) == PAIRS
+    message = fail(HubDataset(hub=str(tmp_path)))
+    assert "there is no field en (here: source, to)\nname the two columns with `fields" in message
+
+
+def test_a_data_set_in_the_home_folder_is_found(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read(HubDataset(hub="~/hub", config="de-en")) == PAIRS
+
+
+def test_a_data_set_that_was_not_fetched_is_named_and_one_fetched_in_part_is_read(
+    hub: Path,
+) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:11\nsize 5\n"
+    (hub / "fr-en" / "train-00000-of-00001.parquet").write_bytes(pointer)
+    assert read(HubDataset(hub=str(hub), config="de-en")) == PAIRS
+    message = fail(HubDataset(hub=str(hub), config="fr-en"))
+    assert "train-00000-of-00001.parquet: this is a git-lfs pointer" in message
+    assert "git lfs pull" in message
+
+
+def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
+    import datasets
+
+    saved = datasets.Dataset.from_list(RECORDS)
+    saved.save_to_disk(tmp_path / "one")
+    assert read(HubDataset(hub=str(tmp_path / "one"))) == PAIRS
+    several = datasets.DatasetDict({"train": saved, "dev": saved.select([0])})
+    several.save_to_disk(tmp_path / "several")
+    assert read(HubDataset(hub=str(tmp_path / "several"))) == PAIRS
+    assert read(HubDataset(hub=str(tmp_path / "several"), split="dev")) == PAIRS[:1]
+    message = fail(HubDataset(hub=str(tmp_path / "several"), split="test"))
+    assert "it has no split test, but train, dev" in message
+
+
+def test_a_configuration_that_was_not_named_is_asked_for_in_our_terms(hub: Path) -> None:
+    message = fail(HubDataset(hub=str(hub)))
+    assert "name one of its configurations as `config`: 'de-en', 'fr-en'" in message
+    assert "load_dataset" not in message
+
+
 def test_json_may_hold_any_text(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"en": "a\\nb", "de": "\\u0000"}\n{"en": "\\ud800", "de": "x"}')
@@ -136,7 +249,7 @@ def test_a_local_folder_in_the_layout_of_the_hub_gives_its_pairs(hub: Path) -> N
     french = list(read_pairs(HubDataset(hub=str(hub), config="fr-en"), ("en", "fr")))
     assert french == [(b"a dog", b"un chien")]
     message = fail(HubDataset(hub=str(hub), config="fr-en"))
-    assert "row 1: there is no field de (here: en, fr)" in message
+    assert f"{hub}:fr-en:train: there is no field de (here: en, fr)" in message
 
 
 @pytest.mark.parametrize(
@@ -251,22 +364,22 @@ def test_a_bad_link_is_named_with_file_and_line(tmp_path: Path) -> None:
     ("name", "content", "fields", "expected"),
     [
         ("a.tsv", b"a\tb\nonly one\n", None, "a.tsv:2: 1 columns, column 1"),
-        ("a.tsv", b"a\tb\n\n", None, "a.tsv:2: 1 columns, column 1"),
+        ("a.tsv", b"a\tb\n\nc\td\n", None, "a.tsv:2: 1 columns, column 1"),
         ("a.tsv", b"a\tb\n", (0, 2), "a.tsv:1: 2 columns, column 2"),
         ("a.tsv", b"a\tb\n", ("en", "de"), "a TSV's fields are column numbers from 0"),
         ("a.tsv", b"a\tb\n", (-3, 0), "a TSV's fields are column numbers from 0"),
         ("a.jsonl", b'{"en": "a", "de": "b"}\n{"en": "a"\n', None, "a.jsonl:2: not JSON ("),
-        ("a.jsonl", b'{"en": "a", "de": "b"}\n\n', None, "a.jsonl:2: not JSON ("),
+        ("a.jsonl", b'{"en": "a", "de": "b"}\n\n{}\n', None, "a.jsonl:2: not JSON ("),
         ("a.jsonl", b'{"en": "\xff", "de": "b"}\n', None, "a.jsonl:1: not JSON ("),
         ("a.jsonl", b"[" * 100_000, None, "a.jsonl:1: not JSON ("),
         ("a.jsonl", b'["a", "b"]\n', None, "a.jsonl:1: there is no field en (here: list)"),
         ("a.jsonl", b"null\n", None, "a.jsonl:1: there is no field en (here: NoneType)"),
         ("a.jsonl", b'{"en": "a", "fr": "b"}', None, "1: there is no field de (here: en, fr)"),
-        ("a.jsonl", b'{"a": {"c": "d"}}', ("a.b", "a"), "no field a.b (here: c)"),
+        ("a.jsonl", b'{"a": {"c": "d"}}', ("a.b", "a.c"), "no field a.b (here: c)"),
         ("a.jsonl", b'{"en": "a", "de": 5}', None, "a.jsonl:1: field de is not text but 5"),
-        ("a.jsonl", b'{"en": null, "de": "b"}', None, "1: field en is not text but None"),
+        ("a.jsonl", b'{"en": "a", "d": "b"}\n' * 3, None, "1: there is no field de (here: en, d)"),
         ("a.txt", b"a\tb\n", None, "its kind cannot be told from its name"),
-        ("a.tsv.bz2", b"a\tb\n", None, "its kind cannot be told from its name"),
+        ("a.zip", b"a\tb\n", None, "its kind cannot be told from its name"),
         ("a.parquet", b"a\tb\n", None, "a.parquet: not a readable Parquet file"),
         ("a.parquet", b"", None, "a.parquet: not a readable Parquet file"),
     ],
@@ -300,10 +413,10 @@ def test_a_parquet_file_damaged_anywhere_is_named_or_read_never_a_crash(tmp_path
     assert "not a readable Parquet file" in fail(TableFile(path=path))
 
 
-def test_a_parquet_row_without_the_field_is_named_by_its_number(tmp_path: Path) -> None:
-    path = write_parquet(tmp_path / "a.parquet", [*RECORDS, {"en": None, "de": "x"}])
-    assert f"{path}, row 5: field en is not text but None" in fail(TableFile(path=path))
-    assert "there is no field en" in fail(TableFile(path=path, fields=("en.text", "de")))
+def test_a_parquet_file_without_the_field_is_named(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", RECORDS)
+    for fields in (("en.text", "de"), ("en", "german")):
+        assert f"{path}: there is no field" in fail(TableFile(path=path, fields=fields))
 
 
 def test_what_is_missing_is_told_before_anything_is_read(tmp_path: Path) -> None:

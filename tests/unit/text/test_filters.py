@@ -90,6 +90,10 @@ def test_the_hash_tells_pairs_apart_by_both_sides_and_their_order() -> None:
     assert hashes[: len(hashes) // 2] == hashes[len(hashes) // 2 :]
 
 
+def test_the_hash_is_the_same_in_every_process() -> None:
+    assert pair_hashes(["a"], ["b"]).tolist() == [-3053320904733732015]
+
+
 def test_the_ledger_counts_all_and_keeps_a_few_of_what_is_left_out() -> None:
     ledger = Ledger("mine")
     for start in (0, 2, 4, 6, 8):

@@ -1,5 +1,6 @@
 """Lines are bytes between \\n: as many out as in, whatever they hold and however compressed."""
 
+import bz2
 import gzip
 import lzma
 import os
@@ -14,6 +15,7 @@ import pytest
 
 from mtrain.errors import UserError
 from mtrain.text.lines import (
+    blocks,
     clean_bytes,
     clean_line,
     clean_lines,
@@ -42,6 +44,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,
     "xz": lzma.compress,
     "zst": zstandard,
+    "bz2": bz2.compress,
     "pzstd.zst": lambda plain: PZSTD_HEADER + zstandard(plain),
 }
 every_compression = pytest.mark.parametrize("compress", COMPRESSIONS.values(), ids=COMPRESSIONS)
@@ -124,7 +127,7 @@ def test_a_compressed_file_that_was_cut_short_is_named(
         assert str(path) in str(caught.value), place
 
 
-@pytest.mark.parametrize("kind", ["gz", "xz"])  # zst carries a checksum only if asked to
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])  # zst carries a checksum only if asked to
 def test_a_flipped_byte_in_a_compressed_file_is_named(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"text.{kind}"
     damaged = bytearray(COMPRESSIONS[kind](b"".join(b"line %d\n" % n for n in range(9999))))
@@ -226,6 +229,12 @@ def test_of_all_characters_white_space_nul_and_byte_order_mark_become_a_space() 
     is_space = {c for c in characters if c.isspace() or len(f"a{c}b".splitlines()) > 1}
     assert set(changed) == (is_space | {"\x00", "\ufeff"}) - {" "}
     assert set(changed.values()) == {"a b"}
+
+
+def test_blocks_hold_all_items_in_order() -> None:
+    assert list(blocks(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(blocks(range(6), 3)) == [[0, 1, 2], [3, 4, 5]]
+    assert list(blocks([], 3)) == []
 
 
 def test_a_file_digest_is_its_sha256(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""Valid and test: written as they were given, judged, and known again where train repeats them.
+
+Nothing is left out of them. Knows nothing of tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrain.config.data import Corpus, FilterConfig
+from mtrain.console import warn
+from mtrain.errors import UserError
+from mtrain.text.checks import looks_like_header
+from mtrain.text.corpora import corpus_name, read_pairs
+from mtrain.text.encoding import ENCODING_HINT
+from mtrain.text.filters import Ledger, judge_texts, pair_hashes, text_hashes
+from mtrain.text.lines import blocks
+
+BLOCK_PAIRS = 10_000
+
+
+@dataclass
+class HeldOut:
+    """Writes the held-out sets into a folder, and knows their pairs by hashes."""
+
+    folder: Path
+    languages: tuple[str, str]
+    ledgers: dict[str, list[Ledger]] = field(default_factory=dict)  # of each set, by corpora
+    _pairs: set[int] = field(default_factory=set)
+    _sources: set[int] = field(default_factory=set)
+
+    def write(self, name: str, corpora: Sequence[Corpus]) -> int:
+        """Write NAME.source and NAME.target, a line a sentence; return the number of pairs.
+
+        Raises UserError where there is none, or most of a corpus cannot be decoded.
+        """
+        paths = [self.folder / f"{name}.{side}" for side in ("source", "target")]
+        with paths[0].open("wb") as sources, paths[1].open("wb") as targets:
+            for corpus in corpora:
+                ledger = Ledger(corpus_name(corpus))
+                self.ledgers.setdefault(name, []).append(ledger)
+                for block in blocks(read_pairs(corpus, self.languages), BLOCK_PAIRS):
+                    raw = [pair[0] for pair in block], [pair[1] for pair in block]
+                    for file, lines in zip((sources, targets), raw, strict=True):
+                        file.writelines(line.replace(b"\n", b" ") + b"\n" for line in lines)
+                    first, second, codes = judge_texts(*raw, FilterConfig())
+                    look_at(ledger, first, second, self.languages)
+                    ledger.note(codes, first, second)
+                    self._pairs.update(pair_hashes(first, second).tolist())
+                    self._sources.update(text_hashes(first).tolist())
+                if ledger.counts["invalid_utf8"] * 2 > ledger.seen:
+                    raise UserError(_undecoded(name, ledger), ENCODING_HINT)
+                warn_of_undecoded(name, ledger)
+        count = sum(ledger.seen for ledger in self.ledgers[name])
+        if not count:
+            raise UserError(f"{name}: there is not one pair in {corpus_name(corpora[0])}")
+        return count
+
+    def has_sources(self, sources: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Tell of each source whether it also stands in valid or test."""
+        return np.array([code in self._sources for code in text_hashes(sources).tolist()], bool)
+
+    def has_pairs(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Tell of each pair, by its hash, whether it also stands in valid or test."""
+        return np.array([code in self._pairs for code in hashes.tolist()], bool)
+
+
+def look_at(
+    ledger: Ledger, sources: Sequence[str], targets: Sequence[str], languages: tuple[str, str]
+) -> None:
+    """Note what no filter judges: the same text on both sides, a first pair that is a header."""
+    if ledger.seen == 0 and looks_like_header(sources[0], targets[0], languages):
+        ledger.header = sources[0], targets[0]
+        warn(
+            f"{ledger.corpus}: the first pair looks like a header, and is read as text: "
+            f"{sources[0]!r} | {targets[0]!r}"
+        )
+    ledger.seen += len(sources)
+    ledger.same_text += sum(s == t != "" for s, t in zip(sources, targets, strict=True))
+
+
+def warn_of_undecoded(name: str, ledger: Ledger) -> None:
+    """Warn of pairs of a corpus that are not UTF-8, with one of them."""
+    if told := _undecoded(name, ledger):
+        warn(f"{told}; {ENCODING_HINT}")
+
+
+def _undecoded(name: str, ledger: Ledger) -> str:
+    if not ledger.counts["invalid_utf8"]:
+        return ""
+    source, target = ledger.samples["invalid_utf8"][0]
+    where = name if name == ledger.corpus else f"{name}: {ledger.corpus}"
+    return (
+        f"{where}: {ledger.counts['invalid_utf8']:,} of {ledger.seen:,} pairs are not UTF-8, "
+        f"for example {source!r} | {target!r}"
+    )

@@ -1,0 +1,50 @@
+"""Puts the tokenizers into a data folder: copied where they are given, else trained on a sample."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+
+from mtrain.config.tokenizer import SidePaths, TokenizerConfig
+from mtrain.errors import UserError
+from mtrain.text.tokenizer import TokenizerPair, train_tokenizer
+
+TextPair = tuple[str, str]
+MAX_SENTENCE_BYTES = 16384  # SentencePiece learns from no longer line
+
+
+def make_tokenizers(
+    config: TokenizerConfig, folder: Path, draw_sample: Callable[[], Sequence[TextPair]]
+) -> TokenizerPair:
+    """Make the folder and fill it, drawing a sample of train where a tokenizer has to be trained.
+
+    Raises UserError where no line of the sample is short enough to be learnt from.
+    """
+    folder.mkdir()
+    if isinstance(config.path, SidePaths):
+        shutil.copyfile(config.path.source, folder / "source.model")
+        shutil.copyfile(config.path.target, folder / "target.model")
+    elif config.path is not None:
+        shutil.copyfile(config.path, folder / "shared.model")
+    else:
+        sample = draw_sample()
+        sides = {
+            "source": [source for source, _ in sample],
+            "target": [target for _, target in sample],
+        }
+        for side, sentences in sides.items():
+            if sentences and all(
+                len(sentence.encode()) > MAX_SENTENCE_BYTES for sentence in sentences
+            ):
+                raise UserError(
+                    f"data.train: every line of the {side} is longer than {MAX_SENTENCE_BYTES:,} "
+                    "bytes; one sentence a line is expected",
+                    f"the first begins {sentences[0][:60]!r}: split the text into sentences, the "
+                    "translation in step",
+                )
+        if config.shared:
+            train_tokenizer(chain.from_iterable(sample), config, folder / "shared.model")
+        else:
+            for side, sentences in sides.items():
+                train_tokenizer(sentences, config, folder / f"{side}.model")
+    return TokenizerPair.load(folder)
