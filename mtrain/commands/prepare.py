@@ -13,6 +13,7 @@ from mtrain.console import say
 from mtrain.data.builder import DataBuilder, describe_inputs
 from mtrain.data.ceiling import measure_ceilings
 from mtrain.data.folders import DataFolder, RunFolder, hold
+from mtrain.data.manifest import NAME, data_settings
 from mtrain.data.report import describe_manifest
 from mtrain.errors import UserError
 from mtrain.text.languages import find_language
@@ -22,13 +23,17 @@ from mtrain.text.tokenizer import TokenizerPair
 
 def prepare(config: Config) -> str:
     """Build the data folder of a configuration and return the report on it."""
-    RunFolder(config.run_dir).check_belongs(config)
     find_language(config.data.target_lang)  # a mistyped code is told now, not at the first score
-    folder = DataFolder(config.data_path)
+    folder, run = DataFolder(config.data_path), RunFolder(config.run_dir)
+    if not folder.manifest_path.is_file():
+        run.check_belongs(config)
     inputs = describe_inputs(config)
     if folder.manifest_path.is_file():
-        manifest = folder.manifest()
-        if all(manifest.get(key) == value for key, value in inputs.items()):
+        manifest, meant = folder.manifest(), folder.as_prepared(config)
+        expected = inputs | {"settings": data_settings(meant)}
+        is_unchanged = all(manifest.get(key) == value for key, value in expected.items())
+        run.check_belongs(meant if is_unchanged else config)
+        if is_unchanged:
             say(f"{folder.path}: nothing changed, nothing to do")
             return describe_manifest(manifest)
     elif folder.path.exists() and any(folder.path.iterdir()):
@@ -53,7 +58,7 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
     try:
         manifest = DataBuilder(config, building).build(inputs)
         manifest["ceilings"] = _measure_ceilings(config, building, ["valid", *manifest["tests"]])
-        with write_whole(building / "manifest.json") as file:
+        with write_whole(building / NAME) as file:
             file.write(json.dumps(manifest, ensure_ascii=False, indent=1).encode())
         make_readable(building)
         _put_in_place(building, destination)

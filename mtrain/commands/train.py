@@ -14,7 +14,7 @@ from mtrain.training.log import learning_curve, read_metrics
 def train(config: Config) -> str:
     """Train to the end and return the learning curve; only the first of several processes does."""
     with ProcessGroup() as group:
-        data, run = _open(config)
+        config, data, run = _open(config)
         setup = build_setup(config, data, group)  # refuses what cannot be trained: no run yet
         with run.lock() if group.is_first else nullcontext():
             if group.is_first:
@@ -33,7 +33,7 @@ def check(config: Config) -> str:
     Raises `UserError`, with the exit code of a failed gate, if the checkpoints have no room.
     """
     with ProcessGroup() as group:
-        data, run = _open(config)
+        config, data, run = _open(config)
         setup = build_setup(config, data, group)
         foretold = build_forecaster(setup, group).forecast(run.path)
         if not group.is_first:
@@ -45,8 +45,9 @@ def check(config: Config) -> str:
         return str(foretold)
 
 
-def _open(config: Config) -> tuple[DataFolder, RunFolder]:
+def _open(config: Config) -> tuple[Config, DataFolder, RunFolder]:
     data, run = DataFolder(config.data_path), RunFolder(config.run_dir)
+    config = data.as_prepared(config)
     data.check_belongs(config)
     run.check_belongs(config)
-    return data, run
+    return config, data, run

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from mtrain.config.run import Config
 from mtrain.config.tokenizer import SidePaths
 from mtrain.console import Progress, progress
 from mtrain.data.duplicates import mark_duplicates
-from mtrain.data.folders import DATA_FORMAT, data_settings
 from mtrain.data.held_out import HeldOut, look_at, warn_of_undecoded
+from mtrain.data.manifest import FORMAT, data_settings
 from mtrain.data.plan import derive_seed
-from mtrain.data.store import StoreWriter
+from mtrain.data.store import LINKS, StoreWriter, translation_columns
 from mtrain.data.vocabulary import TextPair, make_tokenizers
 from mtrain.errors import UserError
 from mtrain.text.checks import check_readable
@@ -45,7 +46,7 @@ from mtrain.text.lines import (
     file_digests,
     read_lines,
 )
-from mtrain.text.links import Link, LinkMapper
+from mtrain.text.links import SIDES, Link, LinkMapper
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores
 
 BLOCK_PAIRS = 10_000
@@ -136,7 +137,7 @@ class DataBuilder:
             num_scanned = len(scan.verdicts)
             del scan.verdicts
         return {
-            "format": DATA_FORMAT,
+            "format": FORMAT,
             **inputs,
             "tokenizers": tokenizers.digest(),
             "splits": {"train": train, "valid": self._write_valid(tokenizers)},
@@ -220,10 +221,11 @@ class DataBuilder:
         """Tokenise what is kept into the store; return the store's figures."""
         filters = self._config.data.filters
         has_links, mapper = self._config.data.has_alignments, LinkMapper(tokenizers)
+        columns = translation_columns(tokenizers.vocab_size, has_links)
         position = 0
         with (
             progress("tokenising", len(scan.verdicts), "pairs") as shown,
-            StoreWriter(self._folder / "train", tokenizers.vocab_size, has_links) as writer,
+            StoreWriter(self._folder / "train", columns) as writer,
         ):
             for block in self._read_train(shown):
                 codes = scan.verdicts[position : position + len(block)]
@@ -240,20 +242,21 @@ class DataBuilder:
                 ledger.note(codes, sources, targets)
                 chosen = np.flatnonzero(codes == KEPT).tolist()
                 links = [
-                    mapper.map(block.links[kept[row]], (sources[row], targets[row]),
-                               (source_ids[row], target_ids[row]))
+                    list(chain.from_iterable(
+                        mapper.map(block.links[kept[row]], (sources[row], targets[row]),
+                                   (source_ids[row], target_ids[row]))))
                     for row in chosen
                 ] if has_links else []  # fmt: skip
-                writer.append(
-                    [source_ids[row] for row in chosen], [target_ids[row] for row in chosen], links
-                )
+                ids = {"source": source_ids, "target": target_ids}
+                rows = {side: [theirs[row] for row in chosen] for side, theirs in ids.items()}
+                writer.append(rows | ({LINKS: links} if has_links else {}))
         if position < len(scan.verdicts):
             raise UserError("data.train: a file shrank while it was read; run it again")
         if not writer.num_pairs:
             raise nothing_left(scan.ledgers)
         figures = self._figures("train", writer, tokenizers)
         if has_links:
-            figures["links"] = {"count": writer.num_links(), **mapper.counts()}
+            figures[LINKS] = {"count": writer.counts()[LINKS] // 2, **mapper.counts()}
         return figures
 
     def _write_valid(self, tokenizers: TokenizerPair) -> dict[str, Any]:
@@ -264,8 +267,9 @@ class DataBuilder:
         )
         pairs = list(zip(*_encode(texts, tokenizers), strict=True))
         fitting = [(s, t) for s, t in pairs if 0 < len(s) <= longest and 0 < len(t) <= longest]
-        with StoreWriter(self._folder / "valid", tokenizers.vocab_size) as writer:
-            writer.append([pair[0] for pair in fitting], [pair[1] for pair in fitting])
+        columns = translation_columns(tokenizers.vocab_size)
+        with StoreWriter(self._folder / "valid", columns) as writer:
+            writer.append({side: [pair[row] for pair in fitting] for row, side in enumerate(SIDES)})
         if not fitting:
             raise UserError("data.valid: every pair is empty or over data.filters.max_tokens")
         figures = self._figures("valid", writer, tokenizers)
@@ -276,7 +280,8 @@ class DataBuilder:
     ) -> dict[str, Any]:
         return {
             "pairs": writer.num_pairs,
-            "tokens": writer.num_tokens(),
+            "columns": writer.columns,
+            "tokens": {side: writer.counts()[side] for side in SIDES},
             "vocab_size": tokenizers.vocab_size,
             "fingerprint": writer.fingerprint(),
             "sha256": file_digests(self._folder / split),

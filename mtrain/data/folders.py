@@ -4,7 +4,6 @@ Knows names and manifests; no torch. A data folder appears under its name only w
 """
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +14,12 @@ from typing import Any
 from mtrain.config.decoding import DecodingConfig
 from mtrain.config.load import changed_keys, dump_config, load_config
 from mtrain.config.run import Config
+from mtrain.data.manifest import NAME, data_settings, read_manifest, with_old_defaults
 from mtrain.data.store import TokenStore, check_files
 from mtrain.errors import UserError
 from mtrain.text.lines import read_lines, write_whole
 from mtrain.text.tokenizer import TokenizerPair
 
-DATA_FORMAT = 1
 RUN_MARK = b"# written by mtrain train: the whole configuration, every default spelled out\n"
 
 # What may change when a run goes on: how long, how it is watched and kept, where it computes.
@@ -76,26 +75,11 @@ class DataFolder:
     @property
     def manifest_path(self) -> Path:
         """Where `prepare` says last what is in the folder."""
-        return self.path / "manifest.json"
+        return self.path / NAME
 
     def manifest(self) -> dict[str, Any]:
         """Return what `prepare` wrote about the folder, or refuse the folder."""
-        try:
-            manifest: dict[str, Any] = json.loads(self.manifest_path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise UserError(
-                f"{self.path}: no prepared data here", "run first: mtrain prepare CONFIG.yaml"
-            ) from None
-        except ValueError:
-            raise UserError(
-                f"{self.manifest_path}: damaged", "remove the folder and run `mtrain prepare` again"
-            ) from None
-        if manifest.get("format") != DATA_FORMAT:
-            raise UserError(
-                f"{self.path}: prepared by another version of mtrain",
-                f"remove the folder and run `mtrain prepare` again (format {DATA_FORMAT} is read)",
-            )
-        return manifest
+        return read_manifest(self.path)
 
     def tokenizers(self) -> TokenizerPair:
         """Read the tokenizers, if they are those that the tokens are of."""
@@ -111,7 +95,12 @@ class DataFolder:
         """Open the tokens of train or valid, every byte of them checked."""
         about, folder = self.manifest()["splits"][split], self.path / split
         check_files(folder, about.get("sha256", {}))  # there once were no digests
-        return TokenStore(folder, about["vocab_size"], about["fingerprint"], "links" in about)
+        columns, vocab_size = about["columns"], about["vocab_size"]
+        return TokenStore(folder, columns, vocab_size, about["fingerprint"])
+
+    def as_prepared(self, config: Config) -> Config:
+        """Return a configuration as it was meant when this folder was prepared."""
+        return with_old_defaults(config, self.manifest())
 
     def check_belongs(self, config: Config) -> None:
         """Refuse to train on data that were prepared for other settings."""
@@ -120,19 +109,6 @@ class DataFolder:
                 f"{self.path}: prepared with other `data` or `tokenizer` settings than these",
                 "run `mtrain prepare` with this configuration again, or give it another run_dir",
             )
-
-
-def data_settings(config: Config) -> dict[str, Any]:
-    """Return the settings that decide what a data folder holds."""
-    settings = config.model_dump(mode="json", include={"data", "tokenizer"})
-    for corpus in (
-        corpus for split in ("train", "valid", "test") for corpus in settings["data"][split]
-    ):
-        # as if there were no such keys: there once were none
-        for key in ("alignments", *(["fields"] if "hub" in corpus else [])):
-            if corpus.get(key) is None:
-                corpus.pop(key, None)
-    return settings
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,10 @@ def _describe_ceilings(manifest: dict[str, Any]) -> Iterator[str]:
         for wanted, written in told["examples"]:
             yield f"           {wanted!r} becomes {written!r}"
     settings = manifest["settings"]["tokenizer"]
-    if lowered and settings["path"] is None and settings["normalization"] != "identity":
+    normalization = settings.get("normalization", "identity")
+    if lowered and "path" not in settings and normalization != "identity":
         yield (
-            f"         tokenizer.normalization {settings['normalization']} rewrites these; "
+            f"         tokenizer.normalization {normalization} rewrites these; "
             "identity keeps every character"
         )
 

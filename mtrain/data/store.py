@@ -1,13 +1,14 @@
-"""The token store: the ids of many sentence pairs in memory-mapped files.
+"""The token store: the numbers of many sentence pairs in memory-mapped files, column by column.
 
-Per side two files: `tokens` holds all ids one after another, without start or end marks;
-`offsets` where each sentence begins, and last where the last one ends. Where some pairs come with
-links between their tokens, two more files hold those in the same way: source token, target token,
-source token, and so on, each counted from its sentence's first.
+A column holds a list of numbers for each pair, in two files: `NAME.tokens` has all numbers one
+after another, `NAME.offsets` where each pair's begin, and last where the last one's end. The
+columns `source` and `target` hold ids without start or end marks. `links` holds the links between
+their tokens: source token, target token, source token, and so on, counted from 0 in each sentence.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,63 +24,57 @@ from mtrain.text.links import SIDES, Link
 LINKS = "links"
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
-LINK_TYPE = np.uint32
+Columns = dict[str, str]  # name: numpy's name of the type of its numbers
+Rows = Mapping[str, Sequence[Sequence[int]]]  # column: the numbers of each pair
 
 
-def _token_type(vocab_size: int) -> type[np.unsignedinteger]:
-    return np.uint16 if vocab_size <= 1 << 16 else np.uint32
+def translation_columns(vocab_size: int, has_links: bool = False) -> Columns:
+    """Return the columns of a corpus of translations."""
+    tokens = "uint16" if vocab_size <= 1 << 16 else "uint32"
+    return {**dict.fromkeys(SIDES, tokens), **({LINKS: "uint32"} if has_links else {})}
 
 
 class StoreWriter:
     """Appends pairs to a new store; holds nothing in memory but what was just given."""
 
-    def __init__(self, folder: Path, vocab_size: int, has_links: bool = False) -> None:
+    def __init__(self, folder: Path, columns: Columns) -> None:
         folder.mkdir(parents=True)
-        token_type = _token_type(vocab_size)
-        self._types = [token_type, token_type, *([LINK_TYPE] if has_links else [])]
-        names = (*SIDES, LINKS)[: len(self._types)]
-        self._tokens = [(folder / f"{name}.tokens").open("wb") for name in names]
-        self._offsets = [(folder / f"{name}.offsets").open("wb") for name in names]
-        self._ends = [0 for _ in names]
+        self.columns = columns
+        self._open = ExitStack()
+        self._files = {
+            name: tuple(
+                self._open.enter_context((folder / f"{name}.{part}").open("wb"))
+                for part in ("tokens", "offsets")
+            )
+            for name in columns
+        }
+        self._ends = dict.fromkeys(columns, 0)
         self._digest = hashlib.sha256()
         self.num_pairs = 0
-        for file in self._offsets:
-            file.write(np.zeros(1, np.int64).tobytes())
+        for _, offsets in self._files.values():
+            offsets.write(np.zeros(1, np.int64).tobytes())
 
-    def append(
-        self,
-        sources: Sequence[Sequence[int]],
-        targets: Sequence[Sequence[int]],
-        links: Sequence[Sequence[Link]] = (),
-    ) -> None:
-        """Add the pairs (sources[i], targets[i]), given as ids; links[i] is left out without links.
-
-        A link is (source token, target token), counted from the first of the pair.
-        """
-        self.num_pairs += len(sources)
-        parts = [sources, targets]
-        if len(self._types) > len(SIDES):
-            parts.append([list(chain.from_iterable(pair)) for pair in links])
-        for part, (rows, kind) in enumerate(zip(parts, self._types, strict=True)):
-            tokens = np.fromiter(chain.from_iterable(rows), kind).tobytes()
-            ends = self._ends[part] + np.cumsum([len(row) for row in rows], dtype=np.int64)
-            self._tokens[part].write(tokens)
-            self._offsets[part].write(ends.tobytes())
-            self._ends[part] = int(ends[-1]) if len(ends) else self._ends[part]
-            self._digest.update(tokens)
-            self._digest.update(ends.tobytes())
+    def append(self, rows: Rows) -> None:
+        """Add pairs, given as the numbers of each in every column."""
+        assert rows.keys() == self.columns.keys()
+        assert len({len(column) for column in rows.values()}) == 1
+        self.num_pairs += len(next(iter(rows.values())))
+        for name, kind in self.columns.items():
+            numbers = np.fromiter(chain.from_iterable(rows[name]), kind).tobytes()
+            lengths = [len(row) for row in rows[name]]
+            ends = self._ends[name] + np.cumsum(lengths, dtype=np.int64)
+            for file, content in zip(self._files[name], (numbers, ends.tobytes()), strict=True):
+                file.write(content)
+                self._digest.update(content)
+            self._ends[name] = int(ends[-1]) if len(ends) else self._ends[name]
 
     def fingerprint(self) -> str:
         """Return what tells this store's content from any other's."""
         return self._digest.hexdigest()
 
-    def num_tokens(self) -> dict[str, int]:
-        """Return the ids written on each side."""
-        return dict(zip(SIDES, self._ends, strict=False))
-
-    def num_links(self) -> int:
-        """Return the links written between tokens."""
-        return sum(self._ends[len(SIDES) :]) // 2
+    def counts(self) -> dict[str, int]:
+        """Return how many numbers each column holds."""
+        return dict(self._ends)
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -87,29 +82,28 @@ class StoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        for file in self._tokens + self._offsets:
-            file.close()
+        self._open.close()
 
 
 @dataclass(frozen=True)
-class Side:
-    """One language of a store."""
+class Column:
+    """The numbers of each pair; a side's are its token ids."""
 
     tokens: npt.NDArray[np.unsignedinteger]
     offsets: IntArray
 
     @property
     def lengths(self) -> IntArray:
-        """Ids of each sentence, without end mark."""
+        """How many numbers each pair has; of a side, its ids without the end mark."""
         return np.diff(self.offsets)
 
-    def sentence(self, index: int) -> list[int]:
-        """Return the ids of one sentence."""
-        ids: list[int] = self.tokens[self.offsets[index] : self.offsets[index + 1]].tolist()
-        return ids
+    def row(self, index: int) -> list[int]:
+        """Return the numbers of one pair."""
+        numbers: list[int] = self.tokens[self.offsets[index] : self.offsets[index + 1]].tolist()
+        return numbers
 
     def padded(self, rows: IntArray, padding: int, width: int) -> IntArray:
-        """Return the ids of the sentences `rows`, shape (len(rows), width), padded on the right."""
+        """Return the numbers of the pairs `rows`, shape (len(rows), width), padded on the right."""
         starts, ends = self.offsets[rows, None], self.offsets[rows + 1, None]
         places = starts + np.arange(width)
         real = places < ends
@@ -117,16 +111,12 @@ class Side:
         return np.where(real, ids.astype(np.int64), padding)
 
 
-@dataclass(frozen=True)
-class TokenLinks:
+class TokenLinks(Column):
     """Which tokens of each pair are linked."""
-
-    tokens: npt.NDArray[np.unsignedinteger]
-    offsets: IntArray
 
     def of_pair(self, index: int) -> list[Link]:
         """Return the links (source token, target token) of one pair."""
-        flat = self.tokens[self.offsets[index] : self.offsets[index + 1]].tolist()
+        flat = self.row(index)
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     def shares(self, rows: IntArray, num_target: int, num_source: int) -> FloatArray:
@@ -149,31 +139,46 @@ class TokenLinks:
 class TokenStore:
     """Reads a store through memory maps: the text need not fit into memory."""
 
-    def __init__(
-        self, folder: Path, vocab_size: int, fingerprint: str, has_links: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, columns: Columns, vocab_size: int, fingerprint: str) -> None:
+        """Open the columns. Raises `UserError` if they are not those of one store, or an id of a
+        side is not of the vocabulary."""
         self.fingerprint = fingerprint
-        token_type = _token_type(vocab_size)
-        self.source, self.target = (Side(*_open(folder, side, token_type)) for side in SIDES)
-        self.links = TokenLinks(*_open(folder, LINKS, LINK_TYPE)) if has_links else None
-        parts = [part for part in (self.source, self.target, self.links) if part is not None]
-        is_unknown = any(
-            side.tokens.max(initial=0) >= vocab_size for side in (self.source, self.target)
-        )
-        if is_unknown or len({len(part.offsets) for part in parts}) > 1:
+        self.columns = {
+            name: (TokenLinks if name == LINKS else Column)(*_open(folder, name, kind))
+            for name, kind in columns.items()
+        }
+        sides = [self.columns[side] for side in SIDES if side in columns]
+        is_unknown = any(side.tokens.max(initial=0) >= vocab_size for side in sides)
+        if is_unknown or len({len(column.offsets) for column in self.columns.values()}) > 1:
             raise _damaged(folder)
 
+    @property
+    def source(self) -> Column:
+        """The ids of the sources."""
+        return self.columns["source"]
+
+    @property
+    def target(self) -> Column:
+        """The ids of the targets."""
+        return self.columns["target"]
+
+    @property
+    def links(self) -> TokenLinks | None:
+        """The links between the tokens of each pair, if the store has them."""
+        links = self.columns.get(LINKS)
+        assert links is None or isinstance(links, TokenLinks)
+        return links
+
     def __len__(self) -> int:
-        return len(self.source.offsets) - 1
+        return len(next(iter(self.columns.values())).offsets) - 1
 
 
-def _open(
-    folder: Path, name: str, kind: type[np.unsignedinteger]
-) -> tuple[npt.NDArray[np.unsignedinteger], IntArray]:
+def _open(folder: Path, name: str, kind: str) -> tuple[npt.NDArray[np.unsignedinteger], IntArray]:
     try:
         offsets = np.memmap(folder / f"{name}.offsets", np.int64, "r")
         path = folder / f"{name}.tokens"
-        tokens = np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
+        dtype: np.dtype[np.unsignedinteger] = np.dtype(kind)
+        tokens = np.memmap(path, dtype, "r") if path.stat().st_size else np.zeros(0, dtype)
     except (OSError, ValueError):
         raise _damaged(folder) from None
     if offsets[0] != 0 or offsets[-1] != len(tokens) or (offsets[1:] < offsets[:-1]).any():

@@ -91,7 +91,7 @@ def set_up(options: argparse.Namespace) -> Task:
     data = DataFolder(work / "data")
     store, tokenizer = data.store("train"), data.tokenizers().target
     for tokens, language in ((store.source, "en"), (store.target, "de")):
-        rows = (" ".join(tokenizer.pieces(tokens.sentence(row))) for row in range(len(store)))
+        rows = (" ".join(tokenizer.pieces(tokens.row(row))) for row in range(len(store)))
         (work / f"pieces.{language}").write_text("".join(f"{row}\n" for row in rows), "utf-8")
     num_layers, d_model, ffn_dim, num_heads, _ = SIZES[options.size]
     return Task(

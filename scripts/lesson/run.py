@@ -193,7 +193,7 @@ def _about_data(lesson: Lesson, sets: dict[str, list[corpus.Pair]]) -> dict[str,
     folder = DataFolder(lesson.out / "data" / "forward")
     store = folder.store("train")
     sources = folder.tokenizers().source.decode(
-        [store.source.sentence(row) for row in range(len(store))]
+        [store.source.row(row) for row in range(len(store))]
     )
     return {
         "train_pairs": len(store),

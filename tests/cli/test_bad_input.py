@@ -360,13 +360,15 @@ def test_a_full_disk_ends_training_with_every_checkpoint_whole(
     refused(ended, "disk/run/checkpoints/update-", "the disk is full", "make room")
     kept = list_checkpoints(task / "copy" / "run" / "checkpoints")
     assert len(kept) > 2
-    updates = [load_checkpoint(path).state["position"]["update"] for path in kept]
+    updates = [
+        load_checkpoint(path, with_training=True).state["position"]["update"] for path in kept
+    ]
     assert updates == list(range(1, len(kept) + 1))
     assert not list((task / "copy" / "run" / "checkpoints").glob(".*"))
 
     more = as_options("run_dir=copy/run", f"training.max_updates={len(kept) + 2}")
     gone_on = succeed(warm, "train", "config.yaml", *options, *more)
-    assert f"going on from copy/run/checkpoints/{kept[-1].name}" in gone_on.err
+    assert f"resuming from copy/run/checkpoints/{kept[-1].name}" in gone_on.err
 
 
 @pytest.mark.parametrize("kilobytes", [16, 64, 512])

@@ -108,7 +108,7 @@ def test_a_killed_run_always_has_a_whole_checkpoint_and_goes_on_from_it(
     # and what all the kills have led to is what no kill at all leads to
     end = as_options(f"training.max_updates={run.update + 3}")
     finished = succeed(warm, "train", "config.yaml", *TINIEST, *OFTEN, *end)
-    assert f"going on from run/checkpoints/update-{run.update:08}" in finished.err
+    assert f"resuming from run/checkpoints/update-{run.update:08}" in finished.err
     assert not run.is_writing()
     assert not run.is_removing()
     undisturbed = ("--set", "run_dir=undisturbed", "--set", "data_dir=run/data")

@@ -72,7 +72,7 @@ def test_a_finished_run_goes_on_with_a_higher_max_updates(
     warm: WarmCommandLine, trained_copy: Path
 ) -> None:
     more = succeed(warm, "train", "config.yaml", "--set", "training.max_updates=610")
-    assert "going on from run/checkpoints/update-00000600" in more.err
+    assert "resuming from run/checkpoints/update-00000600" in more.err
     assert "finished: 610 updates" in more.err
     events = read_json((trained_copy / "run" / "metrics.jsonl").read_text())
     assert [event["update"] for event in events if event["kind"] == "train"] == list(

@@ -158,7 +158,7 @@ def test_the_report_tells_what_the_tokenizer_cannot_write(
     assert "ceiling  none: the tokenizer can write every target line of valid and test" in report
     data = DataFolder(folder / "run" / "data")
     store, target = data.store("train"), data.tokenizers().target
-    assert target.decode([store.target.sentence(7)]) == [SPACED.format(7)]
+    assert target.decode([store.target.row(7)]) == [SPACED.format(7)]
     configure(folder, "vocab_size: 320", "vocab_size: 320, normalization: nmt_nfkc")
     finished = succeed(mtrain, "prepare", "config.yaml")
     assert "ceiling  valid: the tokenizer cannot write 20 of 20 target lines; at most BLEU" in (
@@ -414,7 +414,7 @@ def test_corpora_of_every_kind_are_read_by_one_configuration(
         DataFolder(folder / "run" / "data").store("train"),
         DataFolder(folder / "run" / "data").tokenizers(),
     )
-    ids = [(store.source.sentence(row), store.target.sentence(row)) for row in range(len(store))]
+    ids = [(store.source.row(row), store.target.row(row)) for row in range(len(store))]
     sources = tokenizers.source.decode([source for source, _ in ids])
     targets = tokenizers.target.decode([target for _, target in ids])
     read = list(zip(sources, targets, strict=True))
@@ -433,7 +433,7 @@ def test_one_vocabulary_a_side(mtrain: CommandLine, folder: Path) -> None:
         tokenizer = getattr(tokenizers, side)
         short, long = (len(tokenizer.encode([word])[0]) for word in (ours, other))
         assert short < long  # each has learnt its own language
-        first = getattr(data.store("train"), side).sentence(0)
+        first = getattr(data.store("train"), side).row(0)
         text = {"source": "this is the text with number 0", "target": "das ist Text Nummer 0"}
         assert tokenizer.decode([first]) == [text[side]]
 
@@ -482,7 +482,7 @@ def test_links_between_words_become_links_between_their_tokens(
     assert "nothing to do" in succeed(mtrain, "prepare", "config.yaml").err
     data = DataFolder(folder / "run" / "data")
     store, tokenizer = data.store("train"), data.tokenizers().source
-    assert [tokenizer.pieces(side.sentence(1)) for side in (store.source, store.target)] == [
+    assert [tokenizer.pieces(side.row(1)) for side in (store.source, store.target)] == [
         ["▁this", "▁is", "▁the", "▁text", "▁with", "▁number", "▁1", "1"],
         ["▁das", "▁ist", "▁Text", "▁Nummer", "▁1", "1"],
     ]

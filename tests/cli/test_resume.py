@@ -115,7 +115,7 @@ def test_a_stopped_run_ends_in_the_same_bits(
     for at in (7, 20, 27):  # the second one while it validates, or about
         code = stop(warm.start(*command), run, at, number)
         (*_, newest) = list_checkpoints(run / "checkpoints")
-        position = load_checkpoint(newest).state["position"]
+        position = load_checkpoint(newest, with_training=True).state["position"]
         assert position["batch"] > 0, "this was to stop in the middle of an epoch"
         if number == signal.SIGKILL:
             assert code == -number
@@ -124,7 +124,7 @@ def test_a_stopped_run_ends_in_the_same_bits(
             assert code == 128 + number
             assert position["update"] == last_update(run)  # not one update is lost
     finished = succeed(warm, *command)
-    assert "going on from" in finished.err
+    assert "resuming from" in finished.err
     name = f"update-{UPDATES:08}"
     assert digests(run / "checkpoints" / name) == digests(wanted / "checkpoints" / name)
     assert events(run, "train") == events(wanted, "train")
@@ -166,7 +166,9 @@ def test_a_signal_saves_and_ends_the_command_line(
     assert saved in said.decode()
     assert b"Traceback" not in said
     (checkpoint,) = list_checkpoints(copy / "run" / "checkpoints")
-    assert load_checkpoint(checkpoint).state["position"]["update"] == last_update(copy / "run")
+    assert load_checkpoint(checkpoint, with_training=True).state["position"][
+        "update"
+    ] == last_update(copy / "run")
 
 
 def test_a_second_signal_exits_at_once(warm: WarmCommandLine, copy: Path) -> None:
@@ -200,7 +202,7 @@ def test_a_signal_during_validation_saves_and_validates_later(
     running.send(signal.SIGTERM)
     assert running.finish().code == 143
     (checkpoint,) = list_checkpoints(run / "checkpoints")
-    state = load_checkpoint(checkpoint).state
+    state = load_checkpoint(checkpoint, with_training=True).state
     assert state["position"]["update"] == 5
     assert state["validation"] is None
     assert events(run, "valid") == []
@@ -219,6 +221,6 @@ def test_one_training_at_a_time(warm: WarmCommandLine, copy: Path) -> None:
     first.send(signal.SIGKILL)  # and a lock does not outlive the one who held it
     assert first.finish().code == -signal.SIGKILL
     third = warm.start("train", "config.yaml", *endless)
-    third.wait_until(lambda: "going on from" in third.said)
+    third.wait_until(lambda: "resuming from" in third.said)
     third.send(signal.SIGTERM)
     third.finish()

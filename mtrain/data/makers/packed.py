@@ -16,7 +16,7 @@ import torch
 from mtrain.data.batch import Batch, PackedBatch
 from mtrain.data.makers.padded import BatchMaker
 from mtrain.data.plan import derive_seed
-from mtrain.data.store import IntArray, Side, TokenStore
+from mtrain.data.store import Column, IntArray, TokenStore
 from mtrain.nn.output import IGNORE_INDEX
 from mtrain.text.tokenizer import TokenizerPair
 
@@ -95,7 +95,7 @@ class _Rows:
     is_filler: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, side: Side, pairs: IntArray, width: int, end_id: int) -> "_Rows":
+    def of(cls, side: Column, pairs: IntArray, width: int, end_id: int) -> "_Rows":
         """Return the sentences (R,K) of a side, each with its end mark."""
         starts_in_store = side.offsets[pairs]
         lengths = np.where(pairs == NO_PAIR, 0, side.offsets[pairs + 1] - starts_in_store + 1)

@@ -84,7 +84,7 @@ class BatchMaker:
         """Segment the sentences anew; one that grew too long keeps its stored segmentation."""
         side = getattr(self._store, name)
         tokenizer = getattr(self._tokenizers, name)
-        stored = [side.sentence(row) for row in rows]
+        stored = [side.row(row) for row in rows]
         sampled = tokenizer.sample(tokenizer.decode(stored), self._sampling, seed % (1 << 32))
         chosen = [
             new if len(new) < self._max_tokens else old

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mtrain.data.batch import Batch
 from mtrain.data.makers.padded import BatchMaker
 from mtrain.data.plan import plan_epoch
 from mtrain.data.prefetch import Prefetcher
-from mtrain.data.store import StoreWriter, TokenStore
+from mtrain.data.store import StoreWriter, TokenStore, translation_columns
 from mtrain.data.updates import PlannedUpdate, planned_updates
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, train_tokenizer
 
@@ -52,9 +53,16 @@ def store(tokenizers: TokenizerPair, tmp_path_factory: pytest.TempPathFactory) -
     """The text in tokens."""
     folder = tmp_path_factory.mktemp("data") / "train"
     ids = [tokenizer.encode(TEXT[side]) for side, tokenizer in vars(tokenizers).items()]
-    with StoreWriter(folder, tokenizers.vocab_size) as writer:
-        writer.append(*ids)
-    return TokenStore(folder, tokenizers.vocab_size, writer.fingerprint())
+    return write_store(folder, dict(zip(("source", "target"), ids, strict=True)), tokenizers)
+
+
+def write_store(
+    folder: Path, rows: dict[str, list[list[int]]], tokenizers: TokenizerPair
+) -> TokenStore:
+    columns = translation_columns(tokenizers.vocab_size, "links" in rows)
+    with StoreWriter(folder, columns) as writer:
+        writer.append(rows)
+    return TokenStore(folder, columns, tokenizers.vocab_size, writer.fingerprint())
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +71,14 @@ def linked_store(
 ) -> TokenStore:
     """The same tokens, with links between some."""
     folder, generator = tmp_path_factory.mktemp("data") / "linked", random.Random(3)
-    sides = [[side.sentence(row) for row in range(NUM_PAIRS)]
-             for side in (store.source, store.target)]  # fmt: skip
+    rows = {name: [column.row(row) for row in range(NUM_PAIRS)]
+            for name, column in store.columns.items()}  # fmt: skip
     links = []
-    for source, target in zip(*sides, strict=True):
+    for source, target in zip(*rows.values(), strict=True):
         every = list(itertools.product(range(len(source)), range(len(target))))
-        links.append(generator.sample(every, generator.randint(0, len(every))))
-    with StoreWriter(folder, tokenizers.vocab_size, has_links=True) as writer:
-        writer.append(*sides, links)
-    return TokenStore(folder, tokenizers.vocab_size, writer.fingerprint(), has_links=True)
+        chosen = generator.sample(every, generator.randint(0, len(every)))
+        links.append(list(itertools.chain.from_iterable(chosen)))
+    return write_store(folder, rows | {"links": links}, tokenizers)
 
 
 @pytest.fixture
@@ -115,7 +122,7 @@ def test_a_batch_holds_each_pair_with_its_marks(store: TokenStore, maker: BatchM
     rows = np.random.default_rng(1).permutation(NUM_PAIRS)[:40]
     batch = maker.make(rows)
     check_shape_and_marks(
-        batch, *([side.sentence(row) for row in rows] for side in (store.source, store.target))
+        batch, *([side.row(row) for row in rows] for side in (store.source, store.target))
     )
     assert equal(batch, maker.make(rows, seed=9))  # which only matters to sampling
 
@@ -132,7 +139,7 @@ def test_links_stand_where_their_target_token_is_predicted(
     torch.testing.assert_close(sums, sums.round())
     assert set(sums.round().unique().tolist()) == {0, 1}
     for place, row in enumerate(rows):
-        source, target = (side.sentence(row) for side in (linked_store.source, linked_store.target))
+        source, target = (side.row(row) for side in (linked_store.source, linked_store.target))
         linked = batch.links[place].nonzero().tolist()
         assert sorted((s, t) for t, s in linked) == sorted(linked_store.links.of_pair(row))
         for t, s in linked:  # so no end mark and no padding has a link

@@ -9,12 +9,12 @@ from mtrain.config import Config, load_config
 from mtrain.config.load import changed_keys
 from mtrain.data.folders import (
     CHANGEABLE_ON_RESUME,
-    DATA_FORMAT,
     DataFolder,
     RunFolder,
     hold,
     read_held_out,
 )
+from mtrain.data.manifest import FORMAT
 from mtrain.errors import UserError
 
 SMALLEST = """\
@@ -108,7 +108,7 @@ def test_a_run_goes_on_with_other_limits_but_learns_as_it_began(
         ("", "manifest.json: damaged\nremove the folder"),
         ('{"format": 1', "manifest.json: damaged\nremove the folder"),
         ("{}", "prepared by another version of mtrain"),
-        (json.dumps({"format": DATA_FORMAT + 1}), "prepared by another version of mtrain"),
+        (json.dumps({"format": FORMAT + 1}), "prepared by another version of mtrain"),
     ],
     ids=["missing", "empty", "cut short", "without a format", "of another format"],
 )

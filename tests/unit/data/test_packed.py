@@ -89,7 +89,7 @@ def test_rows_hold_the_sentences_of_the_store(small_task: Path, tmp_path: Path) 
         batch = maker.make(rows)
         assert batch.num_target_tokens == int((batch.target_out != IGNORE_INDEX).sum())
         for row, pairs in enumerate(rows):
-            expected = [store.target.sentence(pair) for pair in pairs if pair != NO_PAIR]
+            expected = [store.target.row(pair) for pair in pairs if pair != NO_PAIR]
             out = [token for ids in expected for token in (*ids, end)]
             real = int(batch.target_lengths[row])
             assert batch.target_out[row, :real].tolist() == out
@@ -97,7 +97,7 @@ def test_rows_hold_the_sentences_of_the_store(small_task: Path, tmp_path: Path) 
             read = [token for ids in expected for token in (start, *ids)]
             assert batch.target_in[row, :real].tolist() == read
             source = [token for pair in pairs if pair != NO_PAIR
-                      for token in (*store.source.sentence(pair), end)]  # fmt: skip
+                      for token in (*store.source.row(pair), end)]  # fmt: skip
             assert batch.source[row, : int(batch.source_lengths[row])].tolist() == source
 
 

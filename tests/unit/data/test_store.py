@@ -1,6 +1,7 @@
 """The token store: what was written is read, and a damaged one is refused."""
 
 import random
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mtrain.data.store import (
     StoreWriter,
     TokenStore,
     check_files,
+    translation_columns,
 )
 from mtrain.errors import UserError
 from mtrain.text.lines import file_digests
@@ -52,16 +54,25 @@ def write(
     block: int = 7,
     links: PairLinks | None = None,
 ) -> str:
-    with StoreWriter(folder, vocab_size, links is not None) as writer:
+    with StoreWriter(folder, translation_columns(vocab_size, links is not None)) as writer:
         for start in range(0, len(sources), block):
             rows = slice(start, start + block)
-            writer.append(sources[rows], targets[rows], (links or [])[rows])
-        assert writer.num_links() == sum(map(len, links or []))
+            columns = {"source": sources[rows], "target": targets[rows]}
+            if links is not None:
+                columns[LINKS] = [list(chain.from_iterable(pair)) for pair in links[rows]]
+            writer.append(columns)
         assert writer.num_pairs == len(sources)
-        assert writer.num_tokens() == dict(
-            zip(SIDES, (sum(map(len, sources)), sum(map(len, targets))), strict=True)
-        )
+        counts = dict(zip(SIDES, (sum(map(len, sources)), sum(map(len, targets))), strict=True))
+        if links is not None:
+            counts[LINKS] = 2 * sum(map(len, links))
+        assert writer.counts() == counts
     return writer.fingerprint()
+
+
+def open_store(
+    folder: Path, vocab_size: int, fingerprint: str, has_links: bool = False
+) -> TokenStore:
+    return TokenStore(folder, translation_columns(vocab_size, has_links), vocab_size, fingerprint)
 
 
 @pytest.mark.parametrize("vocab_size", [SMALL, LARGE])
@@ -69,10 +80,10 @@ def write(
 def test_what_was_written_is_read(count: int, vocab_size: int, tmp_path: Path) -> None:
     sources, targets = (random_side(count, vocab_size, seed) for seed in (1, 2))
     fingerprint = write(tmp_path / "train", sources, targets, vocab_size)
-    store = TokenStore(tmp_path / "train", vocab_size, fingerprint)
+    store = open_store(tmp_path / "train", vocab_size, fingerprint)
     assert len(store) == count
-    assert [store.source.sentence(row) for row in range(count)] == sources
-    assert [store.target.sentence(row) for row in range(count)] == targets
+    assert [store.source.row(row) for row in range(count)] == sources
+    assert [store.target.row(row) for row in range(count)] == targets
     assert store.source.lengths.tolist() == [len(ids) for ids in sources]
     assert isinstance(store.source.tokens, np.memmap)
     assert isinstance(store.source.offsets, np.memmap)
@@ -81,7 +92,7 @@ def test_what_was_written_is_read(count: int, vocab_size: int, tmp_path: Path) -
 
 def test_a_batch_read_at_once_is_the_batch_read_sentence_by_sentence(tmp_path: Path) -> None:
     sources, targets = (random_side(60, SMALL, seed) for seed in (3, 4))
-    store = TokenStore(tmp_path / "a", SMALL, write(tmp_path / "a", sources, targets))
+    store = open_store(tmp_path / "a", SMALL, write(tmp_path / "a", sources, targets))
     generator = np.random.default_rng(5)
     for _ in range(20):
         rows = generator.permutation(60)[: generator.integers(1, 60)]
@@ -98,20 +109,20 @@ def test_links_that_were_written_are_read(vocab_size: int, tmp_path: Path) -> No
     sources, targets = (random_side(50, vocab_size, seed) for seed in (1, 2))
     links = random_links(sources, targets, 3)
     fingerprint = write(tmp_path / "a", sources, targets, vocab_size, links=links)
-    store = TokenStore(tmp_path / "a", vocab_size, fingerprint, has_links=True)
+    store = open_store(tmp_path / "a", vocab_size, fingerprint, has_links=True)
     assert store.links is not None
     assert [store.links.of_pair(row) for row in range(50)] == links
     assert isinstance(store.links.tokens, np.memmap)
     assert isinstance(store.links.offsets, np.memmap)
-    assert [store.source.sentence(row) for row in range(50)] == sources
-    assert [store.target.sentence(row) for row in range(50)] == targets
+    assert [store.source.row(row) for row in range(50)] == sources
+    assert [store.target.row(row) for row in range(50)] == targets
 
 
 def test_the_links_of_a_target_token_share_one_evenly(tmp_path: Path) -> None:
     sources, targets = (random_side(60, SMALL, seed) for seed in (3, 4))
     links = random_links(sources, targets, 5)
     fingerprint = write(tmp_path / "a", sources, targets, links=links)
-    store = TokenStore(tmp_path / "a", SMALL, fingerprint, has_links=True)
+    store = open_store(tmp_path / "a", SMALL, fingerprint, has_links=True)
     assert store.links is not None
     generator = np.random.default_rng(5)
     for _ in range(20):
@@ -128,14 +139,14 @@ def test_the_links_of_a_target_token_share_one_evenly(tmp_path: Path) -> None:
 
 def test_a_store_may_have_no_link_at_all(tmp_path: Path) -> None:
     fingerprint = write(tmp_path / "a", [[1], [2]], [[3], [4]], links=[[], []])
-    store = TokenStore(tmp_path / "a", SMALL, fingerprint, has_links=True)
+    store = open_store(tmp_path / "a", SMALL, fingerprint, has_links=True)
     assert store.links is not None
     assert not store.links.shares(np.array([0, 1]), 2, 2).any()
     assert fingerprint != write(tmp_path / "b", [[1], [2]], [[3], [4]])
 
 
 def test_empty_sentences_are_stored_even_if_there_are_no_others(tmp_path: Path) -> None:
-    store = TokenStore(tmp_path / "a", SMALL, write(tmp_path / "a", [[], []], [[], [5]]))
+    store = open_store(tmp_path / "a", SMALL, write(tmp_path / "a", [[], []], [[], [5]]))
     assert store.source.padded(np.array([0, 1]), 3, 2).tolist() == [[3, 3], [3, 3]]
     assert store.target.padded(np.array([0, 1]), 3, 2).tolist() == [[3, 3], [5, 3]]
 
@@ -177,7 +188,7 @@ def test_a_store_without_links_is_the_one_it_was_before_there_were_links(tmp_pat
         "target.offsets",
         "target.tokens",
     ]
-    assert TokenStore(tmp_path / "a", SMALL, fingerprint).links is None
+    assert open_store(tmp_path / "a", SMALL, fingerprint).links is None
 
 
 DAMAGES = {
@@ -209,7 +220,7 @@ def test_a_damaged_file_is_refused_with_the_folder_named(
         with (folder / name).open("r+b") as file:
             file.truncate(resize((folder / name).stat().st_size))
     with pytest.raises(UserError) as caught:
-        TokenStore(folder, SMALL, fingerprint, has_links=True)
+        open_store(folder, SMALL, fingerprint, has_links=True)
     assert f"{folder}: the token store is damaged, or not the one" in str(caught.value)
     assert f"remove {tmp_path / 'data'} and run `mtrain prepare` again" in str(caught.value)
 
@@ -221,7 +232,7 @@ def test_parts_of_unequal_length_are_refused(part: str, tmp_path: Path) -> None:
     for kind in ("tokens", "offsets"):
         (tmp_path / "b" / f"{part}.{kind}").replace(tmp_path / "a" / f"{part}.{kind}")
     with pytest.raises(UserError, match="damaged"):
-        TokenStore(tmp_path / "a", SMALL, "", has_links=True)
+        open_store(tmp_path / "a", SMALL, "", has_links=True)
 
 
 @pytest.mark.parametrize(
@@ -241,10 +252,10 @@ def test_numbers_that_lead_nowhere_are_refused(
     """Files of the right sizes, as another store has them, or none."""
     folder = tmp_path / "data"
     write(folder, [[1, 2, 3]] * 2, [[1, 2, 3]] * 2, links=[[(0, 2)]] * 2)
-    TokenStore(folder, 4, "", has_links=True)
+    open_store(folder, 4, "", has_links=True)
     content.tofile(folder / name)
     with pytest.raises(UserError, match="damaged"):
-        TokenStore(folder, 4, "", has_links=True)
+        open_store(folder, 4, "", has_links=True)
 
 
 @pytest.mark.parametrize("part", [*SIDES, LINKS])
