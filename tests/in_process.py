@@ -27,7 +27,7 @@ from tests.conftest import write_task
 
 # it multiplies on AMD, but not where it would round, which it does by AMX
 ONEDNN_IS_EXACT = can_prepack() and not torch.cpu._is_amx_tile_supported()
-START_ID, END_ID = 2, 3  # as in the tokenizers that mtrain trains
+BOS_ID, EOS_ID = 2, 3  # as in the tokenizers that mtrain trains
 
 SMALL_MODEL = {
     "encoder_layers": 1,
@@ -182,12 +182,12 @@ def make_batch(
 
     def ids(vocab_size: int, side_lengths: torch.Tensor) -> torch.Tensor:
         shape = (len(lengths), int(side_lengths.max()))
-        tokens = torch.randint(END_ID + 1, vocab_size, shape, generator=generator)
+        tokens = torch.randint(EOS_ID + 1, vocab_size, shape, generator=generator)
         is_text = torch.arange(shape[1]) < side_lengths[:, None] - 1
-        return torch.where(is_text, tokens, END_ID)
+        return torch.where(is_text, tokens, EOS_ID)
 
     target_out = ids(target_vocab, target_lengths)
-    starts = torch.full((len(lengths), 1), START_ID)
+    starts = torch.full((len(lengths), 1), BOS_ID)
     return Batch(
         ids(source_vocab, source_lengths),
         source_lengths,

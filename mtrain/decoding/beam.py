@@ -20,7 +20,7 @@ from mtrain.models.base import TranslationModel
 MOST_PENALTY_SETTLED = 1.0
 
 
-class _Found:
+class _FoundSoFar:
     """What has been found for the sentences still searched, a row each, best first."""
 
     def __init__(
@@ -93,12 +93,12 @@ def beam_search(
     `n_best` of them are ahead even if those gain `look_ahead` tokens at zero cost.
     Raises `UserError` where coverage is to be penalised and the model has no attention.
     """
-    start_id, end_id = marks
-    found = _Found(limits, beam_size, n_best, scoring)
+    bos_id, eos_id = marks
+    found = _FoundSoFar(limits, beam_size, n_best, scoring)
     results = found.hypotheses  # of all sentences, also of those no longer searched
     watched = scoring.watched if scoring.coverage_penalty else None
     state = model.encode(source, source_lengths, watched)
-    tokens = source.new_full((len(limits), 1, 1), start_id)  # (B,K,1+t)
+    tokens = source.new_full((len(limits), 1, 1), bos_id)  # (B,K,1+t)
     scores = torch.zeros(tokens.shape[:2], device=source.device)  # (B,K) sums of log p
     attention: Tensor | None = None  # (B,K,S) sums, where watched
     penalties = scores  # (B,K) for what is not covered
@@ -110,8 +110,8 @@ def beam_search(
             penalties = scoring.coverage(attention, source_lengths)
         candidates = _best_continuations(logits, scores, 2 * beam_size)
         del logits  # so that the next step's take the same memory, warm in the cache
-        _collect(candidates, tokens, penalties, end_id, beam_size, scoring, found)
-        tokens, scores, parents = _continue(candidates, tokens, end_id, beam_size)
+        _collect(candidates, tokens, penalties, eos_id, beam_size, scoring, found)
+        tokens, scores, parents = _continue(candidates, tokens, eos_id, beam_size)
         state = state.reorder(parents)
         penalties = penalties.gather(1, parents)
         if attention is not None:
@@ -153,14 +153,14 @@ def _collect(
     candidates: _Candidates,
     tokens: Tensor,
     penalties: Tensor,
-    end_id: int,
+    eos_id: int,
     beam_size: int,
     scoring: Scoring,
-    found: _Found,
+    found: _FoundSoFar,
 ) -> None:
     """Note the hypotheses that end here: those whose end mark is among the K best candidates."""
     num_tokens = tokens.shape[2]  # of the ended hypothesis: <s> left out, </s> counted
-    is_ended = (candidates.ids == end_id) & (candidates.scores > float("-inf"))
+    is_ended = (candidates.ids == eos_id) & (candidates.scores > float("-inf"))
     rows, ranks = is_ended[:, :beam_size].nonzero().unbind(1)
     if not len(rows):
         return
@@ -175,11 +175,11 @@ def _collect(
 
 
 def _continue(
-    candidates: _Candidates, tokens: Tensor, end_id: int, beam_size: int
+    candidates: _Candidates, tokens: Tensor, eos_id: int, beam_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return tokens (B,K,1+t), scores (B,K) and parents (B,K) of the K best that go on, best first;
     where fewer do, the others score -inf."""
-    going_on = candidates.scores.masked_fill(candidates.ids == end_id, float("-inf"))
+    going_on = candidates.scores.masked_fill(candidates.ids == eos_id, float("-inf"))
     scores, chosen = going_on.topk(min(beam_size, going_on.shape[1]), dim=1)
     parents = candidates.parents.gather(1, chosen)
     histories = tokens.gather(1, parents[:, :, None].expand(-1, -1, tokens.shape[2]))
@@ -188,7 +188,7 @@ def _continue(
 
 
 def _still_open(
-    tokens: Tensor, scores: Tensor, penalties: Tensor, scoring: Scoring, found: _Found
+    tokens: Tensor, scores: Tensor, penalties: Tensor, scoring: Scoring, found: _FoundSoFar
 ) -> list[bool]:
     """Tell which sentences go on; cut off the hypotheses of those at their length limit."""
     length = tokens.shape[2] - 1

@@ -96,8 +96,8 @@ class TorchEngine(Engine):
     ) -> None:
         super().__init__(decoding, model.max_positions, device)
         self._model = model
-        self._source_end = tokenizers.source.end_id
-        self._marks = tokenizers.target.start_id, tokenizers.target.end_id
+        self._source_end = tokenizers.source.eos_id
+        self._marks = tokenizers.target.bos_id, tokenizers.target.eos_id
         self._scoring = Scoring.of(decoding, head)
         self._autocast = autocast
         self._generator = torch.Generator().manual_seed(seed)
@@ -114,8 +114,8 @@ class TorchEngine(Engine):
                 yield from zip(rows, found, strict=True)
 
     def _search_batch(self, sources: Sequence[list[int]], seed: int) -> list[list[Hypothesis]]:
-        end_id = self._source_end
-        source = pad([[*ids, end_id] for ids in sources], end_id).to(self._device)
+        eos_id = self._source_end
+        source = pad([[*ids, eos_id] for ids in sources], eos_id).to(self._device)
         lengths = torch.tensor([len(ids) + 1 for ids in sources], device=self._device)
         limits = [self._limit(ids) for ids in sources]
         options = self._decoding

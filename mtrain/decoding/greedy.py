@@ -22,13 +22,13 @@ class _Sentence:
     tokens: list[int] = field(default_factory=list)
     found: list[Hypothesis] = field(default_factory=list)  # one, when it is done
 
-    def add(self, token: int, logit: float, end_id: int) -> None:
+    def add(self, token: int, logit: float, eos_id: int) -> None:
         """Go on with a token; what comes after the end is ignored."""
         if self.found:
             return
         if not isfinite(logit):
             self.found = [NO_HYPOTHESIS]
-        elif token == end_id:
+        elif token == eos_id:
             self.found = [Hypothesis(self.tokens, 0.0)]
         else:
             self.tokens.append(token)
@@ -48,16 +48,16 @@ def greedy_search(
     `limits[b]` is the length of sentence b, without end mark, at which it is cut off. `marks` are
     the ids of <s> and </s>.
     """
-    start_id, end_id = marks
+    bos_id, eos_id = marks
     sentences = [_Sentence(limit) for limit in limits]
     rows = sentences  # the sentence of each row
     state = model.encode(source, source_lengths)
-    tokens = source.new_full((len(rows),), start_id)
+    tokens = source.new_full((len(rows),), bos_id)
     while rows:
         features, state = model.step_features(tokens[:, None], state)
         best, tokens = model.likeliest(features[:, 0])
         for sentence, token, logit in zip(rows, tokens.tolist(), best.tolist(), strict=True):
-            sentence.add(token, logit, end_id)
+            sentence.add(token, logit, eos_id)
         kept = rows_to_keep([not sentence.found for sentence in rows])
         if len(kept) < len(rows):
             numbers = torch.tensor(kept, device=source.device, dtype=torch.long)

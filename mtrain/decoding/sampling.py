@@ -28,12 +28,12 @@ def sample_search(
     A score is that of the model itself, not of the distribution that temperature, top-k (Fan
     2018) and top-p (Holtzman 2020) make of it.
     """
-    start_id, end_id = marks
+    bos_id, eos_id = marks
     found: list[list[Hypothesis]] = [[] for _ in limits]
     state = model.encode(source, source_lengths)
     shape = (len(limits), num_samples)
     state = state.reorder(source.new_zeros(shape))
-    tokens = source.new_full((*shape, 1), start_id)
+    tokens = source.new_full((*shape, 1), bos_id)
     scores = torch.zeros(shape, device=source.device)
     is_ended = torch.zeros(shape, dtype=torch.bool, device=source.device)
     open_sentences = list(range(len(limits)))
@@ -43,18 +43,18 @@ def sample_search(
         is_lost = log_probabilities.isnan().any(dim=2)  # no distribution to draw from
         drawable = log_probabilities.masked_fill(is_lost[:, :, None], 0.0)
         new = _draw(drawable, temperature, top_k, top_p, generator)
-        new = new.masked_fill(is_ended | is_lost, end_id)
+        new = new.masked_fill(is_ended | is_lost, eos_id)
         gains = log_probabilities.gather(2, new[:, :, None])[:, :, 0]
         gains = gains.masked_fill(is_lost, float("-inf"))
         scores = scores + gains.masked_fill(is_ended, 0.0)
         tokens = torch.cat([tokens, new[:, :, None]], dim=2)
-        is_ended = is_ended | (new == end_id)
+        is_ended = is_ended | (new == eos_id)
         length = tokens.shape[2] - 1
         closed = is_ended.all(dim=1).tolist()
         kept = []
         for row, number in enumerate(open_sentences):
             if closed[row] or length >= limits[number]:
-                found[number] = _hypotheses(tokens[row], scores[row], end_id, scoring)
+                found[number] = _hypotheses(tokens[row], scores[row], eos_id, scoring)
             else:
                 kept.append(row)
         if len(kept) < len(open_sentences):
@@ -86,11 +86,11 @@ def _draw(
     return drawn.view(scores.shape[:2])
 
 
-def _hypotheses(tokens: Tensor, scores: Tensor, end_id: int, scoring: Scoring) -> list[Hypothesis]:
+def _hypotheses(tokens: Tensor, scores: Tensor, eos_id: int, scoring: Scoring) -> list[Hypothesis]:
     found = []
     for ids, total in zip(tokens[:, 1:].tolist(), scores.tolist(), strict=True):
-        is_ended = end_id in ids
-        kept = ids[: ids.index(end_id)] if is_ended else ids
+        is_ended = eos_id in ids
+        kept = ids[: ids.index(eos_id)] if is_ended else ids
         num_tokens = len(kept) + is_ended
         score = scoring.score(total, num_tokens)
         found.append(Hypothesis(kept, score, not is_ended or total == float("-inf")))

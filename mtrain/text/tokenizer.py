@@ -43,14 +43,14 @@ class Tokenizer:
             raise UserError(f"{path}: this is not a SentencePiece model") from None
         self.path = path
         self.vocab_size: int = self._processor.get_piece_size()
-        self.end_id: int = self._processor.eos_id()
-        if self.end_id < 0:
+        self.eos_id: int = self._processor.eos_id()
+        if self.eos_id < 0:
             raise UserError(
                 f"{path}: this SentencePiece model has no end-of-sentence mark </s>",
                 "train it with an eos_id, or leave out tokenizer.path and let mtrain train one",
             )
-        start_id: int = self._processor.bos_id()
-        self.start_id = start_id if start_id >= 0 else self.end_id
+        bos_id: int = self._processor.bos_id()
+        self.bos_id = bos_id if bos_id >= 0 else self.eos_id
         self.unknown_id: int = self._processor.unk_id()
 
     def encode(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:

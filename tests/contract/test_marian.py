@@ -11,7 +11,7 @@ from torch import Tensor
 from mtrain.checkpoints.weights import put_weights
 from mtrain.config.model import TransformerConfig
 from mtrain.models.transformer import Transformer
-from tests.in_process import END_ID, make_batch, real_places
+from tests.in_process import EOS_ID, make_batch, real_places
 
 VOCAB = 31
 LAYERS, HEADS, FFN_DIM, POSITIONS = 2, 4, 40, 24
@@ -35,7 +35,7 @@ def marian(activation: str) -> Any:
         scale_embedding=True,
         share_encoder_decoder_embeddings=True,
         pad_token_id=0,
-        eos_token_id=END_ID,
+        eos_token_id=EOS_ID,
         decoder_start_token_id=0,
     )
     model = transformers.MarianMTModel(config).eval()

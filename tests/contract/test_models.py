@@ -31,8 +31,8 @@ from mtrain.runtime.precision import choose_precision
 from tests.contract.models import MODELS, SOURCE_VOCAB, TARGET_VOCAB, new_model
 from tests.contract.sharing import learn_with_every_model
 from tests.in_process import (
-    END_ID,
-    START_ID,
+    BOS_ID,
+    EOS_ID,
     learn,
     make_batch,
     make_learner,
@@ -77,7 +77,7 @@ def search(
             batch.source,
             batch.source_lengths,
             [limit] * len(batch.source),
-            (START_ID, END_ID),
+            (BOS_ID, EOS_ID),
             4,
             4,
             Scoring(length_penalty),
@@ -104,7 +104,7 @@ def test_step_equals_forward_through_reorder_and_keep(name: str) -> None:
     model, batch = ready_model(name), a_batch()
     generator = torch.Generator().manual_seed(3)
     sentences = torch.arange(len(LENGTHS))
-    histories = torch.full((len(LENGTHS), 1, 1), START_ID)
+    histories = torch.full((len(LENGTHS), 1, 1), BOS_ID)
     with torch.inference_mode():
         state = model.encode(batch.source, batch.source_lengths)
         for num_hypotheses in (3, 3, 4, 2, 2, 5, 1, 3, 3, 3):
@@ -214,7 +214,7 @@ def test_a_later_target_token_never_changes_an_earlier_logit(name: str) -> None:
     before = logits_of(model, batch)
     for place in range(1, 9):
         changed = batch.target_in.clone()
-        changed[:, place] = START_ID + 10 + changed[:, place] % 7
+        changed[:, place] = BOS_ID + 10 + changed[:, place] % 7
         changed[:, place] += changed[:, place] == batch.target_in[:, place]
         after = logits_of(model, replace(batch, target_in=changed))
         torch.testing.assert_close(after[:, :place], before[:, :place], atol=1e-6, rtol=0)
@@ -237,13 +237,13 @@ def forced_score(
     model: TranslationModel, batch: Batch, row: int, hypothesis: Hypothesis, length_penalty: float
 ) -> float:
     """Return what `forward` makes of a hypothesis: its log probability over its length."""
-    said = hypothesis.tokens if hypothesis.cut_off else [*hypothesis.tokens, END_ID]
+    said = hypothesis.tokens if hypothesis.cut_off else [*hypothesis.tokens, EOS_ID]
     target = torch.tensor([said])
     forced = replace(
         batch,
         source=batch.source[row : row + 1],
         source_lengths=batch.source_lengths[row : row + 1],
-        target_in=torch.cat([torch.tensor([[START_ID]]), target[:, :-1]], dim=1),
+        target_in=torch.cat([torch.tensor([[BOS_ID]]), target[:, :-1]], dim=1),
         target_out=target,
         target_lengths=torch.tensor([len(said)]),
     )
@@ -327,9 +327,7 @@ def test_it_overfits_8_pairs(name: str) -> None:
     batch = a_batch(lengths, seed=5)
     learn_pairs(model, batch, 60, 1e-2)
     with torch.inference_mode():
-        found = greedy_search(
-            model, batch.source, batch.source_lengths, [12] * 8, (START_ID, END_ID)
-        )
+        found = greedy_search(model, batch.source, batch.source_lengths, [12] * 8, (BOS_ID, EOS_ID))
     said = [hypotheses[0].tokens for hypotheses in found]
     wanted = [
         tokens[: length - 1].tolist()

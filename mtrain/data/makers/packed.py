@@ -95,7 +95,7 @@ class _Rows:
     is_filler: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, side: Column, pairs: IntArray, width: int, end_id: int) -> "_Rows":
+    def of(cls, side: Column, pairs: IntArray, width: int, eos_id: int) -> "_Rows":
         """Return the sentences (R,K) of a side, each with its end mark."""
         starts_in_store = side.offsets[pairs]
         lengths = np.where(pairs == NO_PAIR, 0, side.offsets[pairs + 1] - starts_in_store + 1)
@@ -106,7 +106,7 @@ class _Rows:
         of_row = np.arange(len(pairs))[:, None], np.where(is_filler, 0, sentences)
         positions = np.where(is_filler, 0, places - (ends - lengths)[of_row])
         is_text = ~is_filler & (positions < lengths[of_row] - 1)
-        ids = np.full(is_text.shape, end_id)
+        ids = np.full(is_text.shape, eos_id)
         ids[is_text] = side.tokens[(starts_in_store[of_row] + positions)[is_text]]
         return cls(ids, sentences, positions, is_filler)
 
@@ -133,10 +133,10 @@ class PackedMaker(BatchMaker):
     def make(self, rows: IntArray, seed: int = 0) -> PackedBatch:
         """Return the batch of a plan's pairs (R,K)."""
         tokenizers, shape = self._tokenizers, self._shape
-        source = _Rows.of(self._store.source, rows, shape.source, tokenizers.source.end_id)
-        target = _Rows.of(self._store.target, rows, shape.target, tokenizers.target.end_id)
+        source = _Rows.of(self._store.source, rows, shape.source, tokenizers.source.eos_id)
+        target = _Rows.of(self._store.target, rows, shape.target, tokenizers.target.eos_id)
         target_in = np.roll(target.ids, 1, axis=1)
-        target_in[target.positions == 0] = tokenizers.target.start_id
+        target_in[target.positions == 0] = tokenizers.target.bos_id
         target_out = np.where(target.is_filler, IGNORE_INDEX, target.ids)
         # what fills up a row of the target sees what the last sentence sees
         last = np.where(target.is_filler, NO_SENTENCE, target.sentences).max(axis=1, keepdims=True)

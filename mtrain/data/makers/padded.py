@@ -48,8 +48,8 @@ class BatchMaker:
 
     def make(self, rows: IntArray, seed: int = 0) -> Batch:
         """Return the batch of the pairs `rows`; `seed` matters to subword sampling only."""
-        source_end, target_end = self._tokenizers.source.end_id, self._tokenizers.target.end_id
-        start = self._tokenizers.target.start_id
+        source_eos, target_eos = self._tokenizers.source.eos_id, self._tokenizers.target.eos_id
+        start = self._tokenizers.target.bos_id
         links = None  # they are of the stored tokens only
         if self._sampling:
             source, source_lengths = self._sample(rows, seed, "source")
@@ -62,7 +62,7 @@ class BatchMaker:
             source, target = (
                 side.padded(rows, end, int(lengths.max()))
                 for side, end, lengths in zip(
-                    sides, (source_end, target_end), (source_lengths, target_lengths), strict=True
+                    sides, (source_eos, target_eos), (source_lengths, target_lengths), strict=True
                 )
             )
             if self._store.links is not None:
@@ -91,7 +91,7 @@ class BatchMaker:
             for new, old in zip(sampled, stored, strict=True)
         ]
         lengths = np.array([len(ids) + 1 for ids in chosen], dtype=np.int64)
-        padded = np.full((len(rows), int(lengths.max())), tokenizer.end_id, dtype=np.int64)
+        padded = np.full((len(rows), int(lengths.max())), tokenizer.eos_id, dtype=np.int64)
         for row, ids in enumerate(chosen):
             padded[row, : len(ids)] = ids
         return padded, lengths
@@ -101,17 +101,17 @@ def pad_pairs(
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]], tokenizers: TokenizerPair
 ) -> Batch:
     """Return the batch of pairs of ids, given without marks."""
-    source_end, target_end = tokenizers.source.end_id, tokenizers.target.end_id
+    source_eos, target_eos = tokenizers.source.eos_id, tokenizers.target.eos_id
     sources, targets = zip(*pairs, strict=True)
-    target_in = [[tokenizers.target.start_id, *ids] for ids in targets]
+    target_in = [[tokenizers.target.bos_id, *ids] for ids in targets]
     source_lengths, target_lengths = (
         torch.tensor([len(ids) + 1 for ids in side]) for side in (sources, targets)
     )
     return Batch(
-        pad([[*ids, source_end] for ids in sources], source_end),
+        pad([[*ids, source_eos] for ids in sources], source_eos),
         source_lengths,
-        pad(target_in, target_end),
-        pad([[*ids, target_end] for ids in targets], target_end),
+        pad(target_in, target_eos),
+        pad([[*ids, target_eos] for ids in targets], target_eos),
         target_lengths,
         int(target_lengths.sum()),
     )

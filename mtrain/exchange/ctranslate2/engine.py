@@ -100,7 +100,7 @@ class CTranslate2Engine(Engine):
             )
 
     def _hypothesis(self, ids: list[int], score: float, limit: int) -> Hypothesis:
-        ended = ids[-1:] == [self._target.end_id]
+        ended = ids[-1:] == [self._target.eos_id]
         tokens = ids[:-1] if ended else ids
         return Hypothesis(tokens[:limit], score, cut_off=not ended or len(tokens) > limit)
 

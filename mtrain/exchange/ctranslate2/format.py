@@ -75,8 +75,8 @@ def _spec(
     spec.register_source_vocabulary(vocabulary(source))
     spec.register_target_vocabulary(vocabulary(target))
     (spec.config.unk_token,) = target.pieces([target.unknown_id])
-    (spec.config.eos_token,) = target.pieces([target.end_id])
-    (spec.config.bos_token,) = (spec.config.decoder_start_token,) = target.pieces([target.start_id])
+    (spec.config.eos_token,) = target.pieces([target.eos_id])
+    (spec.config.bos_token,) = (spec.config.decoder_start_token,) = target.pieces([target.bos_id])
     spec.config.add_source_eos = True
     norm = cast(Any, model.encoder[0]).residuals[0].norm
     spec.config.layer_norm_epsilon = norm.eps or torch.finfo(torch.float32).eps  # RMSNorm's own

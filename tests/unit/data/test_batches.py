@@ -300,7 +300,7 @@ def test_padding_is_the_end_mark_also_where_it_is_another_number(
     store: TokenStore, tokenizers: TokenizerPair
 ) -> None:
     source, target = (Tokenizer(side.path) for side in vars(tokenizers).values())
-    source.end_id, target.end_id, target.start_id = 7, 8, 9
+    source.eos_id, target.eos_id, target.bos_id = 7, 8, 9
     batch = BatchMaker(store, TokenizerPair(source, target), 100, 64).make(np.arange(20))
     places = torch.arange(batch.source.shape[1]) >= batch.source_lengths[:, None] - 1
     assert set(batch.source[places].tolist()) == {7}

@@ -82,8 +82,8 @@ def test_rows_hold_the_sentences_of_the_store(small_task: Path, tmp_path: Path) 
     maker, _ = makers(setup, 512)
     store, end, start = (
         setup.store,
-        tokenizers_of(setup).target.end_id,
-        tokenizers_of(setup).target.start_id,
+        tokenizers_of(setup).target.eos_id,
+        tokenizers_of(setup).target.bos_id,
     )
     for rows in maker.plan(1, 0):
         batch = maker.make(rows)

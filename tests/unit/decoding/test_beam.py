@@ -13,7 +13,7 @@ from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import transformer
 from mtrain.models.base import State
 from mtrain.models.transformer import Transformer, TransformerState
-from tests.in_process import END_ID
+from tests.in_process import EOS_ID
 from tests.unit.decoding.tiny import (
     MARKS,
     CountingModel,
@@ -59,12 +59,12 @@ def all_there_are(
     oracle: Oracle, vocab_size: int, limit: int, length_penalty: float
 ) -> list[Hypothesis]:
     """Return every output: those that end within the limit, and those cut off at it."""
-    others = [token for token in range(vocab_size) if token != END_ID]
+    others = [token for token in range(vocab_size) if token != EOS_ID]
     outputs = []
     for length in range(limit + 1):
         is_cut_off = length == limit
         for tokens in product(others, repeat=length):
-            said = tokens if is_cut_off else (*tokens, END_ID)
+            said = tokens if is_cut_off else (*tokens, EOS_ID)
             total = sum(oracle.next(said[:place])[token] for place, token in enumerate(said))
             score = total / len(said) ** length_penalty
             outputs.append(Hypothesis(list(tokens), score, is_cut_off))
@@ -96,10 +96,10 @@ def plain_beam(
         ]
         candidates.sort(key=lambda candidate: -candidate[1])
         for tokens, total in candidates[:beam_size]:
-            if tokens[-1] == END_ID:
+            if tokens[-1] == EOS_ID:
                 found.append(Hypothesis(list(tokens[:-1]), total / length**length_penalty))
         found = ranked(found)[:beam_size]
-        going_on = [candidate for candidate in candidates if candidate[0][-1] != END_ID]
+        going_on = [candidate for candidate in candidates if candidate[0][-1] != EOS_ID]
         open_ones = going_on[:beam_size]
         ends = [(beam_size, 1)]
         if length_penalty <= 1:
@@ -233,14 +233,14 @@ class ForkedModel(Transformer):
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
         logits, state = super().step(tokens, state)
-        word, place = END_ID + 1, state.num_steps
+        word, place = EOS_ID + 1, state.num_steps
         probabilities = torch.full_like(logits, 1e-9)
-        probabilities[..., END_ID if place == self.length else word] = 1.0
+        probabilities[..., EOS_ID if place == self.length else word] = 1.0
         if place == self.fork:
             short = 0.5
             long = short ** ((self.length - 0.5) / self.fork)
             probabilities[:] = (1 - short - long) / (logits.shape[2] - 2)
-            probabilities[..., END_ID], probabilities[..., word] = short, long
+            probabilities[..., EOS_ID], probabilities[..., word] = short, long
         return probabilities.log(), state
 
 
@@ -277,7 +277,7 @@ def test_the_length_limit_marks_cut_off_and_they_come_last() -> None:
         (found,) = search(model, batch, [5], 4)
         for hypothesis in found:
             assert hypothesis.cut_off == (len(hypothesis.tokens) == 5)
-            assert END_ID not in hypothesis.tokens
+            assert EOS_ID not in hypothesis.tokens
         flags = [hypothesis.cut_off for hypothesis in found]
         assert flags == sorted(flags)
         seen |= set(flags)

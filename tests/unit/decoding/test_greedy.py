@@ -9,7 +9,7 @@ from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Hypothesis
 from mtrain.models.base import State
 from mtrain.models.transformer import Transformer, TransformerState
-from tests.in_process import END_ID
+from tests.in_process import EOS_ID
 from tests.unit.decoding.tiny import MARKS, CountingModel, Oracle, oracles, sources, tiny_model
 
 
@@ -25,7 +25,7 @@ def plain_greedy(oracle: Oracle, limit: int) -> Hypothesis:
     while len(tokens) < limit:
         scores = oracle.next(tuple(tokens))
         best = scores.index(max(scores))
-        if best == END_ID:
+        if best == EOS_ID:
             return Hypothesis(tokens, 0.0)
         tokens.append(best)
     return Hypothesis(tokens, 0.0, cut_off=True)

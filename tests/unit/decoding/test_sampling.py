@@ -10,7 +10,7 @@ from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search
 from mtrain.models.transformer import Transformer
-from tests.in_process import END_ID
+from tests.in_process import EOS_ID
 from tests.unit.decoding.tiny import MARKS, Oracle, make_rows, oracles, sources, tiny_model
 
 
@@ -34,13 +34,13 @@ def sample(
 
 
 def first_tokens(hypotheses: list[Hypothesis]) -> Counter[int]:
-    return Counter(hypothesis.tokens[0] if hypothesis.tokens else END_ID
+    return Counter(hypothesis.tokens[0] if hypothesis.tokens else EOS_ID
                    for hypothesis in hypotheses)  # fmt: skip
 
 
 def own_score(oracle: Oracle, hypothesis: Hypothesis) -> float:
     """Return the model's log probability of a hypothesis, over its length."""
-    said = [*hypothesis.tokens, *([] if hypothesis.cut_off else [END_ID])]
+    said = [*hypothesis.tokens, *([] if hypothesis.cut_off else [EOS_ID])]
     return sum(oracle.next(tuple(said[:i]))[token] for i, token in enumerate(said)) / len(said)
 
 

@@ -13,9 +13,9 @@ from mtrain.config.model import TransformerConfig
 from mtrain.data.batch import Batch
 from mtrain.models.base import State
 from mtrain.models.transformer import Transformer, TransformerState
-from tests.in_process import END_ID, START_ID, make_batch
+from tests.in_process import BOS_ID, EOS_ID, make_batch
 
-MARKS = (START_ID, END_ID)
+MARKS = (BOS_ID, EOS_ID)
 
 
 def tiny_model(vocab_size: int, seed: int = 1, sharpness: float = 1.0) -> Transformer:
@@ -71,7 +71,7 @@ class Oracle:
     @torch.inference_mode()
     def _next(self, prefix: tuple[int, ...]) -> list[float]:
         """Return the log probability of each token after the prefix."""
-        tokens = torch.tensor([[START_ID, *prefix]])
+        tokens = torch.tensor([[BOS_ID, *prefix]])
         lengths = torch.tensor([tokens.shape[1]])
         batch = replace(self._batch, target_in=tokens, target_lengths=lengths)
         values: list[float] = self._model.logits(batch)[0, -1].double().log_softmax(0).tolist()

@@ -94,7 +94,7 @@ def test_what_both_searches_find_has_the_same_score(
     with torch.no_grad():  # an end is about as likely as anything, at every step
         features = model.eval().features(make_batch([(4, 5), (6, 5)], 10, 10)).mean((0, 1))
         model.output.weight.mul_(0.1)
-        model.output.weight[tokenizers.target.end_id] += 3 * features / features.square().sum()
+        model.output.weight[tokenizers.target.eos_id] += 3 * features / features.square().sum()
     theirs, ours = (
         {
             (number, *hypothesis.tokens): hypothesis.score
@@ -135,7 +135,7 @@ def test_a_translation_may_be_empty(
         model.decoder_norm.weight.zero_()
         model.decoder_norm.bias.fill_(1.0)
         model.output.weight.zero_()
-        model.output.weight[tokenizers.target.end_id] = 1.0
+        model.output.weight[tokenizers.target.eos_id] = 1.0
     theirs, ours = translate(model, config, tokenizers, tmp_path)
     assert [t.texts for t in theirs] == [t.texts for t in ours] == [[""]] * len(LINES)
     assert [tokens for t in theirs for _, tokens in t.segments] == [

@@ -78,7 +78,7 @@ def test_characters_never_seen_are_spelled_in_bytes(tokenizer: Tokenizer) -> Non
 
 def test_the_marks_are_where_the_models_expect_them(tokenizer: Tokenizer) -> None:
     assert tokenizer.pieces(list(MARKS.values())) == list(MARKS)
-    assert (tokenizer.start_id, tokenizer.end_id) == (MARKS["<s>"], MARKS["</s>"])
+    assert (tokenizer.bos_id, tokenizer.eos_id) == (MARKS["<s>"], MARKS["</s>"])
     assert tokenizer.vocab_size == 400
 
 
@@ -169,7 +169,7 @@ def foreign(tmp_path: Path) -> Any:
 
 def test_a_model_without_a_start_mark_starts_with_the_end_mark(foreign: Any) -> None:
     tokenizer = Tokenizer(foreign("a.model", bos_id=-1, eos_id=0, unk_id=1))
-    assert tokenizer.start_id == tokenizer.end_id == 0
+    assert tokenizer.bos_id == tokenizer.eos_id == 0
     [ids] = tokenizer.encode(["ba du"])
     assert tokenizer.decode([ids]) == ["ba du"]
 
