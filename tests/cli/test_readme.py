@@ -96,8 +96,8 @@ def test_the_attention_commands_show_and_link(trained: Path) -> None:
     assert (trained / "new.align").read_text().count("\n") == 4
 
 
-@pytest.mark.parametrize("command", commands("On a GPU box"))
-def test_the_gpu_box_commands_train(command: str, trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", commands("On a GPU"))
+def test_the_gpu_commands_train(command: str, trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "box"
     shutil.copytree(trained, folder)
     for path in (folder / "runs/my-model").glob("[!d]*"):  # all but data
@@ -112,3 +112,12 @@ def test_the_ci_commands_answer(command: str, trained: Path) -> None:
     is_gate = "--fail-under" in command
     assert finished.returncode == (1 if is_gate else 0), finished.stderr
     assert "BLEU" in finished.stdout
+
+
+def test_the_python_lines_translate(trained: Path) -> None:
+    found = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert found
+    finished = subprocess.run(
+        [sys.executable, "-c", found[1]], cwd=trained, capture_output=True, text=True, check=True
+    )
+    assert len(eval(finished.stdout)) == 2

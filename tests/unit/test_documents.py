@@ -146,6 +146,6 @@ def test_the_paths_in_a_document_lead_somewhere(document: str) -> None:
 def test_the_readmes_tree_is_the_package() -> None:
     (tree,) = [block for block in blocks(read("README.md"), "") if block.startswith("mtrain/\n")]
     inside = [line for line in tree.split("\n") if line.startswith("  ")]
-    named = {name for line in inside for name in re.findall(r"(?:^|; ) *([\w]+(?:/|\.py))", line)}
+    named = {name for line in inside for name in re.findall(r"(?:^|; ) *([\w]+(?:/|\.py))  ", line)}
     rooms = {path.parent.name + "/" for path in PACKAGE.glob("*/__init__.py")}
     assert named == rooms | {path.name for path in PACKAGE.glob("[!_]*.py")}
