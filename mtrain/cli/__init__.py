@@ -4,7 +4,6 @@ A command is imported when it is called, so that help and errors in the configur
 wait for torch.
 """
 
-import math
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from mtrain import __version__
+from mtrain.commands.options import check_finite, check_given_once
 from mtrain.config import load_config
 from mtrain.errors import (
     EXIT_USER_ERROR,
@@ -35,9 +35,14 @@ class _ReaderGone(Exception):
 
 
 class _Verbs(TyperGroup):
-    """Typer would end such a command with 1, which is how we say no."""
+    """The verbs, none of them with an option given twice that takes one value."""
 
-    def invoke(self, ctx: Any) -> Any:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        check_given_once(command, ctx, rest)
+        return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:  # Typer would end with 1, which is how we say no
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -215,12 +220,6 @@ def _open_run(
     return run, run.config((*(overrides or ()), *given))
 
 
-def _check_finite(value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no BLEU score")
-    return value
-
-
 @app.command()
 def score(
     run: Annotated[
@@ -229,7 +228,9 @@ def score(
     hypotheses: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Score this file.")
     ] = None,
-    references: Annotated[Path | None, typer.Option(metavar="FILE", help="Against this.")] = None,
+    references: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Against this; again for each more.")
+    ] = None,
     sources: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also by the length of these sources.")
     ] = None,
@@ -251,9 +252,7 @@ def score(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     fail_under: Annotated[
         float | None,
-        typer.Option(
-            metavar="BLEU", help="Exit 1 if a set's BLEU is lower.", callback=_check_finite
-        ),
+        typer.Option(metavar="BLEU", help="Exit 1 if a BLEU is lower.", callback=check_finite),
     ] = None,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
@@ -262,7 +261,8 @@ def score(
     if alignments or gold_alignments:
         others = {"a run": run, "--hypotheses": hypotheses, "--baseline": baseline,
                   "--fail-under": fail_under, "--checkpoint": checkpoint,
-                  "--set": overrides or None}  # fmt: skip
+                  "--set": overrides or None,
+                  "several --references": (references or [])[1:] or None}  # fmt: skip
         refused = [name for name, value in others.items() if value is not None]
         files = (alignments, gold_alignments, sources, references)
         typer.echo(_score_alignments(*files, gold_first_index, json, refused))
@@ -274,8 +274,7 @@ def score(
         scored = command.score_run(run, tuple(overrides or ()), checkpoint)
     else:
         assert hypotheses is not None
-        assert references is not None
-        scored = command.score_files(hypotheses, references, sources, baseline, target_lang)
+        scored = command.score_files(hypotheses, references or [], sources, baseline, target_lang)
     typer.echo(command.as_json(scored) if json else command.as_text(scored))
     if fail_under is not None:
         command.check_gate(scored, fail_under)
@@ -285,7 +284,7 @@ def _score_alignments(
     alignments: Path | None,
     golds: Path | None,
     sources: Path | None,
-    references: Path | None,
+    references: Sequence[Path] | None,
     gold_first_index: int,
     is_json: bool,
     refused: list[str],
@@ -295,14 +294,14 @@ def _score_alignments(
             f"{', '.join(refused)} cannot be combined with --alignments and --gold-alignments",
             "score translations in a command of their own",
         )
-    if alignments is None or golds is None or (sources is None) != (references is None):
+    if alignments is None or golds is None or (sources is None) == bool(references):
         raise UserError(
             "--alignments and --gold-alignments go together; so do --sources and --references here",
             "mtrain score --alignments OUT.align --gold-alignments GOLD.align",
         )
     from mtrain.commands import score_alignments as command
 
-    texts = (sources, references) if sources and references else None
+    texts = (sources, references[0]) if sources and references else None
     scored = command.score_alignments(alignments, golds, gold_first_index, texts)
     return (command.as_json if is_json else command.as_text)(str(alignments), scored)
 

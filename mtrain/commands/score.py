@@ -9,7 +9,8 @@ from mtrain.console import progress, warn
 from mtrain.data.folders import RunFolder
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.evaluation.buckets import Bucket, score_by_length
-from mtrain.evaluation.metrics import PairedScore, Score, compare, score
+from mtrain.evaluation.metrics import PairedScore, References, Score, compare, score
+from mtrain.text.languages import find_language
 from mtrain.text.lines import decode_line, read_lines
 
 
@@ -32,7 +33,7 @@ class ScoredSet:
 def check_request(
     run: Path | None,
     hypotheses: Path | None,
-    references: Path | None,
+    references: Sequence[Path] | None,
     beside: Path | None,
     of_run: Sequence[str] | None,
 ) -> None:
@@ -40,7 +41,7 @@ def check_request(
 
     `beside` stands for all that belongs to files alone, `of_run` to a run alone.
     """
-    if (run is None) == (hypotheses is None) or (hypotheses is None) != (references is None):
+    if (run is None) == (hypotheses is None) or (hypotheses is None) == bool(references):
         raise UserError(
             "score takes either a run, or --hypotheses and --references",
             "mtrain score RUN, or: mtrain score --hypotheses OUT.txt --references REF.txt, "
@@ -79,7 +80,7 @@ def score_run(
         with progress(f"translating {test.name}", len(test.sources), "lines") as shown:
             translations = translator.translate(test.sources, shown.advance)
         hypotheses = [translation.texts[0] for translation in translations]
-        sources, references = _text(test.sources), _text(test.references)
+        sources, references = _text(test.sources), [_text(test.references)]
         scored.append(
             _score(test.name, hypotheses, references, sources, None, config.data.target_lang)
         )
@@ -88,21 +89,24 @@ def score_run(
 
 def score_files(
     hypotheses: Path,
-    references: Path,
+    references: Sequence[Path],
     sources: Path | None,
     baseline: Path | None,
     target_lang: str,
 ) -> list[ScoredSet]:
-    """Score a file of translations, alone or against a baseline's, line by line."""
+    """Score a file of translations, alone or against a baseline's, line by line.
+
+    `references` are one or several files, each with a translation of every line.
+    """
     texts = {path: _text(list(read_lines(path)))
-             for path in (hypotheses, references, sources, baseline) if path}  # fmt: skip
-    check_in_step({path: len(lines) for path, lines in texts.items()}, references)
+             for path in (hypotheses, *references, sources, baseline) if path}  # fmt: skip
+    check_in_step({path: len(lines) for path, lines in texts.items()}, references[0])
+    wanted = [texts[path] for path in references]
     source_texts = texts[sources] if sources else None
     baseline_texts = texts[baseline] if baseline else None
-    name = str(hypotheses)
     return [
         _score(
-            name, texts[hypotheses], texts[references], source_texts, baseline_texts, target_lang
+            str(hypotheses), texts[hypotheses], wanted, source_texts, baseline_texts, target_lang
         )
     ]
 
@@ -156,14 +160,20 @@ def check_gate(scored: Sequence[ScoredSet], fail_under: float) -> None:
 def _score(
     name: str,
     hypotheses: Sequence[str],
-    references: Sequence[str],
+    references: References,
     sources: Sequence[str] | None,
     baseline: Sequence[str] | None,
     target_lang: str,
 ) -> ScoredSet:
+    language = find_language(target_lang)
+    if not (language.is_spaced or language.is_han):
+        warn(
+            f"{target_lang}: TER splits Chinese characters only; it counts what stands between "
+            "spaces or punctuation as one word, so trust BLEU and chrF"
+        )
     return ScoredSet(
         name,
-        len(references),
+        len(hypotheses),
         score(hypotheses, references, target_lang),
         score_by_length(sources, hypotheses, references, target_lang) if sources else [],
         compare(hypotheses, baseline, references, target_lang) if baseline else [],

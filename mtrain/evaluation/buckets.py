@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtrain.evaluation.metrics import bleu_and_chrf
+from mtrain.evaluation.metrics import References, bleu_and_chrf_of_several
+from mtrain.text.languages import find_language
 
 UPPER_BOUNDS = (5, 10, 15, 20, 30, 40, 60)  # words
 
@@ -17,11 +18,13 @@ class Bucket:
     sentences: int
     bleu: float
     chrf: float
-    length_ratio: float  # words of the hypotheses over words of the references
+    # words, or characters in a language without spaces, of the hypotheses over those of the
+    # references; of several references each sentence's nearest counts, as in BLEU
+    length_ratio: float
 
 
 def score_by_length(
-    sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], target_lang: str
+    sources: Sequence[str], hypotheses: Sequence[str], references: References, target_lang: str
 ) -> list[Bucket]:
     """Return corpus BLEU and chrF of each range of source lengths that has sentences."""
     buckets, shortest = [], 0
@@ -29,13 +32,25 @@ def score_by_length(
         rows = [row for row, source in enumerate(sources)
                 if shortest <= len(source.split()) <= (longest or len(source))]  # fmt: skip
         if rows:
-            said, wanted = [hypotheses[row] for row in rows], [references[row] for row in rows]
-            bleu, chrf = bleu_and_chrf(said, wanted, target_lang)
-            ratio = _num_words(said) / max(1, _num_words(wanted))
+            said = [hypotheses[row] for row in rows]
+            wanted = [[reference[row] for row in rows] for reference in references]
+            bleu, chrf = bleu_and_chrf_of_several(said, wanted, target_lang)
+            ratio = _length_ratio(said, wanted, find_language(target_lang).is_spaced)
             buckets.append(Bucket(shortest, longest, len(rows), bleu, chrf, ratio))
         shortest = (longest or 0) + 1
     return buckets
 
 
-def _num_words(lines: Sequence[str]) -> int:
-    return sum(len(line.split()) for line in lines)
+def _length_ratio(hypotheses: Sequence[str], references: References, is_spaced: bool) -> float:
+    said = wanted = 0
+    for hypothesis, *translations in zip(hypotheses, *references, strict=True):
+        length = _length(hypothesis, is_spaced)
+        lengths = [_length(translation, is_spaced) for translation in translations]
+        said += length
+        wanted += min(lengths, key=lambda other: (abs(other - length), other))
+    return said / max(1, wanted)
+
+
+def _length(line: str, is_spaced: bool) -> int:
+    words = line.split()
+    return len(words) if is_spaced else sum(map(len, words))

@@ -10,7 +10,11 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest, Result
 
+from mtrain.text.languages import find_language
+
 BOOTSTRAP_SAMPLES = 1000
+
+References = Sequence[Sequence[str]]  # one or several translations of the text, each with its lines
 
 
 @dataclass(frozen=True)
@@ -34,30 +38,31 @@ class PairedScore:
 
 
 def bleu_tokenizer(target_lang: str) -> str:
-    """Return sacreBLEU's tokenizer for a language: 13a but where words are not spaced apart."""
-    language = target_lang.lower().replace("_", "-").partition("-")[0]
-    if language == "zh":
+    """Return sacreBLEU's tokenizer for a language code: 13a where spaces stand between words.
+
+    Elsewhere its own for Chinese, Japanese and Korean, the latter two where they are installed;
+    else single characters. None is ever fetched.
+    """
+    language = find_language(target_lang)
+    if language.is_han:
         return "zh"
-    if language == "ja":
-        return "ja-mecab" if find_spec("MeCab") and find_spec("ipadic") else "char"
-    if language == "ko":
+    if language.base == "ja" and find_spec("MeCab") and find_spec("ipadic"):
+        return "ja-mecab"
+    if language.base == "ko":
         return "ko-mecab" if find_spec("mecab_ko") else "char"
-    return "13a"
+    return "13a" if language.is_spaced else "char"
 
 
-def score(hypotheses: Sequence[str], references: Sequence[str], target_lang: str) -> list[Score]:
+def score(hypotheses: Sequence[str], references: References, target_lang: str) -> list[Score]:
     """Return corpus BLEU, chrF and TER of detokenised text."""
+    is_spaced = find_language(target_lang).is_spaced
     metrics: list[tuple[str, Metric]] = [
         ("BLEU", BLEU(tokenize=bleu_tokenizer(target_lang))),
         ("chrF2", CHRF()),
-        ("TER", TER()),
+        ("TER", TER(normalized=not is_spaced, asian_support=not is_spaced)),
     ]
     return [
-        Score(
-            name,
-            metric.corpus_score(list(hypotheses), [list(references)]).score,
-            str(metric.get_signature()),
-        )
+        Score(name, _corpus_score(metric, hypotheses, references), str(metric.get_signature()))
         for name, metric in metrics
     ]
 
@@ -65,23 +70,35 @@ def score(hypotheses: Sequence[str], references: Sequence[str], target_lang: str
 def bleu_and_chrf(
     hypotheses: Sequence[str], references: Sequence[str], target_lang: str
 ) -> tuple[float, float]:
-    """Return the two that training watches."""
+    """Return the two that training watches, against the lines of one reference."""
+    return bleu_and_chrf_of_several(hypotheses, [references], target_lang)
+
+
+def bleu_and_chrf_of_several(
+    hypotheses: Sequence[str], references: References, target_lang: str
+) -> tuple[float, float]:
+    """Return corpus BLEU and chrF against one or several references."""
     bleu = BLEU(tokenize=bleu_tokenizer(target_lang))
     return (
-        bleu.corpus_score(list(hypotheses), [list(references)]).score,
-        CHRF().corpus_score(list(hypotheses), [list(references)]).score,
+        _corpus_score(bleu, hypotheses, references),
+        _corpus_score(CHRF(), hypotheses, references),
     )
 
 
+def _corpus_score(metric: Metric, hypotheses: Sequence[str], references: References) -> float:
+    return float(metric.corpus_score(list(hypotheses), list(map(list, references))).score)
+
+
 def compare(
-    hypotheses: Sequence[str], baseline: Sequence[str], references: Sequence[str], target_lang: str
+    hypotheses: Sequence[str], baseline: Sequence[str], references: References, target_lang: str
 ) -> list[PairedScore]:
     """Return BLEU and chrF of two outputs, with p from paired bootstrap resampling.
 
     Koehn 2004: the chance that the difference is one of this choice of sentences alone.
     """
-    metrics = {"BLEU": BLEU(tokenize=bleu_tokenizer(target_lang), references=[list(references)]),
-               "chrF2": CHRF(references=[list(references)])}  # fmt: skip
+    streams = list(map(list, references))
+    metrics = {"BLEU": BLEU(tokenize=bleu_tokenizer(target_lang), references=streams),
+               "chrF2": CHRF(references=streams)}  # fmt: skip
     systems: list[tuple[str, Sequence[str]]] = [
         ("baseline", list(baseline)),
         ("system", list(hypotheses)),

@@ -93,3 +93,21 @@ def test_unequal_files_are_refused_with_both_counts(mtrain: CommandLine, files: 
 def test_it_needs_no_torch(mtrain: CommandLine, files: Path) -> None:
     (files / "torch.py").write_text("raise ImportError('torch was imported')")
     succeed(mtrain, *FILES)
+
+
+def test_several_references_count_for_every_figure(mtrain: CommandLine, files: Path) -> None:
+    more = (*FILES, "--references", "out.txt", "--sources", "src.txt", "--baseline", "old.txt")
+    scored = json.loads(succeed(mtrain, *more, "--json").out)["sets"][0]
+    assert [round(entry["value"], 6) for entry in scored["scores"]] == [100, 100, 0]
+    assert all("nrefs:2" in entry["signature"] for entry in scored["scores"] + scored["comparison"])
+    assert all(bucket["length_ratio"] == 1 for bucket in scored["by_length"])
+    (files / "short.txt").write_text("one line\n")
+    finished = mtrain(*FILES, "--references", "short.txt")
+    assert finished.code == 2
+    assert "short.txt has 1 lines but ref.txt has 120" in finished.err
+
+
+def test_ter_says_where_it_cannot_split_words(mtrain: CommandLine, files: Path) -> None:
+    told = {code: succeed(mtrain, *FILES[:-1], code).err for code in ("th", "zho_Hans", "de")}
+    assert "warning: th: TER splits Chinese characters only" in told["th"]
+    assert not told["zho_Hans"] + told["de"]

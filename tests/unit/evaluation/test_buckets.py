@@ -17,7 +17,7 @@ def test_the_buckets_part_all_sentences_among_them() -> None:
     lengths = [0, *range(1, 80), 500]
     random.Random(2).shuffle(lengths)
     sources = lines_of(lengths)
-    buckets = score_by_length(sources, sources, sources, "en")
+    buckets = score_by_length(sources, sources, [sources], "en")
     assert sum(bucket.sentences for bucket in buckets) == len(sources)
     for bucket in buckets:
         longest = bucket.longest if bucket.longest is not None else 10**9
@@ -30,7 +30,7 @@ def test_the_buckets_part_all_sentences_among_them() -> None:
 @pytest.mark.parametrize(("length", "place"), [(0, 0), (5, 0), (6, 1), (60, 6), (61, 7), (9000, 7)])
 def test_a_length_is_in_its_bucket_alone(length: int, place: int) -> None:
     sources = lines_of([length])
-    (bucket,) = score_by_length(sources, ["x y"], ["x y"], "en")
+    (bucket,) = score_by_length(sources, ["x y"], [["x y"]], "en")
     assert bucket.longest == [*UPPER_BOUNDS, None][place]
     assert bucket.sentences == 1
 
@@ -39,7 +39,7 @@ def test_the_length_of_the_source_decides_and_figures_are_those_of_its_sentences
     sources = ["a b", "a b c d e f g", "b a", "g f e d c b a"]
     references = ["one two three four", "x", "five six seven eight", "y z"]
     hypotheses = ["one two three four", "x x", "five six seven nine", "y"]
-    short, long = score_by_length(sources, hypotheses, references, "en")
+    short, long = score_by_length(sources, hypotheses, [references], "en")
     for bucket, rows in ((short, (0, 2)), (long, (1, 3))):
         said, wanted = [hypotheses[row] for row in rows], [references[row] for row in rows]
         assert (bucket.bleu, bucket.chrf) == bleu_and_chrf(said, wanted, "en")
@@ -49,6 +49,14 @@ def test_the_length_of_the_source_decides_and_figures_are_those_of_its_sentences
 
 
 def test_empty_outputs_and_references_are_no_division_by_zero() -> None:
-    (bucket,) = score_by_length(["a", "b"], ["", ""], ["", ""], "en")
+    (bucket,) = score_by_length(["a", "b"], ["", ""], [["", ""]], "en")
     assert (bucket.sentences, bucket.length_ratio) == (2, 0.0)
-    assert score_by_length([], [], [], "en") == []
+    assert score_by_length([], [], [[]], "en") == []
+
+
+def test_the_length_ratio_is_by_the_nearest_reference_and_by_characters_without_spaces() -> None:
+    references = [["a b c d e f", "a"], ["a b", "a b c"]]
+    (bucket,) = score_by_length(["s", "s"], ["a b c", "a b c"], references, "en")
+    assert bucket.length_ratio == 6 / 5
+    (bucket,) = score_by_length(["s"], ["猫在睡觉"], [["猫睡 觉"]], "zho_Hans")
+    assert bucket.length_ratio == 4 / 3

@@ -1,0 +1,35 @@
+"""What an option on a command line may not be: given twice, or no number.
+
+Click lets the last of several win without a word. Knows Click's commands, but does not import it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mtrain.errors import UserError
+
+
+def check_given_once(command: Any, parent: Any, arguments: Sequence[str]) -> None:
+    """Raise UserError for the options of a Click command that must not be repeated but are.
+
+    `parent` is the context of the command's group. A flag may be repeated, but not contradicted.
+    """
+    context = type(parent)(command, info_name=command.name, parent=parent)
+    _, _, order = command.make_parser(context).parse_args(list(arguments))
+    repeated = [
+        f"{'/'.join((*option.opts, *option.secondary_opts))} is given {order.count(option)} times"
+        for option in dict.fromkeys(order)
+        if order.count(option) > 1
+        and not getattr(option, "multiple", False)
+        and (option.secondary_opts or not getattr(option, "is_flag", False))
+    ]
+    if repeated:
+        raise UserError("\n".join(repeated), "give it once: it takes one value")
+
+
+def check_finite(value: float | None) -> float | None:
+    """Return a value of --fail-under; raise UserError for what no score can be under."""
+    if value is not None and not math.isfinite(value):
+        raise UserError(f"--fail-under: {value} is no BLEU score")
+    return value

@@ -1,0 +1,72 @@
+"""Languages by their codes: BCP 47, ISO 639 and FLORES forms (zh-TW, cmn, zho_Hans). No torch.
+
+Says which language a code stands for, and whether its words are written apart. Knows nothing of
+metrics. The only file that imports langcodes, whose tables come with it.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+
+import langcodes
+from langcodes.registry_parser import parse_registry
+
+from mtrain.console import warn
+
+# Scripts that are written without spaces between words, those of Chinese first.
+HAN_SCRIPTS = frozenset(("Bopo", "Hanb", "Hani", "Hans", "Hant"))
+UNSPACED_SCRIPTS = HAN_SCRIPTS | {"Hira", "Hrkt", "Jpan", "Kana", "Khmr", "Lana", "Laoo", "Mymr",
+                                  "Tale", "Talu", "Tavt", "Thai", "Tibt"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Language:
+    """What a code stands for: `base` is zh for cmn, zh-TW and zho_Hans."""
+
+    base: str
+    script: str  # ISO 15924; empty where neither the code nor CLDR names one
+
+    @property
+    def is_spaced(self) -> bool:
+        """Whether spaces stand between words."""
+        return self.script not in UNSPACED_SCRIPTS
+
+    @property
+    def is_han(self) -> bool:
+        """Whether it is Chinese, Cantonese, Wu or another language in Chinese characters alone."""
+        return self.script in HAN_SCRIPTS
+
+
+@cache
+def find_language(code: str) -> Language:
+    """Return the language of a code, and its script by the code or else by CLDR.
+
+    Of a tag that is not known as a whole, the language alone counts. A code that no standard knows
+    is taken for a language with spaces, with one warning a process.
+    """
+    tag = code.replace("_", "-")
+    for known in (tag, tag.partition("-")[0]):
+        if langcodes.tag_is_valid(known):
+            language = langcodes.get(langcodes.standardize_tag(known, macro=True))
+            return Language(language.language or "", language.maximize().script or "")
+    nearest = _nearest(tag.lower())
+    warn(
+        f"{code!r} is not a known language code, it is taken for a language with spaces between "
+        "words" + (f"; did you mean {nearest}?" if nearest else "")
+    )
+    return Language(code, "")
+
+
+def _nearest(tag: str) -> str:
+    """Return the code that was probably meant and its language's name, or nothing."""
+    registry = list(parse_registry())
+    names = {entry["Subtag"]: entry["Description"][0].partition(" (")[0]
+             for entry in registry if entry["Type"] == "language"}  # fmt: skip
+    country = tag.upper()  # jp or cz, say
+    if any(entry["Type"] == "region" and entry["Subtag"] == country for entry in registry):
+        meant = langcodes.Language.make(territory=country).maximize().language
+    else:
+        codes = {name.lower(): code for code, name in reversed(names.items())}
+        close = get_close_matches(tag, [*names, *codes], n=1, cutoff=0.75)
+        meant = codes.get(close[0], close[0]) if close else None
+    return f"{meant} ({names[meant]})" if meant in names else ""
