@@ -11,8 +11,8 @@ from mtrain.training.build import build_forecaster, build_setup, build_trainer
 from mtrain.training.log import learning_curve, read_metrics
 
 
-def train(config: Config) -> str:
-    """Train to the end and return the learning curve; only the first of several processes does."""
+def train(config: Config) -> str | None:
+    """Train to the end and return the learning curve, or None in all processes but the first."""
     with ProcessGroup() as group:
         data, run = _open(config)
         setup = build_setup(config, data, group)  # refuses what cannot be trained: no run yet
@@ -21,14 +21,14 @@ def train(config: Config) -> str:
                 run.begin(config, data)
             build_trainer(setup, run, group).run()
         if not group.is_first:
-            return ""
+            return None
         metric = config.training.valid_metric
         best = order_by_quality(list_checkpoints(run.checkpoints), metric)[-1]
         return f"{learning_curve(read_metrics(run.metrics_path))}\nbest by dev {metric}: {best}"
 
 
-def check(config: Config) -> str:
-    """Return the forecast of a dry run, which writes nothing; only the first process does.
+def check(config: Config) -> str | None:
+    """Return the forecast of a dry run, or None in all processes but the first. Writes nothing.
 
     Raises `UserError`, with the exit code of a failed gate, if the checkpoints have no room.
     """
@@ -37,7 +37,7 @@ def check(config: Config) -> str:
         setup = build_setup(config, data, group)
         foretold = build_forecaster(setup, group).forecast(run.path)
         if not group.is_first:
-            return ""
+            return None
         if not foretold.fits_on_disk:
             raise UserError(
                 str(foretold), "make room, or lower training.keep_last", EXIT_GATE_FAILED

@@ -1,0 +1,25 @@
+"""The verb `train`."""
+
+from typing import Annotated
+
+import typer
+
+from mtrain.cli.options import ConfigArgument, SetOption
+from mtrain.config import load_config
+
+
+def train(
+    config: ConfigArgument,
+    overrides: SetOption = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Try the largest batch, forecast time and memory, stop."),
+    ] = False,
+) -> None:
+    """Train on prepared data; run it again to resume."""
+    loaded = load_config(config, overrides or ())
+    from mtrain.commands import train as command
+
+    said = command.check(loaded) if check else command.train(loaded)
+    if said is not None:
+        typer.echo(said)
