@@ -43,6 +43,7 @@ MAY_CHANGE = {
     "decoding.top_p": "0.5",
     "decoding.batch_tokens": "7",
     "decoding.buffer_lines": "7",
+    "training.compile_layers": "false",
     "training.max_updates": "7",
     "training.max_minutes": "7",
     "training.valid_every": "7",
