@@ -20,6 +20,6 @@ def train(
     loaded = load_config(config, overrides or ())
     from mtrain.commands import train as command
 
-    said = command.check(loaded) if check else command.train(loaded)
+    said = (command.check if check else command.train)(loaded, config)
     if said is not None:
         typer.echo(said)

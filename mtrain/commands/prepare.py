@@ -11,6 +11,7 @@ from mtrain.config import Config
 from mtrain.console import say
 from mtrain.data.builder import DataBuilder, describe_inputs
 from mtrain.data.folders import DataFolder, RunFolder, hold
+from mtrain.data.identity import same_inputs
 from mtrain.data.report import describe_manifest
 from mtrain.errors import UserError
 from mtrain.text.lines import make_readable, write_whole
@@ -23,7 +24,9 @@ def prepare(config: Config) -> str:
     inputs = describe_inputs(config)
     if folder.manifest_path.is_file():
         manifest = folder.manifest()
-        if all(manifest.get(key) == value for key, value in inputs.items()):
+        if same_inputs(manifest, inputs):
+            if manifest["settings"] != inputs["settings"]:  # moved: `train` need not compare again
+                _write_manifest(folder.path, manifest | inputs)
             say(f"{folder.path}: nothing changed, nothing to do")
             return describe_manifest(manifest)
     elif folder.path.exists() and any(folder.path.iterdir()):
@@ -47,8 +50,7 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
     building = Path(tempfile.mkdtemp(dir=destination.parent, prefix=prefix))
     try:
         manifest = DataBuilder(config, building).build(inputs)
-        with write_whole(building / "manifest.json") as file:
-            file.write(json.dumps(manifest, ensure_ascii=False, indent=1).encode())
+        _write_manifest(building, manifest)
         make_readable(building)
         _put_in_place(building, destination)
     except BaseException as error:
@@ -57,6 +59,11 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
             error.filename = str(destination)
         raise
     return manifest
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    with write_whole(folder / "manifest.json") as file:
+        file.write(json.dumps(manifest, ensure_ascii=False, indent=1).encode())
 
 
 def _put_in_place(building: Path, destination: Path) -> None:

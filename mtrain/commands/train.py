@@ -1,6 +1,7 @@
 """`mtrain train`: from prepared data to checkpoints; the same command resumes."""
 
 from contextlib import nullcontext
+from pathlib import Path
 
 from mtrain.checkpoints.collection import list_checkpoints, order_by_quality
 from mtrain.config import Config
@@ -11,10 +12,10 @@ from mtrain.training.build import build_forecaster, build_setup, build_trainer
 from mtrain.training.log import learning_curve, read_metrics
 
 
-def train(config: Config) -> str | None:
+def train(config: Config, config_path: Path) -> str | None:
     """Train to the end and return the learning curve, or None in all processes but the first."""
     with ProcessGroup() as group:
-        data, run = _open(config)
+        data, run = _open(config, config_path)
         setup = build_setup(config, data, group)  # refuses what cannot be trained: no run yet
         with run.lock() if group.is_first else nullcontext():
             if group.is_first:
@@ -27,13 +28,13 @@ def train(config: Config) -> str | None:
         return f"{learning_curve(read_metrics(run.metrics_path))}\nbest by dev {metric}: {best}"
 
 
-def check(config: Config) -> str | None:
+def check(config: Config, config_path: Path) -> str | None:
     """Return the forecast of a dry run, or None in all processes but the first. Writes nothing.
 
     Raises `UserError`, with the exit code of a failed gate, if the checkpoints have no room.
     """
     with ProcessGroup() as group:
-        data, run = _open(config)
+        data, run = _open(config, config_path)
         setup = build_setup(config, data, group)
         foretold = build_forecaster(setup, group).forecast(run.path)
         if not group.is_first:
@@ -45,8 +46,15 @@ def check(config: Config) -> str | None:
         return str(foretold)
 
 
-def _open(config: Config) -> tuple[DataFolder, RunFolder]:
+def _open(config: Config, config_path: Path) -> tuple[DataFolder, RunFolder]:
     data, run = DataFolder(config.data_path), RunFolder(config.run_dir)
+    beside = DataFolder(config_path.parent / config.data_path)
+    if not data.manifest_path.is_file() and beside.manifest_path.is_file():
+        raise UserError(
+            f"{data.path.absolute()}: no prepared data here; relative paths begin at the working "
+            f"directory, and {beside.path} has some",
+            f"cd {config_path.parent} and run: mtrain train {config_path.name}",
+        )
     data.check_belongs(config)
     run.check_belongs(config)
     return data, run

@@ -54,7 +54,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such configuration file") from None
+        raise UserError(
+            f"{path}: there is no such configuration file (looked in {Path.cwd()})"
+        ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text, from byte {error.start} on") from None
     tree, lines = _parse(text, str(path))
@@ -240,25 +242,3 @@ def _section(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
 
 def _spell(place: KeyPath) -> str:
     return ".".join(place)
-
-
-def changed_keys(old: Config, new: Config, allowed: Sequence[str]) -> list[str]:
-    """Return `key: old -> new` for each difference outside the `allowed` keys."""
-    before = _flatten(old.model_dump(mode="json"))
-    after = _flatten(new.model_dump(mode="json"))
-    return [
-        f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-        and not any(key == name or key.startswith(f"{name}.") for name in allowed)
-    ]
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -23,18 +23,18 @@ from mtrain.config.tokenizer import SidePaths
 from mtrain.console import Progress, progress
 from mtrain.data.duplicates import mark_duplicates
 from mtrain.data.folders import DATA_FORMAT, data_settings
+from mtrain.data.identity import input_contents
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import StoreWriter
 from mtrain.errors import UserError
 from mtrain.text.corpora import (
     check_readable,
     corpus_name,
-    input_digests,
     read_linked_pairs,
     read_pairs,
 )
 from mtrain.text.filters import CODES, KEPT, Ledger, judge_lengths, judge_texts, pair_hashes
-from mtrain.text.lines import clean_lines, file_digest, file_digests, read_lines
+from mtrain.text.lines import clean_lines, file_digests, read_lines
 from mtrain.text.links import Link, LinkMapper
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores, train_tokenizer
 
@@ -63,8 +63,7 @@ def describe_inputs(config: Config) -> dict[str, Any]:
             Tokenizer(path)  # or it would be complained of by the name of its copy
     return {
         "settings": data_settings(config),
-        "inputs": [digest for corpus in corpora for digest in input_digests(corpus)],
-        "given_tokenizers": [file_digest(path) for path in given if path is not None],
+        **input_contents(config, corpora),
     }
 
 

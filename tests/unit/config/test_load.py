@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from mtrain.config import Config, load_config, parse_overrides
+from mtrain.config.compare import changed_keys, describe
 from mtrain.config.data import Corpus
-from mtrain.config.load import changed_keys, dump_config
+from mtrain.config.load import dump_config
 from mtrain.errors import EXIT_USER_ERROR, UserError
 
 SMALLEST = """\
@@ -395,7 +396,7 @@ def test_any_text_survives_being_written_and_read(word: str, tmp_path: Path) -> 
 
 def test_changed_keys_are_told_with_both_values(tmp_path: Path) -> None:
     old = load(tmp_path, SMALLEST)
-    assert changed_keys(old, load(tmp_path, SMALLEST), ()) == []
+    assert changed_keys(old, load(tmp_path, SMALLEST), ()) == {}
     new = load(
         tmp_path,
         SMALLEST,
@@ -404,14 +405,14 @@ def test_changed_keys_are_told_with_both_values(tmp_path: Path) -> None:
         "tokenizer.path={source: a.model, target: b.model}",
         "data.filters.drop_overlap=false",
     )
-    assert changed_keys(old, new, ()) == [
+    assert describe(changed_keys(old, new, ())).split("\n  ")[1:] == [
         "data.filters.drop_overlap: True -> False",
         "model.dropout: 0.1 -> 0.3",
         "seed: 1 -> 2",
         "tokenizer.path.source: None -> 'a.model'",
         "tokenizer.path.target: None -> 'b.model'",
     ]
-    assert changed_keys(old, new, ("seed", "model.dropout", "tokenizer")) == [
-        "data.filters.drop_overlap: True -> False"
-    ]
-    assert "seed: 1 -> 2" in changed_keys(old, new, ("see", "data"))  # whole keys only
+    assert changed_keys(old, new, ("seed", "model.dropout", "tokenizer")) == {
+        "data.filters.drop_overlap": (True, False)
+    }
+    assert "seed" in changed_keys(old, new, ("see", "data"))  # whole keys only

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtrain.config import Config, load_config
-from mtrain.config.load import changed_keys
+from mtrain.config.compare import changed_keys
 from mtrain.data.folders import (
     CHANGEABLE_ON_RESUME,
     DATA_FORMAT,
