@@ -56,14 +56,16 @@ class Progress:
         if self._bar is not None:
             self._bar.total = self._total
             self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(count)
+            with suppress(OSError):  # the terminal has closed; the work goes on
+                self._bar.update(count)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LOG_LINES:
             self._write_line()
 
     def close(self) -> None:
         """Remove the bar."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
 
     def _write_line(self) -> None:
         self._last_line = time.monotonic()

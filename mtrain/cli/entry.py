@@ -8,6 +8,7 @@ from types import FrameType
 import typer
 
 from mtrain.cli.verbs import ReaderGone, app
+from mtrain.console import say
 from mtrain.errors import (
     EXIT_USER_ERROR,
     Interrupted,
@@ -24,13 +25,15 @@ def main() -> None:
     if sys.stderr is None:  # closed: else its number would be that of the next file opened
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         app(prog_name="mtrain")
     except UserError as error:
         _complain(str(error))
         sys.exit(error.exit_code)
     except Interrupted as interrupted:
-        typer.echo(interrupted.message, err=True)
+        say(interrupted.message)
         sys.exit(interrupted.exit_code)
     except ReaderGone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,6 +53,8 @@ def main() -> None:
 
 def _interrupt(number: int, _: FrameType | None) -> None:
     """End a command as Ctrl-C does, its files cleaned up; training waits for signals itself."""
+    if number == signal.SIGHUP:  # which a closing terminal and the shell in it both send
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise Interrupted(number, "stopped by a signal")
 
 

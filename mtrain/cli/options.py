@@ -16,10 +16,16 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the configuration."),
 ]
 InputArgument = Annotated[
-    Path | None, typer.Argument(metavar="INPUT", help="Text file; stdin by default.")
+    Path | None,
+    typer.Argument(
+        metavar="INPUT",
+        help="Text file; - or nothing is stdin.",
+        callback=lambda path: None if path == Path("-") else path,
+    ),
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Appears when complete; stdout by default.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Appears when complete; - or nothing is stdout."),
 ]
 CheckpointOption = Annotated[
     str | None,

@@ -13,6 +13,8 @@ from mtrain.cli.score import score
 from mtrain.cli.train import train
 from mtrain.cli.translate import translate
 from mtrain.commands.options import check_given_once
+from mtrain.console import say
+from mtrain.runtime.environment import num_processes, process_rank
 
 # group -> verb -> example, in the order of `mtrain --help`
 VERBS: dict[str, dict[Callable[..., None], str]] = {
@@ -76,7 +78,8 @@ def _print_version(is_wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _start(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -84,7 +87,11 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    pass
+    if num_processes() > 1 and context.invoked_subcommand != "train":
+        if process_rank() > 0:
+            raise typer.Exit
+        others = num_processes() - 1
+        say(f"{context.invoked_subcommand} works in one process: the other {others} do nothing")
 
 
 for _verbs in VERBS.values():

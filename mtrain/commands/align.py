@@ -1,8 +1,8 @@
 """`mtrain align`: which words of given translations go together, line by line."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 from mtrain.config import Config
 from mtrain.config.data import PairFiles
@@ -14,7 +14,8 @@ from mtrain.evaluation.alignment import SYMMETRISATIONS, Links, format_links, sy
 from mtrain.inference.linking import Linker
 from mtrain.inference.load import load_run
 from mtrain.text.corpora import read_pairs
-from mtrain.text.lines import clean_lines, open_stdout, read_lines, write_whole
+from mtrain.text.lines import clean_lines, read_lines
+from mtrain.text.streams import open_output, read_stdin_once
 
 
 def align(
@@ -34,6 +35,20 @@ def align(
         raise UserError(
             f"--symmetrise: there is no {symmetrisation}", f"known: {', '.join(SYMMETRISATIONS)}"
         )
+    read_stdin_once(sources, targets)
+    with open_output(output_path) as sink:
+        _align(opened, sources, targets, sink, reverse, symmetrisation, checkpoint_name)
+
+
+def _align(
+    opened: OpenedRun,
+    sources: Path,
+    targets: Path,
+    sink: BinaryIO,
+    reverse: OpenedRun | None,
+    symmetrisation: str,
+    checkpoint_name: str | None,
+) -> None:
     forward = _Aligner(*opened, checkpoint_name)
     backward = _Aligner(*reverse, None) if reverse else None
     if backward and backward.languages != forward.languages[::-1]:
@@ -43,10 +58,7 @@ def align(
             "give as --reverse a run of the other direction",
         )
     num_lines = sum(1 for _ in read_lines(sources)) if sources.is_file() else None
-    with (
-        write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
-        progress("aligning", num_lines, "lines") as shown,
-    ):
+    with progress("aligning", num_lines, "lines") as shown:
         pairs = read_pairs(PairFiles(source=sources, target=targets), ("", ""))
         for block in blocks(pairs, opened[1].decoding.buffer_lines):
             texts = [clean_lines(side)[0] for side in zip(*block, strict=True)]

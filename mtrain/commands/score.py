@@ -12,6 +12,7 @@ from mtrain.evaluation.buckets import Bucket, score_by_length
 from mtrain.evaluation.metrics import PairedScore, References, Score, compare, score
 from mtrain.text.languages import find_language
 from mtrain.text.lines import decode_line, read_lines
+from mtrain.text.streams import read_stdin_once
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def score_files(
 
     `references` are one or several files, each with a translation of every line.
     """
+    read_stdin_once(hypotheses, *references, sources, baseline)
     texts = {path: _text(list(read_lines(path)))
              for path in (hypotheses, *references, sources, baseline) if path}  # fmt: skip
     check_in_step({path: len(lines) for path, lines in texts.items()}, references[0])

@@ -16,6 +16,7 @@ from mtrain.evaluation.alignment import (
     read_alignments,
 )
 from mtrain.text.lines import clean_bytes, read_lines
+from mtrain.text.streams import read_stdin_once
 
 MOST_WARNINGS = 5
 
@@ -63,6 +64,7 @@ def score_alignments(
     `texts` are the sentences, source and target, in which every link must lie. A hypothesis that
     points outside raises UserError; a gold link that does is the publisher's: a warning.
     """
+    read_stdin_once(hypotheses, golds, *(texts or ()))
     said, wanted = _read_sure(hypotheses), read_alignments(golds, gold_first_index)
     possible = [gold.possible for gold in wanted]
     words = {path: _count_words(path) for path in texts or ()}

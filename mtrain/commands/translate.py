@@ -17,10 +17,9 @@ from mtrain.text.lines import (
     clean_bytes,
     open_bytes,
     open_stdin,
-    open_stdout,
     read_lines,
-    write_whole,
 )
+from mtrain.text.streams import is_stdout, open_output
 
 
 def translate(
@@ -35,19 +34,37 @@ def translate(
     With n_best over 1 each hypothesis is a line `line number ||| text ||| score`. With
     `alignments_path` the links between the words of each line and its best translation go there.
     """
-    if output_path and alignments_path and output_path.resolve() == alignments_path.resolve():
-        raise UserError(f"{output_path}: --output and --alignments name the same file")
+    if alignments_path and _is_same(output_path, alignments_path):
+        raise UserError(f"{output_path or '-'}: --output and --alignments name the same file")
+    with (
+        open_output(output_path) as sink,
+        open_output(alignments_path) if alignments_path else nullcontext() as link_sink,
+    ):
+        _translate(opened, input_path, sink, link_sink, checkpoint_name)
+
+
+def _is_same(output_path: Path | None, alignments_path: Path) -> bool:
+    if output_path is None or is_stdout(output_path):
+        return is_stdout(alignments_path)
+    return output_path.resolve() == alignments_path.resolve()
+
+
+def _translate(
+    opened: OpenedRun,
+    input_path: Path | None,
+    sink: BinaryIO,
+    link_sink: BinaryIO | None,
+    checkpoint_name: str | None,
+) -> None:
     is_file = input_path is not None and input_path.is_file()  # no pipe, which is read only once
     num_lines = sum(1 for _ in read_lines(input_path)) if input_path and is_file else None
     loaded = load_run(*opened, checkpoint_name)
     decoding = loaded.config.decoding
     translator = loaded.translator()
-    linker = Linker(loaded) if alignments_path else None
+    linker = Linker(loaded) if link_sink else None
     tally = LineTally()
     with (
         _open_input(input_path) as source,
-        write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
-        write_whole(alignments_path) if alignments_path else nullcontext() as link_sink,
         progress("translating", num_lines, "lines") as shown,
     ):
         blocks = full_blocks if is_file else arriving_blocks

@@ -21,12 +21,16 @@ from mtrain.errors import UserError
 
 BYTE_ORDER_MARK = "\ufeff"
 REPLACEMENT = "\ufffd"
+STREAM = Path("-")  # stdin where a file is read, stdout where one is written
 ZSTANDARD_STARTS = (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18")  # the latter is pzstd's
 
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading, decompressing gz, xz and zst (told by their first bytes)."""
+    if path == STREAM:
+        yield open_stdin()
+        return
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -130,17 +134,22 @@ def file_digest(path: Path) -> str:
 @contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file that appears under its name, complete, when the block ends without an error."""
-    path = path.resolve()
-    if path.exists() and not path.is_file():  # /dev/null, a pipe: nothing to rename onto
-        with path.open("wb") as file:
+    if (path.exists() and not path.is_file()) or _is_descriptor(path):
+        with path.open("wb") as file:  # /dev/null, a pipe: nothing to rename onto
             yield file
         return
+    path = path.resolve()
     try:
         handle, temporary = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.", suffix=".part"
         )
     except FileNotFoundError:
         raise UserError(f"{path}: there is no folder {path.parent}") from None
+    except NotADirectoryError:
+        raise UserError(f"{path}: {path.parent} is a file, not a folder") from None
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -153,6 +162,12 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename is None:  # writing does not say where
             error.filename = str(path)
         raise
+
+
+def _is_descriptor(path: Path) -> bool:
+    """Tell whether a path is another name of a file that is open, as /dev/fd/3."""
+    names = (Path("/dev/stdout"), Path("/dev/stderr"))
+    return path in names or path.parent.resolve().parts[1:2] == ("proc",)
 
 
 def make_readable(path: Path) -> None:
