@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tqdm import tqdm
-
 SECONDS_BETWEEN_LOG_LINES = 10.0
 
 
 def say(message: str) -> None:
     """Write a line to stderr without tearing a progress bar."""
+    from tqdm import tqdm
+
     with suppress(OSError):  # whoever read the log is gone; the work goes on
         tqdm.write(message, file=sys.stderr)
         sys.stderr.flush()
@@ -41,6 +41,8 @@ class Progress:
         self._count = self._initial = initial
         self._started = self._last_line = time.monotonic()
         self._note = ""
+        from tqdm import tqdm  # which help and completion never need
+
         self._bar = (
             tqdm(total=total, initial=initial, desc=name, unit=unit, unit_scale=True,
                  dynamic_ncols=True, file=sys.stderr, leave=False)

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from mtrain.cli.options import ConfigArgument, SetOption
-from mtrain.config import load_config
 
 
 def train(
@@ -17,6 +16,8 @@ def train(
     ] = False,
 ) -> None:
     """Train on prepared data; run it again to resume."""
+    from mtrain.config import load_config
+
     loaded = load_config(config, overrides or ())
     from mtrain.commands import train as command
 

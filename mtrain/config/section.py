@@ -49,9 +49,7 @@ HomePath = Annotated[
 class Section(BaseModel):
     """Keys that belong together; an unknown one is an error."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod

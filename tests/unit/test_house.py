@@ -144,6 +144,15 @@ def test_importing_what_needs_no_torch_leaves_it_alone() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_help_and_completion_answer_at_once() -> None:
+    program = (
+        "import sys, mtrain.cli\n"
+        "slow = {'torch', 'numpy', 'pydantic', 'yaml', 'tqdm', 'sentencepiece', 'datasets'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
 @pytest.mark.parametrize(("library", "seam"), SEAMS.items(), ids=SEAMS)
 def test_a_library_to_be_replaced_is_imported_in_one_file(library: str, seam: str) -> None:
     users = [
