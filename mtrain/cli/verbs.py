@@ -90,8 +90,7 @@ def _start(
     if num_processes() > 1 and context.invoked_subcommand != "train":
         if process_rank() > 0:
             raise typer.Exit
-        others = num_processes() - 1
-        say(f"{context.invoked_subcommand} works in one process: the other {others} do nothing")
+        say(f"{context.invoked_subcommand} works in one process; the others do nothing")
 
 
 for _verbs in VERBS.values():

@@ -130,13 +130,19 @@ class DataFolder:
             )
 
     def holds_content_of(self, config: Config, includes_test: bool = True) -> bool:
-        """Tell whether the files of a configuration hold what was prepared, wherever they lie."""
+        """Tell whether the files of a configuration hold what was prepared, wherever they lie.
+
+        Raises UserError for a file that is not there.
+        """
         manifest, data = self.manifest(), config.data
         corpora = [*data.train, *data.valid, *(data.test if includes_test else ())]
         try:
             present = input_contents(config, corpora)
-        except FileNotFoundError:
-            return False
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{error.filename}: there is no such file (looked in {Path.cwd()})",
+                f"{self.path} was prepared from files at other places: name those, or put it there",
+            ) from None
         if not includes_test:  # whose files come last
             manifest["inputs"] = manifest["inputs"][: len(present["inputs"])]
         return same_contents(manifest, present)

@@ -66,6 +66,6 @@ def test_one_process_of_two_does_the_work_of_other_verbs(
     first, second = run_two(trained.folder, *command)
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert (second.out, second.err) == ("", "")
-    assert first.err.count(f"{command[0]} works in one process: the other 1 do nothing\n") == 1
+    assert first.err.count(f"{command[0]} works in one process; the others do nothing\n") == 1
     if command[0] in ("translate", "align"):
         assert first.out.count("\n") == 60
