@@ -10,7 +10,7 @@ from typing import Any
 from mtrain.config import Config
 from mtrain.console import say
 from mtrain.data.builder import DataBuilder, describe_inputs
-from mtrain.data.folders import DataFolder, RunFolder, hold
+from mtrain.data.folders import DATA_FORMAT, DataFolder, RunFolder, hold
 from mtrain.data.identity import same_inputs
 from mtrain.data.report import describe_manifest
 from mtrain.errors import UserError
@@ -25,7 +25,8 @@ def prepare(config: Config) -> str:
     if folder.manifest_path.is_file():
         manifest = folder.manifest()
         if same_inputs(manifest, inputs):
-            if manifest["settings"] != inputs["settings"]:  # moved: `train` need not compare again
+            is_moved = manifest["settings"] != inputs["settings"]
+            if is_moved and manifest["format"] == DATA_FORMAT:  # `train` need not compare again
                 _write_manifest(folder.path, manifest | inputs)
             say(f"{folder.path}: nothing changed, nothing to do")
             return describe_manifest(manifest)
