@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tqdm import tqdm
-
 SECONDS_BETWEEN_LOG_LINES = 10.0
 
 
 def say(message: str) -> None:
     """Write a line to stderr without tearing a progress bar."""
+    from tqdm import tqdm
+
     with suppress(OSError):  # whoever read the log is gone; the work goes on
         tqdm.write(message, file=sys.stderr)
         sys.stderr.flush()
@@ -41,6 +41,8 @@ class Progress:
         self._count = self._initial = initial
         self._started = self._last_line = time.monotonic()
         self._note = ""
+        from tqdm import tqdm  # which help and completion never need
+
         self._bar = (
             tqdm(total=total, initial=initial, desc=name, unit=unit, unit_scale=True,
                  dynamic_ncols=True, file=sys.stderr, leave=False)
@@ -56,14 +58,16 @@ class Progress:
         if self._bar is not None:
             self._bar.total = self._total
             self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(count)
+            with suppress(OSError):  # the terminal has closed; the work goes on
+                self._bar.update(count)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LOG_LINES:
             self._write_line()
 
     def close(self) -> None:
         """Remove the bar."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
 
     def _write_line(self) -> None:
         self._last_line = time.monotonic()

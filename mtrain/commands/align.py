@@ -1,8 +1,8 @@
 """`mtrain align`: which words of given translations go together, line by line."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 from mtrain.config import Config
 from mtrain.config.data import PairFiles
@@ -16,11 +16,10 @@ from mtrain.text.lines import (
     blocks,
     clean_pairs,
     count_invalid,
-    open_stdout,
     refuse_early,
     warn_of_invalid,
-    write_whole,
 )
+from mtrain.text.streams import open_output, read_stdin_once
 
 
 def align(
@@ -40,7 +39,21 @@ def align(
         raise UserError(
             f"--symmetrise: there is no {symmetrisation}", f"known: {', '.join(SYMMETRISATIONS)}"
         )
+    read_stdin_once(sources, targets)
     refuse_early(sources, targets)
+    with open_output(output_path) as sink:
+        _align(opened, sources, targets, sink, reverse, symmetrisation, checkpoint_name)
+
+
+def _align(
+    opened: OpenedRun,
+    sources: Path,
+    targets: Path,
+    sink: BinaryIO,
+    reverse: OpenedRun | None,
+    symmetrisation: str,
+    checkpoint_name: str | None,
+) -> None:
     forward = _Aligner(*opened, checkpoint_name)
     backward = _Aligner(*reverse, None) if reverse else None
     if backward and backward.languages != forward.languages[::-1]:
@@ -50,10 +63,7 @@ def align(
             "give as --reverse a run of the other direction",
         )
     num_invalid = [0, 0]
-    with (
-        write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
-        progress("aligning") as shown,
-    ):
+    with progress("aligning") as shown:
         pairs = read_pairs(PairFiles(source=sources, target=targets), ("", ""))
         for block in blocks(pairs, opened[1].decoding.buffer_lines):
             sides = list(zip(*block, strict=True))

@@ -12,7 +12,8 @@ from mtrain.evaluation.attention_page import write_page
 from mtrain.evaluation.heatmaps import check_available, write_all_heads, write_heatmap
 from mtrain.inference.load import LoadedRun, load_run
 from mtrain.models import alignment_head
-from mtrain.text.lines import clean_pairs, decode_line, read_lines, warn_of_invalid
+from mtrain.text.lines import STREAM, clean_pairs, decode_line, read_lines, warn_of_invalid
+from mtrain.text.streams import open_folder, read_stdin_once
 from mtrain.text.tokenizer import TokenizerPair
 
 END = "</s>"
@@ -37,6 +38,7 @@ def show_attention(
     if wants_pictures:
         check_available("drawing pictures (left out with --no-pictures)")
     _check_folder(output_dir)
+    read_stdin_once(input_path or STREAM, references)
     lines = list(read_lines(input_path))
     targets = list(read_lines(references)) if references else None
     if targets is not None and len(targets) != len(lines):
@@ -46,7 +48,21 @@ def show_attention(
         )
     for name, side in ((input_path or "stdin", lines), (references, targets or ())):
         warn_of_invalid(name, sum(not decode_line(line)[1] for line in side))
-    loaded = load_run(*opened, checkpoint_name)
+    with open_folder(output_dir):
+        loaded = load_run(*opened, checkpoint_name)
+        shown = _see_all(loaded, lines, targets, wants_words)
+        if not shown:
+            raise UserError(f"{input_path or 'stdin'}: there is not one line to show")
+        _write(loaded, shown, output_dir, wants_pictures)
+
+
+def _see_all(
+    loaded: LoadedRun,
+    lines: Sequence[bytes],
+    targets: Sequence[bytes] | None,
+    wants_words: bool,
+) -> list[SentenceAttention]:
+    """Return the attention of each line. Raises UserError where it is too much for one page."""
     decoder = loaded.forced_decoder()
     shown: list[SentenceAttention] = []
     num_weights = 0
@@ -59,9 +75,7 @@ def show_attention(
                 "choose some: head -n 20 INPUT | mtrain attention RUN --output DIR",
             )
         shown.append(merge_subwords(sentence) if wants_words else sentence)
-    if not shown:
-        raise UserError(f"{input_path or 'stdin'}: there is not one line to show")
-    _write(loaded, shown, output_dir, wants_pictures)
+    return shown
 
 
 def see(tokenizers: TokenizerPair, decoder: ForcedDecoder, ids: IdPair) -> SentenceAttention:
@@ -101,6 +115,8 @@ def _pairs(
 
 def _check_folder(folder: Path) -> None:
     """Refuse a folder with other things in it than an earlier result."""
+    if folder == STREAM:
+        raise UserError("--output takes a folder: a page and arrays cannot go to stdout")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: this is a file; --output takes a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / PAGE).is_file():
@@ -112,7 +128,6 @@ def _check_folder(folder: Path) -> None:
 def _write(
     loaded: LoadedRun, shown: list[SentenceAttention], folder: Path, wants_pictures: bool
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for outdated in (*folder.glob(PICTURES), folder / ARRAYS):
         outdated.unlink(missing_ok=True)
     languages = loaded.config.data.source_lang, loaded.config.data.target_lang

@@ -13,7 +13,8 @@ from mtrain.console import say
 from mtrain.data.builder import DataBuilder, describe_inputs
 from mtrain.data.ceiling import measure_ceilings
 from mtrain.data.folders import DataFolder, RunFolder, hold
-from mtrain.data.manifest import NAME, data_settings
+from mtrain.data.identity import same_inputs
+from mtrain.data.manifest import FORMAT, NAME, data_settings
 from mtrain.data.report import describe_manifest
 from mtrain.errors import UserError
 from mtrain.text.languages import find_language
@@ -30,10 +31,13 @@ def prepare(config: Config) -> str:
     inputs = describe_inputs(config)
     if folder.manifest_path.is_file():
         manifest, meant = folder.manifest(), folder.as_prepared(config)
-        expected = inputs | {"settings": data_settings(meant)}
-        is_unchanged = all(manifest.get(key) == value for key, value in expected.items())
+        present = inputs | {"settings": data_settings(meant)}
+        is_unchanged = same_inputs(manifest, present)
         run.check_belongs(meant if is_unchanged else config)
         if is_unchanged:
+            is_moved = manifest["settings"] != present["settings"]
+            if is_moved and manifest["format"] == FORMAT:  # `train` need not compare again
+                _write_manifest(folder.path, manifest | present)
             say(f"{folder.path}: nothing changed, nothing to do")
             return describe_manifest(manifest)
     elif folder.path.exists() and any(folder.path.iterdir()):
@@ -58,8 +62,7 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
     try:
         manifest = DataBuilder(config, building).build(inputs)
         manifest["ceilings"] = _measure_ceilings(config, building, ["valid", *manifest["tests"]])
-        with write_whole(building / NAME) as file:
-            file.write(json.dumps(manifest, ensure_ascii=False, indent=1).encode())
+        _write_manifest(building, manifest)
         make_readable(building)
         _put_in_place(building, destination)
     except BaseException as error:
@@ -80,6 +83,11 @@ def _measure_ceilings(config: Config, folder: Path, names: list[str]) -> dict[st
 
     tokenizer = TokenizerPair.load(folder / "tokenizer").target
     return measure_ceilings(folder / "text", names, tokenizer, scores)
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    with write_whole(folder / NAME) as file:
+        file.write(json.dumps(manifest, ensure_ascii=False, indent=1).encode())
 
 
 def _put_in_place(building: Path, destination: Path) -> None:

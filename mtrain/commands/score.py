@@ -12,6 +12,7 @@ from mtrain.evaluation.buckets import Bucket, score_by_length
 from mtrain.evaluation.metrics import PairedScore, References, Score, compare, score
 from mtrain.text.languages import find_language
 from mtrain.text.lines import decode_line, read_lines
+from mtrain.text.streams import read_stdin_once
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def score_files(
 
     `references` are one or several files, each with a translation of every line.
     """
+    read_stdin_once(hypotheses, *references, sources, baseline)
     texts = {path: _text(list(read_lines(path)))
              for path in (hypotheses, *references, sources, baseline) if path}  # fmt: skip
     check_in_step({path: len(lines) for path, lines in texts.items()}, references[0])
@@ -167,6 +169,12 @@ def _score(
     baseline: Sequence[str] | None,
     target_lang: str,
 ) -> ScoredSet:
+    language = find_language(target_lang)
+    if not (language.is_spaced or language.is_han):
+        warn(
+            f"{target_lang}: TER splits Chinese characters only; it counts what stands between "
+            "spaces or punctuation as one word, so trust BLEU and chrF"
+        )
     return ScoredSet(
         name,
         len(hypotheses),

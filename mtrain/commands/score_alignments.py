@@ -1,7 +1,7 @@
 """`mtrain score --alignments`: how far word alignments are from those that people made."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,8 +16,41 @@ from mtrain.evaluation.alignment import (
     read_alignments,
 )
 from mtrain.text.lines import clean_bytes, read_lines
+from mtrain.text.streams import read_stdin_once
 
 MOST_WARNINGS = 5
+
+
+def answer(
+    hypotheses: Path | None,
+    golds: Path | None,
+    gold_first_index: int,
+    sources: Path | None,
+    references: Sequence[Path] | None,
+    others: Mapping[str, object],
+    is_json: bool,
+) -> str:
+    """Score alignments as the command line asks; return JSON or a table.
+
+    `others` are options, by name, that belong to scoring translations. Raises UserError for a
+    request that does not fit together.
+    """
+    refused = [name for name, value in others.items() if value is not None and value != []]
+    if len(references or ()) > 1:
+        refused.append("several --references")
+    if refused:
+        raise UserError(
+            f"{', '.join(refused)} cannot be combined with --alignments and --gold-alignments",
+            "score translations in a command of their own",
+        )
+    if hypotheses is None or golds is None or (sources is None) == bool(references):
+        raise UserError(
+            "--alignments and --gold-alignments go together; so do --sources and --references here",
+            "mtrain score --alignments OUT.align --gold-alignments GOLD.align",
+        )
+    texts = (sources, references[0]) if sources and references else None
+    scored = score_alignments(hypotheses, golds, gold_first_index, texts)
+    return (as_json if is_json else as_text)(str(hypotheses), scored)
 
 
 def score_alignments(
@@ -31,6 +64,7 @@ def score_alignments(
     `texts` are the sentences, source and target, in which every link must lie. A hypothesis that
     points outside raises UserError; a gold link that does is the publisher's: a warning.
     """
+    read_stdin_once(hypotheses, golds, *(texts or ()))
     said, wanted = _read_sure(hypotheses), read_alignments(golds, gold_first_index)
     possible = [gold.possible for gold in wanted]
     words = {path: _count_words(path) for path in texts or ()}

@@ -1,6 +1,7 @@
 """`mtrain train`: from prepared data to checkpoints; the same command resumes."""
 
 from contextlib import nullcontext
+from pathlib import Path
 
 from mtrain.checkpoints.collection import list_checkpoints, order_by_quality
 from mtrain.config import Config
@@ -9,35 +10,40 @@ from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.training.build import build_forecaster, build_setup, build_trainer
 from mtrain.training.log import learning_curve, read_metrics
+from mtrain.training.signals import StopSignal
 
 
-def train(config: Config) -> str:
-    """Train to the end and return the learning curve; only the first of several processes does."""
+def train(config: Config, config_path: Path | None = None) -> str | None:
+    """Train to the end and return the learning curve, or None in all processes but the first.
+
+    `config_path` is the configuration's file, which an error names.
+    """
     with ProcessGroup() as group:
-        config, data, run = _open(config)
+        config, data, run = _open(config, config_path)
         setup = build_setup(config, data, group)  # refuses what cannot be trained: no run yet
         with run.lock() if group.is_first else nullcontext():
             if group.is_first:
                 run.begin(config, data)
-            build_trainer(setup, run, group).run()
+            with StopSignal() as stop:  # from here on a signal saves before it ends the command
+                build_trainer(setup, run, group, stop).run()
         if not group.is_first:
-            return ""
+            return None
         metric = config.training.valid_metric
         best = order_by_quality(list_checkpoints(run.checkpoints), metric)[-1]
         return f"{learning_curve(read_metrics(run.metrics_path))}\nbest by dev {metric}: {best}"
 
 
-def check(config: Config) -> str:
-    """Return the forecast of a dry run, which writes nothing; only the first process does.
+def check(config: Config, config_path: Path | None = None) -> str | None:
+    """Return the forecast of a dry run, or None in all processes but the first. Writes nothing.
 
     Raises `UserError`, with the exit code of a failed gate, if the checkpoints have no room.
     """
     with ProcessGroup() as group:
-        config, data, run = _open(config)
+        config, data, run = _open(config, config_path)
         setup = build_setup(config, data, group)
         foretold = build_forecaster(setup, group).forecast(run.path)
         if not group.is_first:
-            return ""
+            return None
         if not foretold.fits_on_disk:
             raise UserError(
                 str(foretold), "make room, or lower training.keep_last", EXIT_GATE_FAILED
@@ -45,8 +51,15 @@ def check(config: Config) -> str:
         return str(foretold)
 
 
-def _open(config: Config) -> tuple[Config, DataFolder, RunFolder]:
+def _open(config: Config, config_path: Path | None) -> tuple[Config, DataFolder, RunFolder]:
     data, run = DataFolder(config.data_path), RunFolder(config.run_dir)
+    beside = DataFolder(config_path.parent / config.data_path) if config_path else data
+    if config_path and not data.manifest_path.is_file() and beside.manifest_path.is_file():
+        raise UserError(
+            f"{data.path.absolute()}: no prepared data here; relative paths begin at the working "
+            f"directory, and {beside.path} has some",
+            f"cd {config_path.parent} and run: mtrain train {config_path.name}",
+        )
     config = data.as_prepared(config)
     data.check_belongs(config)
     run.check_belongs(config)

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 from mtrain.console import progress, say, warn
 from mtrain.data.folders import OpenedRun
@@ -11,12 +12,12 @@ from mtrain.errors import UserError
 from mtrain.evaluation.alignment import format_links
 from mtrain.inference.load import load_run
 from mtrain.text.lines import (
+    STREAM,
     open_bytes,
-    open_stdout,
     refuse_early,
     warn_of_invalid,
-    write_whole,
 )
+from mtrain.text.streams import is_stdout, open_output
 
 
 def translate(
@@ -31,22 +32,40 @@ def translate(
     With n_best over 1 each hypothesis is a line `line number ||| text ||| score`. With
     `alignments_path` the links between the words of each line and its best translation go there.
     """
-    if output_path and alignments_path and output_path.resolve() == alignments_path.resolve():
-        raise UserError(f"{output_path}: --output and --alignments name the same file")
-    is_file = input_path is not None and input_path.is_file()  # no pipe, which is read only once
+    if alignments_path and _is_same(output_path, alignments_path):
+        raise UserError(f"{output_path or '-'}: --output and --alignments name the same file")
+    with (
+        open_output(output_path) as sink,
+        open_output(alignments_path) if alignments_path else nullcontext() as link_sink,
+    ):
+        _translate(opened, input_path, sink, link_sink, checkpoint_name)
+
+
+def _is_same(output_path: Path | None, alignments_path: Path) -> bool:
+    if output_path is None or is_stdout(output_path):
+        return is_stdout(alignments_path)
+    return output_path.resolve() == alignments_path.resolve()
+
+
+def _translate(
+    opened: OpenedRun,
+    input_path: Path | None,
+    sink: BinaryIO,
+    link_sink: BinaryIO | None,
+    checkpoint_name: str | None,
+) -> None:
+    is_stream = input_path in (None, STREAM) or not input_path.is_file()
     refuse_early(input_path)
     loaded = load_run(*opened, checkpoint_name)
     decoding = loaded.config.decoding
     translator = loaded.translator()
-    linker = loaded.linker() if alignments_path else None
+    linker = loaded.linker() if link_sink else None
     tally, num_read = LineTally(), 0
     with (
         open_bytes(input_path) as source,
-        write_whole(output_path) if output_path else nullcontext(open_stdout()) as sink,
-        write_whole(alignments_path) if alignments_path else nullcontext() as link_sink,
         progress("translating") as shown,
     ):
-        blocks = full_blocks if is_file else arriving_blocks
+        blocks = arriving_blocks if is_stream else full_blocks
         for block in blocks(source, decoding.buffer_lines):
             num_read += len(block)
             if share := source.share_read():

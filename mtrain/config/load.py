@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from mtrain.config.run import UNION_MEMBERS, Config
 from mtrain.errors import UserError
 
+MERGE = "tag:yaml.org,2002:merge"
 KeyPath = tuple[str, ...]  # an item of a list goes by its index, as text
 
 # besides YAMLError: !!int x, and an anchor that holds itself
@@ -22,7 +23,10 @@ NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars: `no` is a language, 1e-3 is a number, 1:30 is text."""
+    """YAML 1.2's plain scalars: `no` is a language, 1e-3 is a number, 1:30 is text.
+
+    With the merge keys of YAML 1.1: `<<: *anchor` takes over the keys that do not stand here.
+    """
 
 
 class _Dumper(yaml.SafeDumper):
@@ -34,6 +38,7 @@ for _tag, _pattern, _first in (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("int", r"^[-+]?[0-9]+$", list("-+0123456789")),
+    ("merge", r"^<<$", ["<"]),
     ("float", r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
 ):
     for _class in (_Loader, _Dumper):
@@ -49,7 +54,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such configuration file") from None
+        raise UserError(
+            f"{path}: there is no such configuration file (looked in {Path.cwd()})"
+        ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text, from byte {error.start} on") from None
     tree, lines = _parse(text, str(path))
@@ -117,9 +124,10 @@ def _parse(text: str, path: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
 def _note_lines(
     node: yaml.Node, place: KeyPath, path: str, lines: dict[KeyPath, str], duplicates: list[str]
 ) -> None:
+    """Note where each key and item stands, and which keys stand twice in one mapping."""
     lines.setdefault(place, f"{path}:{node.start_mark.line + 1}")
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
+        for key, value in _pairs(node):
             inner = (*place, str(key.value))
             where = f"{path}:{key.start_mark.line + 1}"
             if inner in lines:
@@ -129,6 +137,25 @@ def _note_lines(
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             _note_lines(item, (*place, str(index)), path, lines, duplicates)
+
+
+def _pairs(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
+    """Return the keys and values of a mapping: its own, then those that `<<` takes over.
+
+    Of several, `<<: [*one, *other]`, the first that has a key gives it.
+    """
+    pairs = [pair for pair in node.value if pair[0].tag != MERGE]
+    known = {str(key.value) for key, _ in pairs}
+    merges = [pair for pair in node.value if pair[0].tag == MERGE]
+    if len(merges) > 1:
+        problem = "a second << in one mapping; write <<: [*one, *other]"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=merges[1][0].start_mark)
+    for _, value in merges:
+        for base in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            taken = _pairs(base) if isinstance(base, yaml.MappingNode) else []  # refused later
+            pairs += [(key, inner) for key, inner in taken if str(key.value) not in known]
+            known |= {str(key.value) for key, _ in taken}
+    return pairs
 
 
 def _put(tree: dict[str, Any], place: KeyPath, value: Any) -> None:
@@ -222,25 +249,3 @@ def _section(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
 
 def _spell(place: KeyPath) -> str:
     return ".".join(place)
-
-
-def changed_keys(old: Config, new: Config, allowed: Sequence[str]) -> list[str]:
-    """Return `key: old -> new` for each difference outside the `allowed` keys."""
-    before = _flatten(old.model_dump(mode="json"))
-    after = _flatten(new.model_dump(mode="json"))
-    return [
-        f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-        and not any(key == name or key.startswith(f"{name}.") for name in allowed)
-    ]
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

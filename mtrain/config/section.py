@@ -2,9 +2,18 @@
 
 import os
 from pathlib import Path
+from string import Template
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+)
 
 # so large that nobody misses more, so small that no arithmetic overflows
 MAX_INT, MAX_FLOAT = (1 << 31) - 1, 1e9
@@ -14,15 +23,33 @@ NonNegativeInt = Annotated[int, Field(ge=0, le=MAX_INT)]
 PositiveFloat = Annotated[float, Field(gt=0, le=MAX_FLOAT)]
 NonNegativeFloat = Annotated[float, Field(ge=0, le=MAX_FLOAT)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
-HomePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+
+
+def expand(path: str) -> str:
+    """Replace ~, $NAME and ${NAME} at their place in a path; $$ is a dollar sign.
+
+    Raises ValueError for a variable that the environment does not define.
+    """
+    try:
+        return os.path.expanduser(Template(path).substitute(os.environ))
+    except KeyError as error:
+        raise ValueError(f"{path}: the environment has no variable {error.args[0]}") from None
+    except ValueError:
+        raise ValueError(f"{path}: a variable is $NAME or ${{NAME}}, a dollar sign is $$") from None
+
+
+# written so that reading it again expands nothing
+HomePath = Annotated[
+    Path,
+    AfterValidator(lambda path: Path(expand(str(path)))),
+    PlainSerializer(lambda path: str(path).replace("$", "$$"), when_used="json"),
+]
 
 
 class Section(BaseModel):
     """Keys that belong together; an unknown one is an error."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -22,13 +22,14 @@ from mtrain.config.tokenizer import SidePaths
 from mtrain.console import Progress, progress
 from mtrain.data.duplicates import mark_duplicates
 from mtrain.data.held_out import HeldOut, look_at, warn_of_undecoded
+from mtrain.data.identity import input_contents
 from mtrain.data.manifest import FORMAT, data_settings
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import LINKS, StoreWriter, translation_columns
 from mtrain.data.vocabulary import TextPair, make_tokenizers
 from mtrain.errors import UserError
 from mtrain.text.checks import check_readable
-from mtrain.text.corpora import corpus_name, input_digests, read_linked_pairs
+from mtrain.text.corpora import corpus_name, read_linked_pairs
 from mtrain.text.encoding import refuse_pointer
 from mtrain.text.filters import (
     CODES,
@@ -42,7 +43,6 @@ from mtrain.text.filters import (
 from mtrain.text.lines import (
     blocks,
     clean_pairs,
-    file_digest,
     file_digests,
     read_lines,
 )
@@ -72,8 +72,7 @@ def describe_inputs(config: Config) -> dict[str, Any]:
             Tokenizer(path)  # or it would be complained of by the name of its copy
     return {
         "settings": data_settings(config),
-        "inputs": [digest for corpus in corpora for digest in input_digests(corpus)],
-        "given_tokenizers": [file_digest(path) for path in given if path is not None],
+        **input_contents(config, corpora),
     }
 
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtrain.config.compare import Differences, changed_keys, describe, differences, only_moved
 from mtrain.config.decoding import DecodingConfig
-from mtrain.config.load import changed_keys, dump_config, load_config
+from mtrain.config.load import dump_config, load_config
 from mtrain.config.run import Config
+from mtrain.data.identity import input_contents, same_contents
 from mtrain.data.manifest import NAME, data_settings, read_manifest, with_old_defaults
 from mtrain.data.store import TokenStore, check_files
 from mtrain.errors import UserError
@@ -103,12 +105,35 @@ class DataFolder:
         return with_old_defaults(config, self.manifest())
 
     def check_belongs(self, config: Config) -> None:
-        """Refuse to train on data that were prepared for other settings."""
-        if self.manifest()["settings"] != data_settings(config):
+        """Refuse to train on data that were prepared with other settings or from other files.
+
+        Files that have moved are read again and compared by their content.
+        """
+        changed = differences(self.manifest()["settings"], data_settings(config))
+        if changed and not (only_moved(changed) and self.holds_content_of(config)):
             raise UserError(
-                f"{self.path}: prepared with other `data` or `tokenizer` settings than these",
+                f"{self.path}: prepared with other `data` or `tokenizer` settings than these:"
+                + describe(changed),
                 "run `mtrain prepare` with this configuration again, or give it another run_dir",
             )
+
+    def holds_content_of(self, config: Config, includes_test: bool = True) -> bool:
+        """Tell whether the files of a configuration hold what was prepared, wherever they lie.
+
+        Raises UserError for a file that is not there.
+        """
+        manifest, data = self.manifest(), config.data
+        corpora = [*data.train, *data.valid, *(data.test if includes_test else ())]
+        try:
+            present = input_contents(config, corpora)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{error.filename}: there is no such file (looked in {Path.cwd()})",
+                f"{self.path} was prepared from files at other places: name those, or put it there",
+            ) from None
+        if not includes_test:  # whose files come last
+            manifest["inputs"] = manifest["inputs"][: len(present["inputs"])]
+        return same_contents(manifest, present)
 
 
 @dataclass(frozen=True)
@@ -144,7 +169,7 @@ class RunFolder:
         if path.is_file():
             raise UserError(f"{path}: this is a file, the folder of a run was expected")
         if not path.is_dir():
-            raise UserError(f"{path}: there is no such run folder")
+            raise UserError(f"{path}: there is no such run folder (looked in {Path.cwd()})")
         if not run.config_path.is_file():
             raise UserError(
                 f"{path}: this folder is no run: it has no config.yaml",
@@ -178,9 +203,9 @@ class RunFolder:
                 "give this configuration a run_dir of its own, or rename the file",
             )
         changed = changed_keys(load_config(self.config_path), config, CHANGEABLE_ON_RESUME)
-        if changed:
+        if changed and not _is_moved(changed, config):
             raise UserError(
-                f"{self.path} belongs to another configuration:\n  " + "\n  ".join(changed),
+                f"{self.path} belongs to another configuration:" + describe(changed),
                 "give this configuration a run_dir of its own, or take the changes back",
             )
 
@@ -223,6 +248,18 @@ def hold(lock_path: Path, refusal: str) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(refusal) from None
         yield
+
+
+def _is_moved(changed: Differences, config: Config) -> bool:
+    """Tell whether only places changed, and the files there hold what was prepared.
+
+    Without prepared data nothing is at stake: training compares what will be prepared with its
+    checkpoints.
+    """
+    data = DataFolder(config.data_path)
+    return only_moved(changed) and (
+        not data.manifest_path.is_file() or data.holds_content_of(config, includes_test=False)
+    )
 
 
 def _holds_something(path: Path) -> bool:

@@ -43,7 +43,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"{folder}: no prepared data here", "run first: mtrain prepare CONFIG.yaml"
+            f"{folder.absolute()}: no prepared data here", "run first: mtrain prepare CONFIG.yaml"
         ) from None
     except ValueError:
         raise UserError(

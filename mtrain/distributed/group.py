@@ -4,7 +4,6 @@ Every process plans the same batches and takes its share of each update. So the 
 dropout of an update are the same for any number of processes.
 """
 
-import os
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -12,6 +11,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+
+from mtrain.runtime.environment import local_rank, num_processes, process_rank
 
 TIMEOUT = timedelta(hours=6)  # longer than any validation or checkpoint takes one process alone
 T = TypeVar("T")
@@ -24,13 +25,13 @@ class ProcessGroup:
     """
 
     def __init__(self, size: int | None = None) -> None:
-        self.size = size or int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0")) if self.size > 1 else 0
+        self.size = size or num_processes()
+        self.rank = process_rank() if self.size > 1 else 0
         self._device = torch.device("cpu")
         if self.size > 1:
             has_gpu = torch.cuda.is_available()
             if has_gpu:
-                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+                torch.cuda.set_device(local_rank())
                 self._device = torch.device("cuda", torch.cuda.current_device())
             distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=TIMEOUT)
 

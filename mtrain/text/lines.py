@@ -22,6 +22,7 @@ from mtrain.text.encoding import ENCODING_HINT, Text, open_text
 
 BYTE_ORDER_MARK = "\ufeff"
 REPLACEMENT = "\ufffd"
+STREAM = Path("-")  # stdin where a file is read, stdout where one is written
 # White space that belongs to a text (no-break, narrow, of a fixed width, ideographic), and runs of
 # what a cleaned line has one blank for: ASCII's white space, NUL, line ends, byte-order marks.
 OTHER_SPACES = frozenset("\u00a0\u1680\u202f\u205f\u3000") | {*map(chr, range(0x2000, 0x200B))}
@@ -32,11 +33,11 @@ T = TypeVar("T")
 
 @contextmanager
 def open_bytes(path: Path | None) -> Iterator[Text]:
-    """Open a text file, or stdin for None, to read it decompressed and in UTF-8.
+    """Open a text file, or stdin for None or `-`, to read it decompressed and in UTF-8.
 
     Raises UserError for what is not there or no text; see `mtrain.text.encoding`.
     """
-    if path is None:
+    if path is None or path == STREAM:
         if sys.stdin is None:
             raise UserError("stdin is closed", "name a file to read")
         # with a buffer of its own: Python's may not be waited on when the program ends
@@ -56,7 +57,7 @@ def refuse_early(*paths: Path | None) -> None:
     """Raise UserError now, and not in reading, for files that are not there or no text."""
     for path in paths:
         # a pipe can be read only once
-        if path is not None and (path.is_file() or not path.exists()):
+        if path not in (None, STREAM) and (path.is_file() or not path.exists()):
             with open_bytes(path):
                 pass
 
@@ -162,17 +163,22 @@ def file_digest(path: Path) -> str:
 @contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file that appears under its name, complete, when the block ends without an error."""
-    path = path.resolve()
-    if path.exists() and not path.is_file():  # /dev/null, a pipe: nothing to rename onto
-        with path.open("wb") as file:
+    if (path.exists() and not path.is_file()) or _is_descriptor(path):
+        with path.open("wb") as file:  # /dev/null, a pipe: nothing to rename onto
             yield file
         return
+    path = path.resolve()
     try:
         handle, temporary = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.", suffix=".part"
         )
     except FileNotFoundError:
         raise UserError(f"{path}: there is no folder {path.parent}") from None
+    except NotADirectoryError:
+        raise UserError(f"{path}: {path.parent} is a file, not a folder") from None
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -185,6 +191,12 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename is None:  # writing does not say where
             error.filename = str(path)
         raise
+
+
+def _is_descriptor(path: Path) -> bool:
+    """Tell whether a path is another name of a file that is open, as /dev/fd/3."""
+    names = (Path("/dev/stdout"), Path("/dev/stderr"))
+    return path in names or path.parent.resolve().parts[1:2] == ("proc",)
 
 
 def make_readable(path: Path) -> None:

@@ -24,6 +24,7 @@ from mtrain.training.forecast import Forecaster
 from mtrain.training.log import MetricsLog
 from mtrain.training.objectives import Objective, build_objective
 from mtrain.training.saving import Identity, Saver
+from mtrain.training.signals import StopSignal
 from mtrain.training.state import TrainState
 from mtrain.training.steps import build_step
 from mtrain.training.trainer import Trainer
@@ -46,7 +47,7 @@ class Setup:
     updates: Callable[[int, int], Iterator[PlannedUpdate]]  # from (epoch, batch) of the plan on
 
 
-def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup) -> Trainer:
+def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup, stop: StopSignal) -> Trainer:
     """Return a trainer of the run, resumed from its newest whole checkpoint."""
     config, state, precision = setup.config, setup.state, setup.precision
     training = config.training
@@ -62,7 +63,7 @@ def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup) -> Trainer:
         )
     return Trainer(
         training, state, setup.updater, setup.updates, setup.validator, validation, saver, log,
-        group,
+        group, stop,
     )  # fmt: skip
 
 

@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT: the first asks training to save and stop, the second exits at once."""
+"""SIGTERM, SIGINT, SIGHUP: the first asks training to save and stop, the second exits at once.
+
+But for a second SIGHUP: a terminal that closes sends it, and the shell in it sends it again.
+"""
 
 import os
 import signal
@@ -8,22 +11,26 @@ from types import FrameType, TracebackType
 class StopSignal:
     """While entered, remembers the first signal; `number` is 0 until then."""
 
-    HANDLED = (signal.SIGTERM, signal.SIGINT)
+    HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.number = 0
 
     def __enter__(self) -> "StopSignal":
-        self._previous = [signal.signal(number, self._receive) for number in self.HANDLED]
+        self._previous = {
+            number: signal.signal(number, self._receive)
+            for number in self.HANDLED
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # nohup's
+        }
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        for number, handler in zip(self.HANDLED, self._previous, strict=True):
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def _receive(self, number: int, _: FrameType | None) -> None:
-        if self.number:
+        if self.number and number != signal.SIGHUP:
             os._exit(128 + number)
-        self.number = number
+        self.number = self.number or number

@@ -47,6 +47,7 @@ class Trainer:
         saver: Saver,
         log: MetricsLog | None,
         group: ProcessGroup,
+        stop: StopSignal,
     ) -> None:
         """Take over a state; `validation` is the last one, `log` is None but on the first
         process."""
@@ -59,7 +60,7 @@ class Trainer:
         self._saver = saver
         self._log = log
         self._group = group
-        self._stop = StopSignal()
+        self._stop = stop
         self._meter = Meter()
         self._ties = TieWatch(self._config.valid_metric, self._config.patience)
         self._skipped_in_a_row = 0
@@ -71,7 +72,7 @@ class Trainer:
         position = self._state.position
         feed = Prefetcher(self._updates(position.epoch, position.batch))
         try:
-            with self._stop, progress("training", None, "updates", position.update) as shown:
+            with progress("training", None, "updates", position.update) as shown:
                 self._loop(feed, shown)
         finally:
             feed.close()

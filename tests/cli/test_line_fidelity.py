@@ -340,7 +340,7 @@ def test_output_is_what_stdout_would_be(trained: WarmCommandLine, tmp_path: Path
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("older", [None, "older text\n"], ids=["absent", "older"])
 def test_output_is_whole_or_as_it_was(
     number: signal.Signals, older: str | None, trained: WarmCommandLine, tmp_path: Path

@@ -3,12 +3,16 @@
 Whatever stopped it: a signal that lets it save, or a kill that does not.
 """
 
+import fcntl
 import hashlib
 import json
+import os
+import pty
 import shutil
 import signal
+import termios
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +119,7 @@ def test_a_stopped_run_ends_in_the_same_bits(
     for at in (7, 20, 27):  # the second one while it validates, or about
         code = stop(warm.start(*command), run, at, number)
         (*_, newest) = list_checkpoints(run / "checkpoints")
-        position = load_checkpoint(newest, with_training=True).state["position"]
+        position = load_checkpoint(newest, with_training=False).state["position"]
         assert position["batch"] > 0, "this was to stop in the middle of an epoch"
         if number == signal.SIGKILL:
             assert code == -number
@@ -145,7 +149,9 @@ def test_the_bits_depend_on_the_seed(
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+    ids=["SIGTERM", "SIGINT", "SIGHUP"],
 )
 def test_a_signal_saves_and_ends_the_command_line(
     number: signal.Signals, code: int, mtrain: CommandLine, copy: Path
@@ -166,7 +172,37 @@ def test_a_signal_saves_and_ends_the_command_line(
     assert saved in said.decode()
     assert b"Traceback" not in said
     (checkpoint,) = list_checkpoints(copy / "run" / "checkpoints")
-    assert load_checkpoint(checkpoint, with_training=True).state["position"][
+    assert load_checkpoint(checkpoint, with_training=False).state["position"][
+        "update"
+    ] == last_update(copy / "run")
+
+
+def test_a_terminal_that_closes_loses_no_update(copy: Path) -> None:
+    """The kernel and the shell each send SIGHUP, and what is written to the terminal fails."""
+    settings = as_options(*SMALL, "training.max_updates=100000", "training.save_every=100000")
+    number, terminal = pty.openpty()
+    process = CommandLine(copy).start(
+        *("train", "config.yaml", *settings),
+        **dict.fromkeys(("stdin", "stdout", "stderr"), terminal),
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(terminal)
+    os.set_blocking(number, False)
+    try:
+        while last_update(copy / "run") < 5:
+            assert process.poll() is None
+            with suppress(BlockingIOError):
+                os.read(number, 1 << 16)  # or the terminal would fill up
+            time.sleep(0.01)
+        os.close(number)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == 129
+    finally:
+        process.kill()
+    (checkpoint,) = list_checkpoints(copy / "run" / "checkpoints")
+    assert load_checkpoint(checkpoint, with_training=False).state["position"][
         "update"
     ] == last_update(copy / "run")
 
@@ -202,7 +238,7 @@ def test_a_signal_during_validation_saves_and_validates_later(
     running.send(signal.SIGTERM)
     assert running.finish().code == 143
     (checkpoint,) = list_checkpoints(run / "checkpoints")
-    state = load_checkpoint(checkpoint, with_training=True).state
+    state = load_checkpoint(checkpoint, with_training=False).state
     assert state["position"]["update"] == 5
     assert state["validation"] is None
     assert events(run, "valid") == []

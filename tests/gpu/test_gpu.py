@@ -18,6 +18,7 @@ from mtrain.distributed.group import ProcessGroup
 from mtrain.models import Head, TranslationModel
 from mtrain.runtime.precision import choose_precision
 from mtrain.training.build import build_trainer
+from mtrain.training.signals import StopSignal
 from tests.contract.models import SOURCE_VOCAB, TARGET_VOCAB, new_model
 from tests.in_process import (
     SMALL_MODEL,
@@ -167,7 +168,7 @@ def test_translations_on_the_gpu_are_mostly_those_of_the_cpu(
     training = {"max_updates": 150, "valid_every": 150, "precision": "fp32"}
     config = small_config(small_task, tmp_path / "run", training, device=DEVICE)
     setup, run = open_run(config)
-    build_trainer(setup, run, ProcessGroup()).run()
+    build_trainer(setup, run, ProcessGroup(), StopSignal()).run()
     tokenizers, model = DataFolder(config.data_path).tokenizers(), setup.state.model
     assert isinstance(model, TranslationModel)
     lines = (small_task / "test.digits").read_bytes().splitlines()

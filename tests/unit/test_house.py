@@ -34,7 +34,8 @@ LEVELS = (
 )
 TORCH_FREE_ROOMS = {"__init__", "errors", "console", "config", "text", "cli", "__main__"}
 TORCH_FREE_MODULES = r"mtrain(\.(cli.*|errors|console|config.*|text.*|evaluation.*))?"
-TORCH_FREE_MODULES += r"|mtrain\.data\.(builder|folders)"
+TORCH_FREE_MODULES += r"|mtrain\.data\.(builder|folders)|mtrain\.runtime\.environment"
+TORCH_FREE_MODULES += r"|mtrain\.commands\.(opening|options|prepare|score)"
 # The one file or folder that would change if another library did the work.
 SEAMS = {
     "typer": "cli/",
@@ -145,6 +146,15 @@ def test_importing_what_needs_no_torch_leaves_it_alone() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_help_and_completion_answer_at_once() -> None:
+    program = (
+        "import sys, mtrain.cli\n"
+        "slow = {'torch', 'numpy', 'pydantic', 'yaml', 'tqdm', 'sentencepiece', 'datasets'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
 @pytest.mark.parametrize(("library", "seam"), SEAMS.items(), ids=SEAMS)
 def test_a_library_to_be_replaced_is_imported_in_one_file(library: str, seam: str) -> None:
     users = [
@@ -154,6 +164,17 @@ def test_a_library_to_be_replaced_is_imported_in_one_file(library: str, seam: st
     ]
     assert users
     assert all(name.startswith(seam) for name in users), users
+
+
+def test_the_environment_is_read_and_set_in_one_room() -> None:
+    users = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute | ast.Name)
+        and ast.unparse(node) in ("os.environ", "environ", "os.getenv", "os.putenv")
+    }
+    assert users == {"config/section.py", *filter(re.compile("runtime/").match, users)}  # of paths
 
 
 def test_every_file_opens_with_what_it_is_responsible_for() -> None:

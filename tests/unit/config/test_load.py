@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from mtrain.config import Config, load_config, parse_overrides
+from mtrain.config.compare import changed_keys, describe
 from mtrain.config.data import Corpus
-from mtrain.config.load import changed_keys, dump_config
+from mtrain.config.load import dump_config
 from mtrain.errors import EXIT_USER_ERROR, UserError
 
 SMALLEST = """\
@@ -59,7 +60,7 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("decoding: {engine: ctranslate2, method: sample}", "7: decoding: method: sample needs"),
         ("decoding: {engine: ctranslate2-int8, length_norm: gnmt}", "7: decoding: length_norm"),
         ("decoding: {engine: ctranslate2, coverage_penalty: 0.1}", "7: decoding: coverage_penalty"),
-        ("model: {<<: {d_model: 8}}", "7: unknown key model.<<; known here: type, dropout"),
+        ("model: {<<: {d_modle: 8}}", "7: unknown key model.d_modle; did you mean d_model?"),
         ("2016: x", "7: 2016: keys should be strings, not 2016"),
         ("training:\n  max_updates: soon",
          "8: training.max_updates: input should be a valid integer"),
@@ -395,7 +396,7 @@ def test_any_text_survives_being_written_and_read(word: str, tmp_path: Path) -> 
 
 def test_changed_keys_are_told_with_both_values(tmp_path: Path) -> None:
     old = load(tmp_path, SMALLEST)
-    assert changed_keys(old, load(tmp_path, SMALLEST), ()) == []
+    assert changed_keys(old, load(tmp_path, SMALLEST), ()) == {}
     new = load(
         tmp_path,
         SMALLEST,
@@ -404,14 +405,14 @@ def test_changed_keys_are_told_with_both_values(tmp_path: Path) -> None:
         "tokenizer.path={source: a.model, target: b.model}",
         "data.filters.drop_overlap=false",
     )
-    assert changed_keys(old, new, ()) == [
+    assert describe(changed_keys(old, new, ())).split("\n  ")[1:] == [
         "data.filters.drop_overlap: True -> False",
         "model.dropout: 0.1 -> 0.3",
         "seed: 1 -> 2",
         "tokenizer.path.source: None -> 'a.model'",
         "tokenizer.path.target: None -> 'b.model'",
     ]
-    assert changed_keys(old, new, ("seed", "model.dropout", "tokenizer")) == [
-        "data.filters.drop_overlap: True -> False"
-    ]
-    assert "seed: 1 -> 2" in changed_keys(old, new, ("see", "data"))  # whole keys only
+    assert changed_keys(old, new, ("seed", "model.dropout", "tokenizer")) == {
+        "data.filters.drop_overlap": (True, False)
+    }
+    assert "seed" in changed_keys(old, new, ("see", "data"))  # whole keys only

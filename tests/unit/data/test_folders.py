@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtrain.config import Config, load_config
-from mtrain.config.load import changed_keys
+from mtrain.config.compare import changed_keys
 from mtrain.data.folders import (
     CHANGEABLE_ON_RESUME,
     DataFolder,
@@ -43,6 +43,7 @@ MAY_CHANGE = {
     "decoding.top_p": "0.5",
     "decoding.batch_tokens": "7",
     "decoding.buffer_lines": "7",
+    "training.compile_layers": "false",
     "training.max_updates": "7",
     "training.max_minutes": "7",
     "training.valid_every": "7",
@@ -53,7 +54,6 @@ MAY_CHANGE = {
     "training.keep_last": "7",
     "training.average_checkpoints": "2",
     "training.log_every": "7",
-    "training.compile_layers": "false",
     "training.tensorboard": "true",
     "data.test": "[{path: x.tsv}]",
 }

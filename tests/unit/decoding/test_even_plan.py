@@ -10,6 +10,7 @@ import torch
 from mtrain.config.decoding import BATCH_TOKENS, DecodingConfig
 from mtrain.data.plan import plan_in_order
 from mtrain.decoding.engine import EVEN, Engine, Found, _even_plan
+from tests.unit.config.test_sections import explanation
 
 
 def sizes(lengths: np.ndarray, budget: int, least: int = 1000) -> list[int]:
@@ -99,6 +100,5 @@ def test_a_gpu_takes_more_at_once_unless_told_how_much() -> None:
 
 
 def test_the_defaults_are_those_that_are_told() -> None:
-    told = DecodingConfig.model_fields["batch_tokens"].description
-    assert told is not None
+    told = explanation(DecodingConfig, "batch_tokens")
     assert all(f"{tokens:,}" in told for tokens in BATCH_TOKENS.values())

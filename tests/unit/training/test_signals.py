@@ -3,7 +3,8 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -32,9 +33,12 @@ wait(lambda: False)
 
 
 @contextmanager
-def program(waits: bool) -> Iterator["subprocess.Popen[str]"]:
+def program(
+    waits: bool, preexec_fn: Callable[[], None] | None = None
+) -> Iterator["subprocess.Popen[str]"]:
     command = [sys.executable, "-c", PROGRAM.replace("WAITS", str(waits))]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(command, **pipes, text=True, preexec_fn=preexec_fn)
     try:
         assert read_line(process) == "ready"
         yield process
@@ -48,7 +52,7 @@ def read_line(process: "subprocess.Popen[str]") -> str:
     return process.stdout.readline().strip()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_signal_exits_at_once(number: signal.Signals, second: signal.Signals) -> None:
     with program(waits=True) as process:
@@ -57,6 +61,30 @@ def test_the_second_signal_exits_at_once(number: signal.Signals, second: signal.
         assert process.poll() is None
         process.send_signal(second)
         assert process.wait(timeout=30) == 128 + second
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_second_hang_up_is_ignored(number: signal.Signals) -> None:
+    with program(waits=True) as process:
+        process.send_signal(number)
+        assert read_line(process) == str(int(number))
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+
+
+def test_a_hang_up_that_is_ignored_stays_so() -> None:
+    """As under nohup."""
+    with program(waits=True, preexec_fn=ignore_hang_up) as process:
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert read_line(process) == str(int(signal.SIGTERM))
+
+
+def ignore_hang_up() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def test_outside_the_block_signals_do_what_they_did_before() -> None:

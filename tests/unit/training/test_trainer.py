@@ -24,6 +24,7 @@ from mtrain.models.base import NO_RECORD, AttentionRecord, Model, TranslationMod
 from mtrain.training.build import Setup, build_trainer
 from mtrain.training.log import read_metrics
 from mtrain.training.saving import Saver
+from mtrain.training.signals import StopSignal
 from mtrain.training.trainer import MAX_SKIPPED_IN_A_ROW
 from mtrain.training.validation import Validation
 from tests.in_process import learn, open_run, open_saver, small_config
@@ -33,7 +34,8 @@ def train(config: Config, before: Callable[[Setup], None] = lambda setup: None) 
     """Train in one sitting, once `before` has done something to what training consists of."""
     setup, run = open_run(config)
     before(setup)
-    build_trainer(setup, run, ProcessGroup()).run()
+    with StopSignal() as stop:
+        build_trainer(setup, run, ProcessGroup(), stop).run()
     return setup
 
 
@@ -321,7 +323,7 @@ def test_checkpoints_of_other_data_are_not_gone_on_from(small_task: Path, tmp_pa
     setup, run = open_run(config)
     other = replace(setup, identity=replace(setup.identity, store="of another store"))
     with pytest.raises(UserError, match="was trained on other data"):
-        build_trainer(other, run, ProcessGroup())
+        build_trainer(other, run, ProcessGroup(), StopSignal())
 
 
 # -- what it leaves --------------------------------------------------------------------------------

@@ -1,0 +1,33 @@
+"""The arguments and options that several verbs share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigArgument = Annotated[
+    Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration.", show_default=False)
+]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run_dir, or a copy of it.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the configuration."),
+]
+InputArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="INPUT",
+        help="Text file; - or nothing is stdin.",
+        callback=lambda path: None if path == Path("-") else path,
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Appears when complete; - or nothing is stdout."),
+]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Use this checkpoint of the run; the best by default."),
+]

@@ -1,0 +1,42 @@
+"""The verb `translate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtrain.cli.options import (
+    CheckpointOption,
+    InputArgument,
+    OutputOption,
+    RunArgument,
+    SetOption,
+)
+
+
+def translate(
+    run: RunArgument,
+    input: InputArgument = None,
+    output: OutputOption = None,
+    beam_size: Annotated[int | None, typer.Option(metavar="N", help="1 is greedy.")] = None,
+    n_best: Annotated[
+        int | None, typer.Option(metavar="N", help="Write N scored hypotheses a line.")
+    ] = None,
+    alignments: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write links between words there, 0-0 1-2.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="torch, ctranslate2 or ctranslate2-int8.")
+    ] = None,
+    checkpoint: CheckpointOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Translate text, line by line, in order."""
+    from mtrain.commands.opening import open_run
+
+    options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best,
+               "decoding.engine": engine}  # fmt: skip
+    opened = open_run(run, overrides, options)
+    from mtrain.commands.translate import translate
+
+    translate(opened, input, output, alignments, checkpoint)

@@ -1,0 +1,71 @@
+"""Verbs under torchrun: one process speaks, and only training shares its work out."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.warm import WarmCommandLine
+from tests.conftest import Finished
+
+
+def run_two(folder: Path, *arguments: object) -> list[Finished]:
+    """Run a command in two processes, in the environment that torchrun gives them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "mtrain", *map(str, arguments)],
+            cwd=folder,
+            env={**os.environ, **shared, **group, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=120) for process in processes]
+    return [
+        Finished(process.returncode, *output)
+        for process, output in zip(processes, said, strict=True)
+    ]
+
+
+def test_a_check_by_two_processes_is_told_once(trained: WarmCommandLine, tmp_path: Path) -> None:
+    elsewhere = ("--set", f"run_dir={tmp_path}/run", "--set", "data_dir=run/data")
+    shared = ("--set", "training.accumulate=2")
+    first, second = run_two(trained.folder, "train", "config.yaml", "--check", *elsewhere, *shared)
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert "updates" in first.out
+    assert second.out == ""
+    assert "Traceback" not in first.err + second.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("prepare", "config.yaml"),
+        ("translate", "run", "test.digits"),
+        ("align", "run", "test.digits", "test.words"),
+        ("attention", "run", "test.digits", "--no-pictures", "--output"),
+        ("score", "--hypotheses", "test.words", "--references", "test.words"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_one_process_of_two_does_the_work_of_other_verbs(
+    command: tuple[str, ...], trained: WarmCommandLine, tmp_path: Path
+) -> None:
+    if command[-1] == "--output":
+        command = (*command, str(tmp_path / "shown"))
+    first, second = run_two(trained.folder, *command)
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert (second.out, second.err) == ("", "")
+    assert first.err.count(f"{command[0]} works in one process; the others do nothing\n") == 1
+    if command[0] in ("translate", "align"):
+        assert first.out.count("\n") == 60
