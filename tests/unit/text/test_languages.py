@@ -42,7 +42,6 @@ def test_every_form_of_a_code_is_the_same_language(
     [
         ("digits", None),
         ("", None),
-        ("xx", None),
         ("German", "de (German)"),
         ("chinese", "zh (Chinese)"),
         ("swahilli", "sw (Swahili)"),
