@@ -122,7 +122,7 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
         precision,
         store,
         maker,
-        Identity(store.fingerprint, tokenizers.digest(), maker.kind),
+        Identity(store.fingerprint, tokenizers.digest(), maker.kind, data.path),
         state,
         Updater(state, step, group, config.seed),
         _validator(config, data, tokenizers, model, objective, precision),

@@ -35,6 +35,7 @@ class Identity:
     store: str  # fingerprint of the training tokens
     tokenizers: str  # their digest
     batches: str  # kind of batches; of another kind, the epoch's plan is another one
+    folder: Path  # of the data, for errors
 
     def matches(self, state: dict[str, Any]) -> bool:
         """Tell whether a checkpoint was trained on these data."""
@@ -86,8 +87,8 @@ class Saver:
             return None
         if not self._identity.matches(checkpoint.state):
             raise UserError(
-                f"{checkpoint.path} was trained on other data or another tokenizer than are "
-                "prepared now",
+                f"{checkpoint.path} was trained on other data or another tokenizer than "
+                f"{self._identity.folder} holds now",
                 "give this configuration a run_dir of its own, or prepare the old data again",
             )
         origin = str(checkpoint.path)
