@@ -1,1 +1,1 @@
-"""Checkpoints on disk, and the weights of a model from and into them."""
+"""Checkpoints on disk, and how to put their weights into a model."""

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: their order, which is the best, which are kept."""
+"""The checkpoints of a run: list, order by quality, load, prune."""
 
 import math
 import os
@@ -21,12 +21,12 @@ from mtrain.console import warn
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints, oldest first; names sort by update."""
+    """Return the complete checkpoints, oldest first: their names sort by update."""
     return sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
 
 
 def is_resumable(path: Path) -> bool:
-    """Tell whether training can resume from a checkpoint; a damaged one counts until it is read."""
+    """Tell whether training can resume from a checkpoint; True if its manifest is damaged."""
     try:
         return TRAINING in manifest(path)["sha256"]
     except DamagedCheckpoint:
@@ -34,9 +34,9 @@ def is_resumable(path: Path) -> bool:
 
 
 def load_last_whole(paths: list[Path], with_training: bool) -> Checkpoint | None:
-    """Return the last of `paths` that is whole, warning of each that is not.
+    """Load the last undamaged checkpoint of `paths`; warn about each damaged one.
 
-    Returns None where there are no paths; raises `DamagedCheckpoint` where none is whole.
+    Returns None if there are no paths; raises `DamagedCheckpoint` if all are damaged.
     """
     damage: DamagedCheckpoint | None = None
     for path in reversed(paths):
@@ -51,7 +51,7 @@ def load_last_whole(paths: list[Path], with_training: bool) -> Checkpoint | None
 
 
 def set_aside(path: Path) -> None:
-    """Give a damaged checkpoint a name by which it is no longer counted, and never removed."""
+    """Rename a damaged checkpoint, so that it is neither counted nor removed."""
     aside = free_name(path.with_name(f"damaged-{path.name}"))
     os.rename(path, aside)
     warn(f"{path} is kept as {aside.name}")
@@ -60,8 +60,8 @@ def set_aside(path: Path) -> None:
 def order_by_quality(paths: list[Path], metric: str) -> list[Path]:
     """Return checkpoints worst first by a dev metric (bleu, chrf or loss).
 
-    Of equals, and of those without a figure, the newer is the better. One whose state cannot be
-    read comes first of all, with a warning.
+    Among equals, and among those without a figure, a newer one ranks as better. A checkpoint with
+    an unreadable state comes first, with a warning.
     """
 
     def quality(path: Path) -> tuple[float, str]:
@@ -80,13 +80,13 @@ def order_by_quality(paths: list[Path], metric: str) -> list[Path]:
 def prune(folder: Path, metric: str, keep_best: int, keep_last: int) -> None:
     """Remove all but the best checkpoints and those of the newest updates.
 
-    A folder without a manifest is no work of ours: not counted, and left to the user.
+    Neither counts nor removes folders without a manifest: mtrain did not write them.
     """
     paths = [path for path in list_checkpoints(folder) if (path / MANIFEST).is_file()]
     best = order_by_quality(paths, metric)[-keep_best:]
-    newest = sorted({path.stem for path in paths})[-keep_last:]  # without .1 and .average
+    newest = sorted({path.stem for path in paths})[-keep_last:]  # stems lack .1 and .average
     for path in paths:
         if path not in best and path.stem not in newest:
             removing = path.with_name(f".{path.name}{REMOVING}")
-            os.rename(path, removing)  # from here on it is no checkpoint, even if killed now
+            os.rename(path, removing)  # no longer a checkpoint, even if killed now
             shutil.rmtree(removing)

@@ -1,8 +1,8 @@
-"""One checkpoint: written whole or not at all, checked when read, never unpickled.
+"""The checkpoint format: written whole or not at all, verified when read, never unpickled.
 
 A checkpoint is a folder `update-00001000` with tensors in safetensors, the rest in JSON, and a
-manifest of digests, written last. It is filled under another name, flushed to the disk and
-renamed. So a kill at any moment leaves the earlier checkpoints and no half of a new one.
+manifest of digests, written last. It is written under another name, flushed to disk and renamed.
+So a kill at any moment keeps the earlier checkpoints and leaves no partial new one.
 """
 
 import errno
@@ -26,14 +26,14 @@ PREFIX = "update-"
 WRITING, REMOVING = ".writing", ".removing"
 MODEL, TRAINING, STATE, MANIFEST = (
     "model.safetensors",  # the weights to translate with
-    "training.safetensors",  # what else training resumes from; absent in an average
+    "training.safetensors",  # the other tensors to resume from; absent in an average
     "state.json",
     "manifest.json",
 )
 
 
 class DamagedCheckpoint(UserError):
-    """A checkpoint that is cut short, changed, or not one of ours."""
+    """A checkpoint that is truncated, changed, or not in this format."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(
@@ -43,11 +43,11 @@ class DamagedCheckpoint(UserError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What one checkpoint folder holds."""
+    """The content of one checkpoint folder."""
 
     path: Path
     weights: dict[str, Tensor]
-    training: dict[str, Tensor]  # empty where it was not read, or is absent
+    training: dict[str, Tensor]  # empty if not read or absent
     state: dict[str, Any]
 
 
@@ -58,8 +58,7 @@ def save_checkpoint(
     training: dict[str, Tensor],
     state: dict[str, Any],
 ) -> Path:
-    """Write a checkpoint into `folder` and return its path. None is ever overwritten: where the
-    name is taken, `.1` follows it."""
+    """Write a checkpoint into `folder` and return its path; a taken name gets a suffix `.1`."""
     _remove_unfinished(folder)
     writing = folder / f".{name}{WRITING}"
     writing.mkdir()
@@ -90,15 +89,15 @@ def save_checkpoint(
 
 
 def free_name(path: Path) -> Path:
-    """Return the path, or where it is taken the first of `.1`, `.2`, ... that is free."""
+    """Return the path, or if it is taken, the path with the first free suffix `.1`, `.2`, ..."""
     names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
     return path if not path.exists() else next(name for name in names if not name.exists())
 
 
 def load_checkpoint(path: Path, with_training: bool) -> Checkpoint:
-    """Read a checkpoint; every byte that is read is checked. Raises `DamagedCheckpoint`.
+    """Read a checkpoint and verify the digest of each file read. Raises `DamagedCheckpoint`.
 
-    Translating needs no training state: without it a third of the bytes is read.
+    Translation needs no training state, and reads only a third of the bytes without it.
     """
     state = read_state(path)
     digests = manifest(path)["sha256"]
@@ -116,7 +115,7 @@ def load_checkpoint(path: Path, with_training: bool) -> Checkpoint:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read the JSON part alone, digest checked. Raises `DamagedCheckpoint`."""
+    """Read only the JSON part, and verify its digest. Raises `DamagedCheckpoint`."""
     digests = manifest(path)["sha256"]
     try:
         if file_digest(path / STATE) != digests[STATE]:
@@ -128,12 +127,12 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def checkpoint_name(update: int) -> str:
-    """Return the name of the checkpoint after so many updates."""
+    """Return the name of the checkpoint after `update` updates."""
     return f"{PREFIX}{update:08}"
 
 
 def manifest(path: Path) -> dict[str, Any]:
-    """Read the manifest. Raises `DamagedCheckpoint`."""
+    """Read the manifest. Raises `DamagedCheckpoint` if it is missing or invalid."""
     try:
         content: dict[str, Any] = json.loads((path / MANIFEST).read_text("utf-8"))
         digests = content["sha256"]
@@ -152,7 +151,7 @@ def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove what a kill left of checkpoints being written or removed."""
+    """Remove checkpoints that a kill left half written or half removed."""
     for suffix in (WRITING, REMOVING):
         for path in folder.glob(f".{PREFIX}*{suffix}"):
             shutil.rmtree(path)

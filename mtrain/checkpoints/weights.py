@@ -1,4 +1,4 @@
-"""A model's weights: out of it by name, and back into it."""
+"""Put weights into a model by name, for good or within a block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from mtrain.errors import UserError
 def put_weights(
     model: nn.Module, weights: dict[str, Tensor], origin: str = "the checkpoint"
 ) -> None:
-    """Copy weights into a model's parameters, which must be the same ones."""
+    """Copy weights into a model's parameters; raises `UserError` if names or shapes differ."""
     parameters = dict(model.named_parameters())
     if parameters.keys() != weights.keys() or any(
         parameter.shape != weights[name].shape for name, parameter in parameters.items()
@@ -28,7 +28,7 @@ def put_weights(
 
 @contextmanager
 def replaced_weights(model: nn.Module, weights: dict[str, Tensor]) -> Iterator[None]:
-    """Give a model other weights inside the block, then its own again; none given change none."""
+    """Replace a model's weights inside the block, then restore its own; {} replaces none."""
     if not weights:
         yield
         return

@@ -1,6 +1,6 @@
-"""Several processes, a GPU each, as `torchrun` starts them. The only user of torch.distributed.
+"""Data parallelism over processes of `torchrun`, one GPU each. The only user of torch.distributed.
 
-Every process plans the same batches and takes its share of each update. So the data and the
+Every process plans the same batches and computes its share of each update. So the data and the
 dropout of an update are the same for any number of processes.
 """
 
@@ -14,14 +14,14 @@ from torch import Tensor, distributed, nn
 
 from mtrain.runtime.environment import local_rank, num_processes, process_rank
 
-TIMEOUT = timedelta(hours=6)  # longer than any validation or checkpoint takes one process alone
+TIMEOUT = timedelta(hours=6)  # longer than one process needs for a validation or checkpoint
 T = TypeVar("T")
 
 
 class ProcessGroup:
-    """This process among its peers; alone unless torchrun says otherwise.
+    """The group of processes that torchrun started; only this process without torchrun.
 
-    A context manager: the group is left at the end of the block.
+    A context manager: the process leaves the group at the end of the block.
     """
 
     def __init__(self, size: int | None = None) -> None:
@@ -37,18 +37,18 @@ class ProcessGroup:
 
     @staticmethod
     def alone() -> "ProcessGroup":
-        """Return a group of this process only, also where torchrun has started several."""
+        """Return a group of this process only, even if torchrun has started several."""
         return ProcessGroup(size=1)
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this process writes files and messages for all."""
         return self.rank == 0
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
-        """Add up the gradients of all processes, and return the sum of their losses ().
+        """Sum the gradients of all processes in place, and return the sum of their losses ().
 
-        All in one message, so that the sums are the same bits for any bucket size.
+        Uses one message for all, so that the sums are the same bits for any bucket size.
         """
         if self.size == 1:
             return loss
@@ -61,12 +61,12 @@ class ProcessGroup:
         sizes = [gradient.numel() for gradient in gradients]
         *parts, total = flat.split([*sizes, 1])
         for parameter, gradient, part in zip(parameters, gradients, parts, strict=True):
-            parameter.grad = gradient.copy_(part.view_as(gradient))  # a CUDA graph knows its place
+            parameter.grad = gradient.copy_(part.view_as(gradient))  # a CUDA graph uses its address
         summed: Tensor = total[0]
         return summed
 
     def share(self, *numbers: float) -> list[tuple[float, ...]]:
-        """Return the numbers of every process, in one message."""
+        """Return the numbers of every process, exchanged in one message."""
         if self.size == 1:
             return [numbers]
         own = torch.tensor(numbers, dtype=torch.float64, device=self._device)
@@ -75,7 +75,7 @@ class ProcessGroup:
         return [tuple(theirs.tolist()) for theirs in everyones]
 
     def gather(self, items: Sequence[T]) -> list[T]:
-        """Return the items of all processes in turn: the first of each, then the second of each."""
+        """Return the items of all processes, interleaved: the first of each, then the second."""
         if self.size == 1:
             return list(items)
         everyones: list[list[T]] = [[] for _ in range(self.size)]

@@ -30,10 +30,10 @@ def build_model(config: Config, source_vocab: int, target_vocab: int) -> Transla
 
 
 def alignment_head(config: Config) -> Head:
-    """Return the head by whose attention words are aligned, and which alignments guide.
+    """Return the head that aligns words, and that given alignments train.
 
-    Guided ones teach the first of a layer's heads, where the configuration names none (Garg et
-    al. 2019): the others stay free.
+    Where the configuration names none, given alignments train the first head of the layer (Garg et
+    al. 2019); the other heads stay free.
     """
     head = config.decoding.alignment_head
     if head is None and config.data.has_alignments and config.training.alignment_weight:

@@ -1,7 +1,7 @@
 """The contract between an architecture and everything that uses one.
 
-Training sees `Model`. Search, scoring and alignment see `TranslationModel` and `State`. Nothing
-looks behind them: an encoder that only fills masks is a `Model` and nothing more.
+Training uses `Model`. Search, scoring and alignment use `TranslationModel` and `State`. Nothing
+depends on more: an encoder that only predicts masked tokens need only be a `Model`.
 
 Shapes: B sentences, K hypotheses a sentence, S source length, T target length, D width,
 V target vocabulary, N real tokens to predict. Lengths count the end mark.
@@ -21,24 +21,24 @@ from mtrain.nn.output import OutputLayer
 
 @dataclass(frozen=True)
 class Head:
-    """Which of a model's attentions over the source is meant; None leaves it to the model."""
+    """One of a model's attentions over the source; without a layer the model chooses it."""
 
     layer: int | None = None  # of the decoder, from 1
-    head: int | None = None  # from 1; None is the mean of a layer's heads
+    head: int | None = None  # from 1; None is the mean of the layer's heads
 
 
 class AttentionRecord:
-    """Attention weights noted on the way through a model, for the caller who made the record.
+    """Attention weights that a forward pass collects, for the caller that made the record.
 
-    Kinds: `encoder` and `decoder` for self-attention, `cross` for the decoder's over the source.
+    Kinds: `encoder` and `decoder` are self-attention, `cross` is the decoder's over the source.
     """
 
     def __init__(self, only: tuple[str, int] | None = None) -> None:
-        self._only = only  # (kind, layer from 0), where not all is wanted
+        self._only = only  # (kind, layer from 0); None: all
         self._noted: dict[tuple[str, int], list[Tensor]] = {}
 
     def list_for(self, kind: str, layer: int) -> list[Tensor] | None:
-        """Return where a layer (from 0) is to add its weights, or None where nobody wants them."""
+        """Return the list for the weights of a layer (from 0), or None if they are not wanted."""
         if self._only not in (None, (kind, layer)):
             return None
         return self._noted.setdefault((kind, layer), [])
@@ -57,20 +57,20 @@ class AttentionRecord:
         }
 
 
-NO_RECORD = AttentionRecord(("", 0))  # asks for nothing
+NO_RECORD = AttentionRecord(("", 0))  # collects nothing
 
 
 class State(ABC):
-    """All that decoding needs to know of B sentences with K hypotheses each.
+    """The decoding state of B sentences with K hypotheses each.
 
-    A state is used up by the call that it is given to; go on with the one returned.
+    A call consumes the state that it receives: use the returned one afterwards.
     """
 
-    attention: Tensor | None = None  # (B,K,S) of the newest token, if `encode` was asked for it
+    attention: Tensor | None = None  # (B,K,S) of the newest token, if `encode` got a `watched` head
 
     @abstractmethod
     def reorder(self, hypotheses: Tensor) -> "State":
-        """Give each sentence the hypotheses (B,K'), numbers of its present ones."""
+        """Select the hypotheses (B,K') of each sentence, by their current numbers."""
 
     @abstractmethod
     def keep(self, sentences: Tensor) -> "State":
@@ -79,30 +79,30 @@ class State(ABC):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model predicts of a batch, before the output layer, and what is right."""
+    """The features of a batch, which the output layer reads, and their targets."""
 
     features: Tensor  # (N,D)
-    targets: Tensor  # (N,) ids, or IGNORE_INDEX where there is nothing to learn
+    targets: Tensor  # (N,) ids, or IGNORE_INDEX for no loss
     has_static_shape: bool = False  # whether N is the same for every batch
 
 
 class Model(nn.Module, ABC):
-    """Whatever learns to predict tokens from a batch."""
+    """A network that learns to predict tokens from a batch."""
 
-    max_positions: int  # longest sequence that it reads, end mark included
+    max_positions: int  # length of the longest sequence it reads, end mark included
     export_limits: dict[str, str]  # format: why this model cannot be exported to it
     takes_packed_sequences: bool = False  # whether `forward` takes a PackedBatch
-    output: OutputLayer  # features to logits
+    output: OutputLayer  # maps features to logits
 
     @abstractmethod
     def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:
-        """Return what is to be learnt from a batch.
+        """Return the features and targets of a batch.
 
         Adds to `record` the attention weights that it asks for.
         """
 
     def compile_layers(self) -> None:
-        """Let torch.compile fuse the layers' kernels, for packed batches of one static shape."""
+        """Let torch.compile fuse the kernels of layers, for packed batches of one static shape."""
 
 
 class TranslationModel(Model):
@@ -119,16 +119,15 @@ class TranslationModel(Model):
 
     @abstractmethod
     def encode(self, source: Tensor, source_lengths: Tensor, watched: Head | None = None) -> State:
-        """Read sources (B,S) of the lengths (B,); the state has one hypothesis a sentence.
+        """Read sources (B,S) of lengths (B,); return a state with one hypothesis a sentence.
 
-        With a head `watched`, each step leaves its weights in the state's `attention`. Raises
+        With a head `watched`, each step stores its weights in the state's `attention`. Raises
         `UserError` for a head that does not exist.
         """
 
     @abstractmethod
     def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read one more token (B,K) of each hypothesis; return the vectors (B,K,D) from which the
-        next is predicted."""
+        """Read one more token (B,K) of each hypothesis; return features (B,K,D) of the next."""
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one more token (B,K) of each hypothesis; return logits (B,K,V) of the next.
@@ -139,7 +138,7 @@ class TranslationModel(Model):
         return self.output(features), state
 
     def likeliest(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the largest logit of each vector (N,D), and whose it is, both (N,).
+        """Return the largest logit and its token for each vector (N,D), both (N,).
 
         Returns NaN for a vector that contains NaN.
         """
@@ -151,7 +150,7 @@ class TranslationModel(Model):
         return logits
 
     def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:
-        """Return the features of the real target tokens; an architecture may add others."""
+        """Return the features of the real target tokens; an architecture may add more."""
         features = self.features(batch, record)
         if isinstance(batch, PackedBatch):
             return Predictions(features.flatten(0, 1), batch.target_out.flatten(), True)
@@ -166,23 +165,25 @@ class TranslationModel(Model):
         return record.by_kind()
 
     def alignment(self, batch: Batch, head: Head) -> Tensor:
-        """Return how strongly each target token, as it is predicted, attends to each of the
-        source, shape (B,T,S)."""
+        """Return the attention (B,T,S) over the source by which each target token is predicted."""
         record = self.record_of(head)
         self.features(batch, record)
         return self.alignment_in(record, batch, head)
 
     def record_of(self, head: Head) -> AttentionRecord:
-        """Return a record that takes in what `alignment_in` reads."""
+        """Return a record that collects what `alignment_in` reads."""
         return AttentionRecord(("cross", self.layer_of(head)))
 
     def alignment_in(self, record: AttentionRecord, batch: Batch, head: Head) -> Tensor:
-        """Return the weights (B,T,S) of a head that `features` has left in its record."""
+        """Return a head's weights (B,T,S) from the record that `features` has filled."""
         return pick_head(record.weights("cross", self.layer_of(head)), head)
 
     def layer_of(self, head: Head) -> int:
-        """Return the layer meant, from 0: by default the last but one, which aligns best
-        (Garg et al. 2019). Raises `UserError` for a layer or head that does not exist."""
+        """Return the layer of a head, from 0; by default the last but one.
+
+        That one aligns best (Garg et al. 2019). Raises `UserError` for a layer or head that does
+        not exist.
+        """
         layers, heads = self.source_heads
         if not layers:
             raise UserError(
@@ -197,5 +198,5 @@ class TranslationModel(Model):
 
 
 def pick_head(weights: Tensor, head: Head) -> Tensor:
-    """Return one head's weights, or the mean of all, of weights (B,H,...)."""
+    """Return one head's weights of (B,H,...), or the mean of all heads."""
     return weights.mean(dim=1) if head.head is None else weights[:, head.head - 1]

@@ -1,12 +1,12 @@
-"""One stack that reads source, separator and target in a row, in the manner of GPT.
+"""The decoder-only model: one stack reads source, separator and target in sequence, like GPT.
 
-The row is source, </s>, <s>, target: the two marks part the languages. A target token sees the
-source and the target before it; a source token sees the whole source (prefix LM, Raffel et al.
-2020, section 3.2.1) or only what is before it, and never the target.
+The sequence is source, </s>, <s>, target: the two marks separate the languages. A target token
+sees the source and the target before it. A source token sees the whole source (prefix LM, Raffel
+et al. 2020, section 3.2.1) or only the source before it, and never the target.
 
 Shapes: B sentences, K hypotheses a sentence, S source length, T target length, L = S+T, D width,
-H heads, Dh width of a head. In a batch the row of a short source has a gap before its target;
-positions count on as if it had none.
+H heads, Dh width of a head. In a padded batch there is padding between a short source and its
+target; positions do not count it.
 """
 
 from dataclasses import dataclass
@@ -36,10 +36,10 @@ from mtrain.nn.positions import POSITIONS
 
 @dataclass
 class DecoderOnlyState(State):
-    """What every layer has read, source first, and which of it each hypothesis sees."""
+    """The caches of all layers, source first, and the slots that each hypothesis sees."""
 
     past: Past
-    lengths: Tensor  # (B,) of the sources, end mark included
+    lengths: Tensor  # (B,) of sources, end mark included
     num_sources: int  # slots that hold sources
     watched: Head | None
     num_steps: int = 0
@@ -54,7 +54,7 @@ class DecoderOnlyState(State):
 
 
 class DecoderOnly(TranslationModel):
-    """A stack of self-attention over source and target together."""
+    """A self-attention stack over source and target together."""
 
     takes_packed_sequences = True
 
@@ -91,7 +91,7 @@ class DecoderOnly(TranslationModel):
         features = self._read(batch, record)
         width = batch.source.shape[1]
         of_source, of_target = features[:, : width - 1], features[:, width:]
-        # nothing stands before a source's first token to predict it from
+        # no token precedes a source's first token, so nothing predicts it
         next_source = batch.source[:, 1:]
         if isinstance(batch, PackedBatch):
             is_same = batch.source_sentences[:, 1:] == batch.source_sentences[:, :-1]
@@ -152,7 +152,7 @@ class DecoderOnly(TranslationModel):
         return pick_head(_over_source(weights, width), head)
 
     def _read(self, batch: Batch, record: AttentionRecord) -> Tensor:
-        """Return the vectors (B,L,D) of sources and targets."""
+        """Return the features (B,L,D) of sources and targets."""
         source, target = batch.source, batch.target_in
         if isinstance(batch, PackedBatch):
             source_places, target_places, mask = _packed_layout(batch, not self.sees_whole_source)
@@ -176,7 +176,7 @@ class DecoderOnly(TranslationModel):
         return features
 
     def _mask(self, batch: Batch) -> Tensor:
-        """Return who sees whom in a padded batch, (B,1,L,L)."""
+        """Return the attention mask (B,1,L,L) of a padded batch."""
         width, height = batch.source.shape[1], batch.target_in.shape[1]
         mask = self.target_embedding.weight.new_full(
             (len(batch.source), 1, width + height, width + height), float("-inf")
@@ -187,7 +187,7 @@ class DecoderOnly(TranslationModel):
         return mask
 
     def _source_mask(self, lengths: Tensor, width: int) -> Tensor:
-        """Return what source tokens see of the source, (B,1,S,S) or the same for all, (B,1,1,S)."""
+        """Return the mask of source over source: (B,1,S,S), or (B,1,1,S) if the same for all."""
         mask = padding_mask(lengths, width, self.target_embedding.weight.dtype)
         if self.sees_whole_source:
             return mask
@@ -200,11 +200,11 @@ class DecoderOnly(TranslationModel):
 
 
 def _packed_layout(batch: PackedBatch, causal_source: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the positions of source (B,S) and target (B,T), and who sees whom, (B,1,L,L)."""
+    """Return the positions of source (B,S) and target (B,T), and the mask (B,1,L,L)."""
     source, target = batch.source_sentences, batch.target_sentences
     is_own_source = target[:, :, None] == source[:, None]  # (B,T,S)
     positions = is_own_source.sum(dim=2) + batch.target_positions
-    blind = source.new_full((1, 1), -2).expand(len(source), target.shape[1])  # of no sentence
+    blind = source.new_full((1, 1), -2).expand(len(source), target.shape[1])  # in no sentence
     mask = torch.cat(
         [
             torch.cat(
@@ -220,6 +220,6 @@ def _packed_layout(batch: PackedBatch, causal_source: bool) -> tuple[Tensor, Ten
 
 
 def _over_source(weights: Tensor, width: int) -> Tensor:
-    """Return of weights (B,H,T,L) those on the source, (B,H,T,S), made to sum to one."""
+    """Return the source part (B,H,T,S) of weights (B,H,T,L), renormalised to sum to one."""
     on_source = weights[..., :width]
     return on_source / on_source.sum(dim=-1, keepdim=True).clamp_min(1e-9)

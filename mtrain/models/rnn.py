@@ -1,4 +1,4 @@
-"""The recurrent encoder-decoder, without attention and with all the early kinds of it.
+"""The recurrent encoder-decoder, without attention or with one of its early kinds.
 
 Sutskever et al. 2014 and Cho et al. 2014 (attention: none), Bahdanau et al. 2015 (additive, query:
 previous), Luong et al. 2015 (dot, general, query: top, input feeding), Wu et al. 2016 (GNMT: deep,
@@ -7,9 +7,9 @@ residual, query: bottom).
 Shapes: B sentences, K hypotheses a sentence, S source length, T target length, E width of the
 embeddings, H of a state, M of the memory (the encoder's last states), V vocabulary.
 
-In training only what must wait for the step before is done step by step: the bottom layer where
-attention asks with its previous state, everything where the next step reads what attention found.
-All else runs over the whole target at once.
+Training runs step by step only where a step needs the one before: the bottom layer if its previous
+state is the query of attention, everything with input feeding. All else runs over the whole target
+at once.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ RESIDUAL_FROM = 2  # the third layer (GNMT, section 3.1)
 
 @dataclass
 class Memory:
-    """The source as the decoder finds it."""
+    """The encoded source, which the decoder attends to."""
 
     states: Tensor  # (B,S,M)
     keys: Tensor  # (B,S,A)
@@ -46,11 +46,11 @@ class Memory:
 
 @dataclass
 class RnnState(State):
-    """Where each hypothesis's decoder stands."""
+    """The decoder state of each hypothesis."""
 
     memory: Memory
     layers: list[CellState]  # each part (B,K,H)
-    fed: Tensor | None  # (B,K,E) the last readout, with input feeding
+    fed: Tensor | None  # (B,K,E) the last readout; None without input feeding
     watched: Head | None
     attention: Tensor | None = None
 
@@ -72,7 +72,7 @@ class RnnState(State):
 
 
 class Rnn(TranslationModel):
-    """Recurrent layers over embeddings, with or without attention between them."""
+    """Recurrent encoder and decoder over embeddings, with or without attention between them."""
 
     def __init__(self, config: RnnConfig, source_vocab: int, target_vocab: int) -> None:
         super().__init__()
@@ -135,8 +135,8 @@ class Rnn(TranslationModel):
     def _read_source(self, source: Tensor, lengths: Tensor) -> tuple[Memory, list[CellState]]:
         """Return the memory and the first state (B,H) of each decoder layer.
 
-        That is made from the last state of the encoder's last layer; where attention finds the
-        rest and the layer reads both ways, from its backward half alone (Bahdanau, A.2.2).
+        A bridge maps the last state of the encoder's last layer to the first states. With attention
+        it reads only the backward half of a bidirectional last layer (Bahdanau, A.2.2).
         """
         x = self._embed(source, self.source_embedding)
         for number, layer in enumerate(self.encoder):
@@ -185,7 +185,7 @@ class Rnn(TranslationModel):
     def _ask_and_step(
         self, words: Tensor, memory: Memory, state: CellState
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the bottom layer, whose each step first asks with the state before it.
+        """Run the bottom layer; each step first attends with the previous state as the query.
 
         Returns states (B,T,H), contexts (B,T,M) and weights (B,T,S).
         """
@@ -206,7 +206,7 @@ class Rnn(TranslationModel):
     def _unroll(
         self, words: Tensor, memory: Memory, first: list[CellState]
     ) -> tuple[Tensor, Tensor | None]:
-        """Do what `_run` does one step at a time, as input feeding needs."""
+        """Compute what `_run` computes, but one step at a time, as input feeding requires."""
         layers = [tuple(part[:, None] for part in state) for state in first]
         state = RnnState(memory, layers, self._nothing_fed(memory), Head())
         features, weights = [], []
@@ -242,7 +242,7 @@ class Rnn(TranslationModel):
         watched = weights if state.watched is not None else None
         return features, RnnState(memory, layers, fed, state.watched, watched)
 
-    # -- pieces of both -------------------------------------------------------------------------
+    # -- shared by both -------------------------------------------------------------------------
 
     @property
     def _layers(self) -> list[RecurrentLayer]:
@@ -254,7 +254,7 @@ class Rnn(TranslationModel):
         return context, weights
 
     def _above(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """Return what a layer reads that is not the bottom one."""
+        """Return the input of a layer above the bottom one."""
         below = self._drop(x)
         return below if context is None else torch.cat([below, context], dim=-1)
 
@@ -284,7 +284,7 @@ class Rnn(TranslationModel):
 
 
 def _encoder(config: RnnConfig) -> tuple[nn.ModuleList, int]:
-    """Return the encoder's layers and the width of what they give."""
+    """Return the encoder's layers and the width of their output."""
     layers, width = nn.ModuleList(), config.embedding_dim
     for number in range(config.encoder_layers):
         if number < config.bidirectional_layers:

@@ -3,8 +3,8 @@
 Shapes: B sentences, K hypotheses a sentence, S source length, T target length, D width, H heads,
 Dh width of a head, V vocabulary.
 
-In search a sentence's K hypotheses are K queries of one attention: over the encoder's memory,
-which they share, and over all that any of them has read (see nn/cache.py).
+In search a sentence's K hypotheses are K queries of one attention. They share the encoder's memory
+and one cache with the tokens of all hypotheses (see nn/cache.py).
 """
 
 from collections.abc import Iterator
@@ -38,11 +38,11 @@ from mtrain.nn.layers import (
 )
 from mtrain.nn.positions import POSITIONS, Positions
 
-READ_AT_ONCE = 1024  # tokens of sources
+READ_AT_ONCE = 1024  # source tokens that a CPU encodes at a time
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention over the past, attention over the memory, feed-forward."""
+    """Self-attention over the target so far, cross-attention over the memory, feed-forward."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class DecoderLayer(nn.Module):
         rotate: Rotation | None,
         noted: Noted,
     ) -> Tensor:
-        """Return (B,K,D) for the newest tokens x (B,K,D); `memory` is its keys and values."""
+        """Return (B,K,D) for the newest tokens x (B,K,D); `memory` holds keys and values."""
 
         def attend_to_past(y: Tensor) -> Tensor:
             query, keys, values = self.self_attention.project(y, rotate)
@@ -100,7 +100,7 @@ class DecoderLayer(nn.Module):
 
 @dataclass
 class TransformerState(State):
-    """What every layer has read, and which of it each hypothesis sees."""
+    """The memory and the caches of all layers, and the slots that each hypothesis sees."""
 
     memory: list[tuple[Tensor, Tensor]]  # keys and values (B,H,S,Dh) of each layer
     memory_mask: Tensor  # (B,1,1,S)
@@ -125,12 +125,12 @@ class TransformerState(State):
 
 @dataclass(frozen=True)
 class _Layout:
-    """At which positions the tokens of a batch stand, and who sees whom."""
+    """The positions of a batch's tokens, and the attention masks."""
 
     source: Tensor  # (S,) or (B,S)
     target: Tensor  # (T,) or (B,T)
     source_mask: Tensor
-    target_mask: Tensor | None  # None: all that is not after him
+    target_mask: Tensor | None  # None: causal
     memory_mask: Tensor
     call: LayerCall
 
@@ -155,7 +155,7 @@ class Transformer(TranslationModel):
             SelfAttentionLayer(**config.layer) for _ in range(config.encoder_layers)
         )
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
-        # post-norm stacks end in a norm already
+        # post-norm stacks already end in a norm
         last_norm = NORMS[config.norm_type] if config.norm == "pre" else nn.Identity
         self.encoder_norm = last_norm(config.d_model)
         self.decoder_norm = last_norm(config.d_model)
@@ -270,9 +270,9 @@ class Transformer(TranslationModel):
 
 
 def _parts(source: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return sources and lengths of a few sentences each, no wider than the longest of them.
+    """Split sources and lengths into parts of a few sentences, each as wide as its longest.
 
-    A GPU reads all at once; for a CPU's cache that is too much.
+    A GPU reads all at once, which is too much for a CPU's cache.
     """
     if not source.is_cpu:
         return [(source, lengths)]
@@ -282,7 +282,7 @@ def _parts(source: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]], width: int) -> tuple[Tensor, Tensor]:
-    """Return the keys and the values of all parts, each (B,H,S,Dh), zeros behind the narrower."""
+    """Join the keys and the values of all parts, each to (B,H,S,Dh), padded with zeros."""
 
     def join(narrow: tuple[Tensor, ...]) -> Tensor:
         counts = [len(part) for part in narrow]
@@ -301,7 +301,7 @@ def _positions(tokens: Tensor) -> Tensor:
 
 
 def _export_limits(config: TransformerConfig) -> dict[str, str]:
-    """Return which other programs cannot run such a model, and why; CTranslate2 runs them all."""
+    """Return the formats that cannot hold such a model, and why; CTranslate2 can hold any."""
     reasons = {
         "model.positions: rotary": config.positions == "rotary",
         "model.norm_type: rms": config.norm_type == "rms",

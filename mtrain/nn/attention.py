@@ -1,9 +1,9 @@
 """Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2).
 
 Shapes: B sentences, L queries, S keys, D width, H heads, Dh = D/H width of a head.
-A mask is added to the scores: 0 where a query may look, -inf where not. Nothing is kept on a
-module between calls: keys and values that outlive a call belong to the caller, and so do the
-weights (B,H,L,S) of a caller who passes a list `noted` to have them added to.
+A mask is added to the scores: 0 where a query may attend, -inf where not. Modules keep no state
+between calls: the caller owns keys and values that outlive a call. A caller that passes a list
+`noted` gets the weights (B,H,L,S) appended to it.
 """
 
 from collections.abc import Callable
@@ -14,24 +14,25 @@ from torch import Tensor, nn
 
 from mtrain.nn.dropout import dropout
 
-Noted = list[Tensor] | None  # where a caller wants weights added, if he does
-Rotation = Callable[[Tensor], Tensor]  # what rotary positions do to queries and keys
-# keys of which attention is no slower as two plain products on a CPU, whose fused kernel multiplies
-# a few rows at a time; of more, the weights (B,H,L,S) would take too much memory
+Noted = list[Tensor] | None  # list to append the weights to; None: not wanted
+Rotation = Callable[[Tensor], Tensor]  # of queries or keys, for rotary positions
+# up to this many keys two plain products are no slower on a CPU: its fused kernel multiplies a few
+# rows at a time; with more keys the weights (B,H,L,S) would take too much memory
 MOST_UNFUSED = 256
 
 
 def padding_mask(lengths: Tensor, width: int, dtype: torch.dtype) -> Tensor:
-    """Return the mask, shape (B,1,1,S), that hides what lies behind each sentence's length."""
+    """Return the mask (B,1,1,S) that hides the padding after each sentence."""
     hidden = torch.arange(width, device=lengths.device) >= lengths[:, None]
     mask = torch.zeros(hidden.shape, dtype=dtype, device=lengths.device)
     return mask.masked_fill_(hidden, float("-inf"))[:, None, None, :]
 
 
 def sentence_mask(queries: Tensor, keys: Tensor, causal: bool = False) -> Tensor:
-    """Return the mask (B,1,L,S) of rows in which queries (B,L) and keys (B,S) are of sentences.
+    """Return the mask (B,1,L,S) of packed sequences.
 
-    A query sees the keys of its own sentence; with `causal` none after itself.
+    `queries` (B,L) and `keys` (B,S) are the sentence numbers of tokens. A query sees only the keys
+    of its own sentence; with `causal` none after itself.
     """
     hidden = queries[:, :, None] != keys[:, None]
     if causal:
@@ -44,7 +45,7 @@ def sentence_mask(queries: Tensor, keys: Tensor, causal: bool = False) -> Tensor
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """Rotation (B,L,D) into (B,H,L,Dh), without copying."""
+    """Reshape (B,L,D) to (B,H,L,Dh) as a view."""
     return x.view(*x.shape[:-1], num_heads, -1).transpose(1, 2)
 
 
@@ -66,15 +67,15 @@ class _Attention(nn.Module):
         causal: bool = False,
         noted: Noted = None,
     ) -> Tensor:
-        """Mix values (B,H,S,Dh) by how queries (B,H,L,Dh) match keys; returns (B,L,D)."""
+        """Attend from queries (B,H,L,Dh) to keys and values (B,H,S,Dh); return (B,L,D)."""
         rate = self.dropout if self.training else 0.0
-        # a CPU's fused kernel drops nothing; torch would do as is done here, by draws of its own
+        # a CPU's fused kernel has no dropout; torch would fall back to this code with its own draws
         is_plain = query.device.type == "cpu" and (keys.shape[2] <= MOST_UNFUSED or rate > 0)
         if noted is None and not is_plain:
             mixed = F.scaled_dot_product_attention(query, keys, values, mask, rate, causal)
         else:
             weights = attention_weights(query, keys, mask, causal)
-            if noted is not None:  # the fused kernel keeps its weights to itself
+            if noted is not None:  # the fused kernel does not return its weights
                 noted.append(weights)
             mixed = dropout(weights, self.dropout, self.training) @ values
         out: Tensor = self.out_projection(mixed.transpose(1, 2).flatten(2))
@@ -85,7 +86,7 @@ def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None, causal: 
     """Return softmax(query keys' / sqrt(Dh) + mask), shape (B,H,L,S), in fp32."""
     scores = (query * query.shape[-1] ** -0.5 @ keys.transpose(-2, -1)).float()
     if mask is not None:
-        scores += mask  # in place: a product's gradient does not ask for what it was
+        scores += mask  # in place: the product's backward pass does not read its result
     if causal:
         scores += torch.full_like(scores[0, 0], float("-inf")).triu(1)
     weights: Tensor = scores.softmax(dim=-1)
@@ -93,7 +94,7 @@ def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None, causal: 
 
 
 def _stacked_projection(d_model: int, parts: int) -> nn.Linear:
-    """Return `parts` square projections as one, each initialised as if it stood alone."""
+    """Return `parts` square projections in one layer, each initialised separately."""
     projection = nn.Linear(d_model, parts * d_model)
     for weight in projection.weight.chunk(parts):
         nn.init.xavier_uniform_(weight)
@@ -102,14 +103,14 @@ def _stacked_projection(d_model: int, parts: int) -> nn.Linear:
 
 
 class SelfAttention(_Attention):
-    """Queries, keys and values from the same sequence."""
+    """Attention with queries, keys and values from the same sequence."""
 
     def __init__(self, d_model: int, num_heads: int, dropout: float) -> None:
         super().__init__(d_model, num_heads, dropout)
         self.in_projection = _stacked_projection(d_model, 3)
 
     def project(self, x: Tensor, rotate: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, each (B,H,L,Dh), of x (B,L,D)."""
+        """Project x (B,L,D) to queries, keys and values, each (B,H,L,Dh)."""
         query, keys, values = (
             split_heads(part, self.num_heads) for part in self.in_projection(x).chunk(3, dim=-1)
         )
@@ -123,12 +124,12 @@ class SelfAttention(_Attention):
         rotate: Rotation | None = None,
         noted: Noted = None,
     ) -> Tensor:
-        """Return (B,L,D); `causal` lets a position see itself and what is before it."""
+        """Return (B,L,D) for x (B,L,D); `causal` hides from each position those after it."""
         return self.attend(*self.project(x, rotate), mask, causal, noted)
 
 
 class CrossAttention(_Attention):
-    """Queries from the decoder, keys and values from the encoder's memory."""
+    """Attention with queries from the decoder, keys and values from the encoder's memory."""
 
     def __init__(self, d_model: int, num_heads: int, dropout: float) -> None:
         super().__init__(d_model, num_heads, dropout)
@@ -136,7 +137,7 @@ class CrossAttention(_Attention):
         self.memory_projection = _stacked_projection(d_model, 2)
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values, each (B,H,S,Dh), of the memory (B,S,D)."""
+        """Project the memory (B,S,D) to keys and values, each (B,H,S,Dh)."""
         keys, values = self.memory_projection(memory).chunk(2, dim=-1)
         return split_heads(keys, self.num_heads), split_heads(values, self.num_heads)
 

@@ -1,6 +1,6 @@
-"""What self-attention remembers while K hypotheses of each sentence are written side by side.
+"""Key-value cache of self-attention, for search with K hypotheses a sentence.
 
-Every token read by any hypothesis has a slot in the cache, and a mask says in whose past it is.
+Every token of any hypothesis has a slot in the cache. A mask says which hypotheses see the slot.
 So reordering hypotheses moves rows of a small mask, never keys and values.
 
 Shapes: B sentences, K hypotheses a sentence, H heads, Dh width of a head.
@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROOM = 8  # tokens of each hypothesis for which memory is got at a time
+ROOM = 8  # tokens a hypothesis by which the cache grows at a time
 
 
 class Kept:
-    """Rows to keep of tensors that nobody needs whole: what stays in its place is not copied."""
+    """Select rows of tensors in place: rows that keep their index are not copied."""
 
     def __init__(self, rows: Tensor) -> None:
         places = torch.arange(len(rows), device=rows.device)
@@ -25,19 +25,19 @@ class Kept:
         self._moved = rows[self._places]
 
     def of(self, part: Tensor) -> Tensor:
-        """Return the rows kept of `part`, which is written over."""
+        """Return the kept rows of `part`, which is overwritten."""
         part[self._places] = part[self._moved]
         return part[: self._num_rows]
 
 
 def _slots_wanted(num_filled: int, num_new: int) -> int:
-    """Return for how many slots to make room; the first to come get none to spare."""
+    """Return how many slots to allocate; the first append gets none to spare."""
     return num_filled + (ROOM if num_filled else 1) * num_new
 
 
 @dataclass
 class KeyValueCache:
-    """Keys and values (B,H,slots,Dh) of one layer; those not filled yet are zero."""
+    """Keys and values (B,H,slots,Dh) of one layer; unfilled slots are zero."""
 
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
     values: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -46,12 +46,12 @@ class KeyValueCache:
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write keys and values (B,H,K,Dh) into the next slots; return all slots.
 
-        Also those not filled yet, which a mask has to hide: so a sentence's are never a part of
-        something larger, which a matrix product would copy, and is of few different sizes.
+        They include unfilled slots, which a mask must hide. A slice of the filled ones would not be
+        contiguous, so a matrix product would copy it; whole tensors also have fewer shapes.
         """
         start, end = self.num_filled, self.num_filled + keys.shape[2]
         self.num_filled = end
-        if not start:  # the first to come bring their shape and number format
+        if not start:  # the first append sets shape and number format
             self.keys, self.values = keys.contiguous(), values.contiguous()
             return self.keys, self.values
         if end > self.keys.shape[2]:
@@ -63,7 +63,7 @@ class KeyValueCache:
         return self.keys, self.values
 
     def keep(self, sentences: Kept) -> "KeyValueCache":
-        """Keep only some sentences; uses up this one."""
+        """Keep only some sentences; the old object is no longer valid."""
         if not self.num_filled:
             return KeyValueCache()
         return KeyValueCache(sentences.of(self.keys), sentences.of(self.values), self.num_filled)
@@ -71,13 +71,13 @@ class KeyValueCache:
 
 @dataclass
 class Past:
-    """All that any hypothesis has read, a cache a layer, and whose past each slot is in."""
+    """The caches of all layers, and the mask of the slots that each hypothesis sees."""
 
     caches: list[KeyValueCache]
-    mask: Tensor  # (B,1,K,slots), 0 where a hypothesis looks and -inf where not
+    mask: Tensor  # (B,1,K,slots), 0 where a hypothesis sees a slot and -inf where not
 
     def extend(self, num_hypotheses: int) -> None:
-        """Show to each hypothesis alone the slot that the caches fill next for it."""
+        """Show each hypothesis, and no other, the slot that the caches fill next for it."""
         start = self.caches[0].num_filled
         end = start + num_hypotheses
         if end > self.mask.shape[-1]:
@@ -86,10 +86,10 @@ class Past:
         self.mask[..., start:end].diagonal(dim1=-2, dim2=-1).fill_(0.0)
 
     def reorder(self, hypotheses: Tensor) -> None:
-        """Give each sentence the hypotheses (B,K'), numbers of its present ones."""
+        """Select the hypotheses (B,K') of each sentence, by their current numbers."""
         rows = hypotheses[:, None, :, None].expand(-1, 1, -1, self.mask.shape[-1])
         self.mask = self.mask.gather(2, rows)
 
     def keep(self, sentences: Kept) -> "Past":
-        """Keep only some sentences; uses up this one."""
+        """Keep only some sentences; the old object is no longer valid."""
         return Past([cache.keep(sentences) for cache in self.caches], sentences.of(self.mask))

@@ -1,4 +1,4 @@
-"""Dropout (Srivastava 2014), three times as fast on a CPU as the framework's."""
+"""Dropout (Srivastava 2014), on a CPU three times as fast as torch's."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 STEPS = 1 << 16
-# what a thread draws from on a CPU, so that no other gets between; torch's own where it is None
+# this thread's generator on a CPU, so that no other thread draws from it; None: torch's own
 _GENERATOR: ContextVar[torch.Generator | None] = ContextVar("generator", default=None)
 
 
 @contextmanager
 def seeded_dropout(seed: int) -> Iterator[None]:
-    """Let this seed alone decide what this thread drops on a CPU inside the block."""
+    """Seed this thread's dropout on a CPU inside the block."""
     token = _GENERATOR.set(torch.Generator().manual_seed(seed))
     try:
         yield
@@ -26,8 +26,8 @@ def seeded_dropout(seed: int) -> Iterator[None]:
 def dropout(x: Tensor, rate: float, is_training: bool) -> Tensor:
     """Zero a share `rate` of the elements and scale the others up by 1/(1-rate).
 
-    On a CPU drawing the random numbers is what takes the time, so there each 64-bit draw serves
-    four elements, and the rate is rounded to 1/65536.
+    On a CPU the draws take most of the time. So each 64-bit draw serves four elements there, and
+    the rate is rounded to 1/65536.
     """
     if not is_training or rate == 0:
         return x

@@ -1,4 +1,4 @@
-"""Embeddings and the output matrix, and which of them are one (Press and Wolf 2017).
+"""Embeddings and the output matrix, with weight tying (Press and Wolf 2017).
 
 Shapes: D width; V a vocabulary.
 """
@@ -13,7 +13,7 @@ def tied_embeddings(
 ) -> tuple[nn.Embedding, nn.Embedding, OutputLayer]:
     """Return source embedding (V,D), target embedding (V,D), and the output layer D to V.
 
-    `tie` is `all`, `decoder` (the last two share their matrix) or `none`.
+    `tie` says which share one matrix: `all`, `decoder` (the last two) or `none`.
     """
     source, target = (_embedding(size, width) for size in (source_vocab, target_vocab))
     output = OutputLayer(width, target_vocab)

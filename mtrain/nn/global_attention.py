@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 
 class GlobalAttention(nn.Module):
-    """Finds in the memory what a query asks for.
+    """Attention from decoder queries to the memory.
 
     The score of a query q and a state h is, by name:
     additive: v' tanh(W q + U h + b), Bahdanau et al. 2015, A.1.2;
     dot: q' h, and general: q' W h, Luong et al. 2015, section 3.1.
 
-    For its gradient additive attention keeps B*K*S*A numbers, all steps of a target together: at
-    4,096 tokens of sentences of 250, and A of 512, that is 2 GB.
+    Additive attention keeps B*K*S*A numbers for its gradient, over all steps of a target. With
+    4,096 tokens in sentences of 250, and A = 512, they take 2 GB.
     """
 
     def __init__(self, score: str, query_dim: int, memory_dim: int, hidden_dim: int) -> None:
@@ -35,7 +35,7 @@ class GlobalAttention(nn.Module):
             nn.init.xavier_uniform_(self.memory_projection.weight)
 
     def project_memory(self, memory: Tensor) -> Tensor:
-        """Return the keys (B,S,A or Q) of the memory (B,S,M), the same for every query."""
+        """Project the memory (B,S,M) to keys (B,S,A or Q), the same for every query."""
         return memory if self.score == "dot" else self.memory_projection(memory)
 
     def forward(

@@ -1,4 +1,4 @@
-"""The largest logit of each row: only the chunk with the largest maximum is searched.
+"""Argmax over logits: maxima of chunks first, then a search of the best chunk only.
 
 Shapes: B rows, V vocabulary.
 """
@@ -10,9 +10,9 @@ CHUNK = 64
 
 
 def largest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest of each row of (B,V) and its place, both (B,).
+    """Return the largest logit of each row of (B,V) and its index, both (B,).
 
-    Of a row in which something is no number, the largest is none either.
+    Returns NaN for a row that contains NaN.
     """
     vocab_size = logits.shape[1]
     chunks = chunk_maxima(logits).argmax(dim=1, keepdim=True)
@@ -22,7 +22,7 @@ def largest(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def chunk_maxima(logits: Tensor) -> Tensor:
-    """Return the largest of each chunk of (...,V); the last chunk may be a short one."""
+    """Return the maximum of each chunk of (...,V); the last chunk may be shorter."""
     num_whole = logits.shape[-1] // CHUNK
     whole = num_whole * CHUNK
     maxima: Tensor = logits[..., :whole].unflatten(-1, (num_whole, CHUNK)).amax(dim=-1)

@@ -1,6 +1,6 @@
-"""The layer of a Transformer, and what surrounds attention in it: residual, norm, feed-forward.
+"""The Transformer layer, and its parts around attention: residual, norm, feed-forward.
 
-Everything here keeps the shape of its input (...,D), D the width.
+Shapes: D width. Every module here returns the shape of its input (...,D).
 """
 
 from collections.abc import Callable
@@ -14,17 +14,17 @@ from mtrain.nn.attention import Noted, Rotation, SelfAttention
 from mtrain.nn.cache import KeyValueCache
 from mtrain.nn.dropout import dropout
 
-LayerCall = Callable[..., Tensor]  # of a layer and its arguments
+LayerCall = Callable[..., Tensor]  # takes a layer and its arguments
 NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu_,  # of what nobody else reads
+    "relu": torch.relu_,  # in place: nothing else reads its input
     "gelu": F.gelu,
-    "swiglu": F.silu,  # and a gate beside it
+    "swiglu": F.silu,  # FeedForward adds the gate
 }
 
 
 class Residual(nn.Module):
-    """Adds a sub-layer's output to its input.
+    """Residual connection around a sub-layer, with norm and dropout.
 
     Pre-norm: x + dropout(sublayer(norm(x))). Post-norm, as Vaswani et al. 2017:
     norm(x + dropout(sublayer(x))).
@@ -37,7 +37,7 @@ class Residual(nn.Module):
         self.pre_norm = pre_norm
 
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the sum, of the shape of x."""
+        """Return the output, in the shape of x."""
         out = dropout(sublayer(self.norm(x) if self.pre_norm else x), self.dropout, self.training)
         total: Tensor = x + out if self.pre_norm else self.norm(x + out)
         return total
@@ -51,7 +51,7 @@ def residuals(count: int, d_model: int, dropout: float, norm: str, norm_type: st
 class FeedForward(nn.Module):
     """Two linear maps with a non-linearity between them, at each position.
 
-    SwiGLU (Shazeer 2020) multiplies what went through the non-linearity by a third map, the gate.
+    SwiGLU (Shazeer 2020) multiplies the non-linearity's output by a third linear map, the gate.
     """
 
     def __init__(self, d_model: int, ffn_dim: int, activation: str) -> None:
@@ -77,7 +77,7 @@ class FeedForward(nn.Module):
 
 
 class SelfAttentionLayer(nn.Module):
-    """Self-attention and feed-forward: the layer of an encoder, and of a stack by itself."""
+    """Self-attention and feed-forward: the layer of an encoder or a decoder-only stack."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class SelfAttentionLayer(nn.Module):
         noted: Noted,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """Return x (B,L,D) changed; what a cache holds is seen as well, and x is added to it."""
+        """Return (B,L,D) for x (B,L,D); with a cache, append x to it and attend to all in it."""
 
         def attend(y: Tensor) -> Tensor:
             query, keys, values = self.self_attention.project(y, rotate)
@@ -117,6 +117,6 @@ class SelfAttentionLayer(nn.Module):
 
 
 def call_layer(layer: nn.Module, *arguments: Any) -> Tensor:
-    """Call a layer; compiled, one piece of code serves all layers of a kind."""
+    """Call a layer; compiled, this function serves all layers of one kind with the same code."""
     out: Tensor = layer(*arguments)
     return out

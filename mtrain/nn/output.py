@@ -1,8 +1,8 @@
-"""The output layer: feature vectors to logits, and the cross-entropy that needs no logits kept.
+"""The output layer: feature vectors to logits, and a cross-entropy that stores no logits.
 
 The logits of a batch are the largest tensor of translation training: 4,096 tokens by 8,000 pieces
-take 131 MB. So the loss makes them a few rows at a time, and takes a chunk's loss and gradients
-while it is still in the cache. Logits are computed once and never stored.
+take 131 MB. So the loss computes them once, in chunks of rows. It computes the loss and gradients
+of a chunk while the chunk is still in the cache.
 
 Shapes: N tokens to predict, D width, V vocabulary, C rows of a chunk.
 """
@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-IGNORE_INDEX = -1  # a target that does not count
+IGNORE_INDEX = -1  # a target that adds no loss
 # 512 rows of 8,000 logits are 16 MB: small enough for a cache, large enough for a matrix product
 CHUNK_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 28}
-# of logits (C,V), targets (C,1), smoothing, and whether the gradient is wanted
+# takes logits (C,V), targets (C,1), smoothing, and whether the gradient is wanted
 ChunkLoss = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 
 
@@ -44,10 +44,9 @@ class OutputLayer(nn.Linear):
     ) -> tuple[Tensor, Tensor]:
         """Return two sums over tokens: the smoothed loss, and the plain negative log likelihood.
 
-        `features` (N,D), `targets` (N,); a target IGNORE_INDEX counts nothing. The smoothed loss is
-        against (1-e) on the target plus e/V on every word (Szegedy 2016, section 7). Only the first
-        of the two can be differentiated. A loss compiled by `compile_loss` is used where features
-        have a static shape.
+        Takes `features` (N,D) and `targets` (N,); skips targets of IGNORE_INDEX. The smoothed loss
+        puts (1-e) on the target plus e/V on every word (Szegedy 2016, section 7). Only the first
+        sum is differentiable. Features of a static shape use the loss that `compile_loss` compiled.
         """
         chunk_loss_of = self._fused_chunk_loss if has_static_shape else None
         apply: Callable[..., tuple[Tensor, Tensor]] = _ProjectedCrossEntropy.apply
@@ -61,13 +60,13 @@ def chunk_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return a chunk's summed loss and normaliser, (2,), and the gradient (C,V) of its logits.
 
-    Logits are (C,V), targets (C,1). May overwrite the logits. Leaves out the smoothing's share,
-    which is the same for every word.
+    Logits are (C,V), targets (C,1). May overwrite the logits. Leaves out the smoothing term, which
+    is the same for every word.
     """
     real, targets = targets != IGNORE_INDEX, targets.clamp_min(0)  # (C,1)
     precise = logits.float()
     of_targets = precise.gather(1, targets)
-    # in place on a CPU, where new memory is far from the cache
+    # in place on a CPU: newly allocated memory is not in the cache
     place = precise if precise.is_cpu else None
     log_probabilities = torch.log_softmax(precise, dim=1, out=place)
     nll = -log_probabilities.gather(1, targets)
@@ -83,7 +82,7 @@ def chunk_loss(
 def fusible_chunk_loss(
     logits: Tensor, targets: Tensor, smoothing: float, needs_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    """Compute `chunk_loss` in a form that torch.compile turns into two passes over the logits."""
+    """Compute `chunk_loss`, written so that torch.compile needs two passes over the logits."""
     real, targets = targets != IGNORE_INDEX, targets.clamp_min(0)
     precise = logits.float()
     normalisers = precise.logsumexp(dim=1, keepdim=True)
@@ -129,7 +128,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                 if bias_gradient is not None:
                     bias_gradient += (gradient * real[rows]).float().sum(dim=0)
         nll, normalisers = sums
-        # the smoothed share is the same for every word, so sums over words factor out of it
+        # the smoothing term is the same for every word, so sums over words factor out of it
         mean_word = matrix.float().mean(dim=0)  # (D,)
         feature_sum = features.float().sum(dim=0)  # (D,)
         mean_logits = feature_sum @ mean_word
@@ -161,7 +160,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
 
 
 def _chunks(features: Tensor, vocab_size: int) -> list[tuple[slice, Tensor]]:
-    """Return slices of even sizes, and the memory (C,V) that all their logits share."""
+    """Return slices of equal size, each with the buffer (C,V) that all their logits share."""
     num_chunks = math.ceil(len(features) * vocab_size / CHUNK_LOGITS[features.device.type])
     rows = math.ceil(len(features) / max(1, num_chunks)) or 1
     memory = features.new_empty(rows, vocab_size)

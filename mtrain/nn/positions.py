@@ -1,8 +1,8 @@
 """Position encodings: fixed sinusoids, learned vectors, rotations of queries and keys.
 
-Shapes: positions (...) are whole numbers from 0, D width, H heads, Dh width of a head.
-Each kind answers to both calls: called, it gives what to add to the embeddings, and `rotate`
-what to do to queries and keys.
+Shapes: positions (...) are integers from 0, D width, H heads, Dh width of a head.
+Every kind has two methods: `forward` returns what to add to the embeddings; `rotate` returns the
+rotation of queries and keys, or None.
 """
 
 import math
@@ -23,15 +23,15 @@ def _angles(num_positions: int, width: int) -> Tensor:
 def sinusoids(num_positions: int, d_model: int) -> Tensor:
     """Return the fixed encoding of positions 0, 1, ..., shape (positions, D).
 
-    Vaswani et al. 2017, section 3.5, with all sines before all cosines instead of in turn: the
-    same up to a permutation of the width, which the embeddings learn anyway.
+    Vaswani et al. 2017, section 3.5, but with all sines before all cosines, not interleaved. The
+    two differ by a permutation of the width, which the embeddings learn anyway.
     """
     angles = _angles(num_positions, d_model)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class SinusoidalPositions(nn.Module):
-    """The fixed encoding, as a table."""
+    """The fixed sinusoidal encoding, stored as a table."""
 
     table: Tensor
 
@@ -44,7 +44,7 @@ class SinusoidalPositions(nn.Module):
         return self.table[positions]
 
     def rotate(self, positions: Tensor) -> Rotation | None:
-        """Return None: queries and keys stay as they are."""
+        """Return None: queries and keys are not rotated."""
         return None
 
 
@@ -61,14 +61,14 @@ class LearnedPositions(nn.Module):
         return F.embedding(positions, self.weight)
 
     def rotate(self, positions: Tensor) -> Rotation | None:
-        """Return None: queries and keys stay as they are."""
+        """Return None: queries and keys are not rotated."""
         return None
 
 
 class RotaryPositions(nn.Module):
-    """Rotates pairs of a query's and a key's elements by angles that grow with the position.
+    """Rotate pairs of elements of queries and keys by angles that grow with the position.
 
-    So a product of the two depends on the distance between them alone (Su et al. 2021, RoPE).
+    So the product of a query and a key depends only on their distance (Su et al. 2021, RoPE).
     """
 
     cosines: Tensor
@@ -81,11 +81,11 @@ class RotaryPositions(nn.Module):
         self.register_buffer("sines", angles.sin(), persistent=False)
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Return nothing to add, a zero."""
+        """Return zero: nothing is added to the embeddings."""
         return self.cosines.new_zeros(())
 
     def rotate(self, positions: Tensor) -> Rotation | None:
-        """Return what rotates (B,H,L,Dh) at the positions (L,), or (B,L) of each sentence."""
+        """Return the rotation of (B,H,L,Dh) at positions (L,), or (B,L) where sentences differ."""
         cosines, sines = self.cosines[positions], self.sines[positions]  # (...,L,Dh/2)
         if positions.dim() == 2:
             cosines, sines = cosines[:, None], sines[:, None]

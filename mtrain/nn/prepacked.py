@@ -1,4 +1,4 @@
-"""Prepacked weights: linear layers in oneDNN's own weight layout, for inference."""
+"""Prepacked weights for inference: linear layers in oneDNN's own weight layout."""
 
 import copy
 from typing import TypeVar
@@ -11,7 +11,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class PrepackedLinear(nn.Module):
-    """A linear layer that is faster on few rows. It has no gradient and no weights to save."""
+    """A linear layer for few rows, where it is faster; without gradient or weights to save."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class PrepackedLinear(nn.Module):
 
 
 def prepacked(model: Module) -> Module:
-    """Return a copy of a model whose linear layers are prepacked; it shares all other weights."""
+    """Return a copy of a model with prepacked linear layers; it shares all other weights."""
     twin = copy.copy(model)
     twin._modules = {
         name: PrepackedLinear(child)

@@ -1,7 +1,7 @@
 """Recurrent layers: GRU (Cho et al. 2014) and LSTM (Hochreiter and Schmidhuber 1997).
 
-Whole sequences run in the framework's fused kernels; `step` and `step_from` take one step with
-the same weights, for search and for recurrences that pass through something else.
+Whole sequences run in torch's fused kernels. `step` and `step_from` run one step with the same
+weights, for search and for recurrences that include attention.
 
 Shapes: B sentences, L length, I width of the input, H width of the state, N rows of any number
 of dimensions. A state is (hidden,) or, for an LSTM, (hidden, cell), each (N,H).
@@ -30,33 +30,33 @@ class RecurrentLayer(nn.Module):
             nn.init.orthogonal_(weight)
         nn.init.zeros_(self.kernel.bias_ih_l0)
         nn.init.zeros_(self.kernel.bias_hh_l0)
-        if cell == "lstm":  # begin by remembering (Jozefowicz et al. 2015)
+        if cell == "lstm":  # forget bias of 1 (Jozefowicz et al. 2015)
             nn.init.ones_(self.kernel.bias_ih_l0.chunk(4)[1])
 
     def forward(self, x: Tensor, state: CellState | None = None) -> Tensor:
-        """Return the states (B,L,H) after each of x (B,L,I), from a state of (B,H) or zeros."""
+        """Return the states (B,L,H) after each input of x (B,L,I), from a state (B,H) or zeros."""
         first = tuple(part[None].contiguous() for part in state) if state else None
         out: Tensor = self.kernel(x, first[0] if first and self.cell == "gru" else first)[0]
         return out
 
     def project_input(self, x: Tensor, start: int = 0) -> Tensor:
-        """Return what x (...,I') adds to the gates (...,G); it is the input from `start` on.
+        """Return what x (...,I') adds to the gates (...,G); x is the input from `start` on.
 
-        The bias is in the part that starts at 0.
+        The bias is included where `start` is 0.
         """
         weight = self.kernel.weight_ih_l0[:, start : start + x.shape[-1]]
         return F.linear(x, weight, None if start else self.kernel.bias_ih_l0)
 
     def step(self, x: Tensor, state: CellState) -> CellState:
-        """Return the state after one more x (N,I)."""
+        """Return the state after one more input x (N,I)."""
         return self.step_from(self.project_input(x), state)
 
     def step_from(self, gates: Tensor, state: CellState) -> CellState:
-        """Return the state after an input whose part of the gates (N,G) is known.
+        """Return the state after one more input, given what it adds to the gates (N,G).
 
-        The GRU resets the product of the state, as in the first version of Cho et al. 2014 and
-        in every fused kernel, not the state before it, as in Bahdanau et al. 2015, A.1.1: so one
-        product serves all gates.
+        The GRU applies the reset gate after the product with the state, like the first version of
+        Cho et al. 2014 and every fused kernel, so one product serves all gates. Bahdanau et al.
+        2015, A.1.1, apply it before the product.
         """
         recurrent = F.linear(state[0], self.kernel.weight_hh_l0, self.kernel.bias_hh_l0)
         if self.cell == "gru":
@@ -71,7 +71,7 @@ class RecurrentLayer(nn.Module):
 
 
 class BidirectionalLayer(nn.Module):
-    """Two layers side by side, of which one reads from the end (Schuster and Paliwal 1997)."""
+    """Two layers, one in each reading direction (Schuster and Paliwal 1997)."""
 
     def __init__(self, cell: str, input_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -79,15 +79,15 @@ class BidirectionalLayer(nn.Module):
         self.backward_layer = RecurrentLayer(cell, input_dim, hidden_dim)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Return (B,L,2H): the state after all before each place, and after all behind it."""
+        """Return (B,L,2H) for x (B,L,I): forward state, then backward state, at each position."""
         backward = reverse(self.backward_layer(reverse(x, lengths)), lengths)
         return torch.cat([self.forward_layer(x), backward], dim=-1)
 
 
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:
-    """Rotation each sequence of x (B,L,...) round within its length; the padding stays behind it.
+    """Reverse each sequence of x (B,L,I or H) within its length; the padding stays at the end.
 
-    So padding never comes before text in either direction, and no kernel need know of it.
+    So padding never comes before text in either direction, and kernels need no lengths.
     """
     places = torch.arange(x.shape[1], device=x.device)
     turned = torch.where(places < lengths[:, None], lengths[:, None] - 1 - places, places)
@@ -95,5 +95,5 @@ def reverse(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def last_of(x: Tensor, lengths: Tensor) -> Tensor:
-    """Return what x (B,L,H) holds at the last real place of each sequence, (B,H)."""
+    """Return the elements (B,H) of x (B,L,H) at the last real position of each sequence."""
     return x[torch.arange(len(x), device=x.device), lengths - 1]

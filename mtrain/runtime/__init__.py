@@ -1,1 +1,1 @@
-"""What torch computes on: device and precision, CPU threads, oneDNN, memory."""
+"""The runtime of torch: device and precision, CPU threads, oneDNN, memory, environment."""

@@ -1,4 +1,4 @@
-"""How much memory was used."""
+"""Peak memory use."""
 
 import resource
 import sys
@@ -7,7 +7,7 @@ import torch
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most bytes used so far: of the GPU, or on a CPU by this process."""
+    """Return the peak memory so far, in bytes: on a GPU, or of this process on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024

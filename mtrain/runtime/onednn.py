@@ -1,4 +1,4 @@
-"""oneDNN: whether it multiplies faster than MKL here, and linear maps in its own weight layout.
+"""oneDNN: whether it is faster than MKL on this CPU, and linear maps in its own weight layout.
 
 Shapes: I width of an input, O width of an output.
 """
@@ -13,38 +13,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CPU_INFO = Path("/proc/cpuinfo")  # of Linux
-# how many shapes oneDNN, and torch's own cache of it, keep code for; with their default of 1,024
+# shapes that oneDNN's code cache and torch's cache for oneDNN keep; with the default of 1,024
 # training takes up to four times the memory and is no faster
 ONEDNN_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
-ROWS = 64  # of a typical input; oneDNN chooses the layout of the weights by it
+ROWS = 64  # of a typical input; oneDNN chooses the weight layout for it
 
 
 def multiply_with_onednn() -> None:
-    """Let oneDNN multiply fp32 matrices in this process, where that is faster than MKL."""
+    """Use oneDNN for fp32 matrix products in this process, if it is faster than MKL."""
     if onednn_is_better():
         _matmul().fp32_precision = "bf16"
 
 
 def multiply_with_mkl() -> None:
-    """Let MKL multiply again.
+    """Use MKL for fp32 matrix products again.
 
-    Search with prepacked weights leaves it attention's products: a few rows each, and of new
-    shapes at every step, for which oneDNN would generate new code.
+    In search with prepacked weights, only the products of attention remain. They have few rows and
+    new shapes at every step, for which oneDNN would generate new code.
     """
     _matmul().fp32_precision = "none"
 
 
 @cache
 def onednn_is_better() -> bool:
-    """Tell whether oneDNN multiplies fp32 matrices faster than MKL, and as exactly.
+    """Tell whether oneDNN computes fp32 matrix products faster than MKL, and as exactly.
 
-    MKL keeps its AVX-512 code for Intel processors; on AMD's oneDNN is twice as fast. torch uses
-    oneDNN only where products may be rounded to bf16, which oneDNN itself does on AMX alone. So
-    whether products stay exact is tried.
+    MKL uses its AVX-512 code only on Intel processors; on AMD's oneDNN is twice as fast. torch uses
+    oneDNN only if products may be rounded to bf16. oneDNN itself rounds only with AMX, so a test
+    product shows whether results stay exact.
     """
     try:
         with CPU_INFO.open("rb") as file:
-            first = file.read(200)  # the file repeats itself for every core
+            first = file.read(200)  # every core has the same entry
     except OSError:
         return False
     if b"AuthenticAMD" not in first or not can_prepack():
@@ -79,13 +79,13 @@ def linear_prepacked(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _matmul() -> Any:
-    """Return torch's setting of what fp32 products may be rounded to."""
+    """Return torch's settings of oneDNN products; `fp32_precision` is the allowed rounding."""
     return cast(Any, torch.backends.mkldnn).matmul
 
 
 @torch.no_grad()
 def _multiplies_exactly() -> bool:
-    """Tell whether products keep digits that bf16, and TF32 as well, would round away."""
+    """Tell whether products keep digits that bf16 and TF32 would round away."""
     weight = torch.eye(256)
     packed = prepack(weight)
     return all(

@@ -1,4 +1,4 @@
-"""The device and the number format of a run, and why they were chosen."""
+"""The device and the number format of a run, and the reason for the choice."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ class Precision:
     reason: str
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Return the context in which the model computes."""
+        """Return the context to run the model in."""
         if self.name == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, self.type)
 
     @property
     def type(self) -> torch.dtype:
-        """The number format as torch names it."""
+        """The torch dtype of the number format."""
         return TYPES[self.name]
 
     @property
@@ -42,9 +42,9 @@ class Precision:
 
 
 def choose_precision(precision: str, device: str) -> Precision:
-    """Resolve `auto`, or check that the machine has what was asked for.
+    """Resolve `auto`, or check that the machine supports the request.
 
-    Raises `UserError` where it has not.
+    Raises `UserError` if it does not.
     """
     chosen = _choose_device(device)
     if chosen.type == "cpu":
@@ -55,7 +55,7 @@ def choose_precision(precision: str, device: str) -> Precision:
             )
         reason = "asked for" if precision != "auto" else "a CPU computes in fp32"
         return Precision(chosen, "fp32" if precision == "auto" else precision, reason)
-    torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a plan for each new shape of a mask
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for each mask shape
     torch.backends.cudnn.allow_tf32 = False  # recurrent layers would round fp32 to TF32
     name = torch.cuda.get_device_name(chosen)
     if precision != "auto":

@@ -1,6 +1,6 @@
-"""Threads of a CPU that compute a result each, instead of sharing every matrix product.
+"""Parallelism over CPU threads: each computes whole results, not parts of a matrix product.
 
-Those who share wait for each other at each product, of which a small model has hundreds.
+Intra-op threads wait for each other at every product, and a small model has hundreds of them.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,10 +20,10 @@ T = TypeVar("T")
 def ordered_map(
     function: Callable[..., T], device: torch.device, at_once: int | None = None
 ) -> Iterator[Callable[..., Iterable[T]]]:
-    """Give a `map` that on a CPU computes so many results at a time, of which each has its threads.
+    """Yield a `map` that on a CPU computes `at_once` results in parallel, on equal thread shares.
 
-    By default as many as torch has threads: then each has one, and what is computed does not depend
-    on their number. What is not begun yet when the block ends is left.
+    By default `at_once` is torch's number of threads. Then each result has one thread and does not
+    depend on their number. The end of the block cancels results that have not started.
     """
     num_threads = torch.get_num_threads()
     at_once = at_once or num_threads
@@ -36,8 +36,8 @@ def ordered_map(
         yield partial(pool.map, function)
     except RuntimeError as error:
         if isinstance(error.__context__, KeyboardInterrupt | Interrupted):
-            raise error.__context__ from None  # it met a lock of Python's for a moment not held
+            raise error.__context__ from None  # it hit a briefly unheld Python lock
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(num_threads)  # last: a thread sets it for those to come as well
+        torch.set_num_threads(num_threads)  # last: pool threads change it for later ones
