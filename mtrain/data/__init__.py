@@ -1,1 +1,1 @@
-"""Numbers on disk and on their way to a model: token store, batch plan, batches."""
+"""Training data: data folders, token store, batch plan, batches."""

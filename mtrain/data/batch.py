@@ -1,7 +1,7 @@
-"""A batch: what a model reads and what it has to predict. Knows nothing but torch.
+"""Batches: model inputs and expected outputs as tensors. Depends on torch alone.
 
-Shapes: B pairs, S longest source, T longest target; both include the end mark. In a packed batch
-several sentences share a row: R rows, S and T their widths.
+Shapes: B pairs, S longest source, T longest target; both include the end mark. A packed batch has
+several sentences in a row: R rows, S and T the row widths.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,23 +17,23 @@ SomeBatch = TypeVar("SomeBatch", bound="Batch")
 
 @dataclass(frozen=True)
 class Batch:
-    """Sentence pairs for training: the decoder reads `target_in` and should say `target_out`."""
+    """Sentence pairs for training: the decoder reads `target_in` and predicts `target_out`."""
 
     source: Tensor  # (B,S) ids, then </s>, then padding
     source_lengths: Tensor  # (B,)
     target_in: Tensor  # (B,T) <s>, then ids, then padding
     target_out: Tensor  # (B,T) ids, then </s>, then padding
     target_lengths: Tensor  # (B,)
-    num_target_tokens: int  # real ones, each </s> included
-    # (B,T,S) how the links of each token of target_out spread over the source: a sum of 1 or 0
+    num_target_tokens: int  # without padding, each </s> included
+    # (B,T,S) alignment weights of each token of target_out over the source; they sum to 1 or 0
     links: Tensor | None = None
 
     def to(self: SomeBatch, device: torch.device) -> SomeBatch:
-        """Copy to a device; from page-locked memory, without waiting for it."""
+        """Copy to a device; from page-locked memory the copy is asynchronous."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self: SomeBatch) -> SomeBatch:
-        """Copy into page-locked memory, from which a GPU can fetch by itself."""
+        """Copy into page-locked memory, which allows asynchronous copies to a GPU."""
         return self._map(Tensor.pin_memory)
 
     def _map(self: SomeBatch, function: Callable[[Tensor], Tensor]) -> SomeBatch:
@@ -65,18 +65,18 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class PackedBatch(Batch):
-    """Pairs in rows: source (R,S), target_in and target_out (R,T); lengths are those of rows.
+    """Packed pairs: source (R,S), target_in and target_out (R,T); lengths are per row.
 
-    What fills up a row sees something, but nobody sees it, and its target_out is IGNORE_INDEX.
+    Filler attends to some tokens, but no real token attends to it; its target_out is IGNORE_INDEX.
     """
 
-    source_sentences: Tensor  # (R,S) which of the row's sentences a token is of
+    source_sentences: Tensor  # (R,S) index of the token's sentence in its row
     target_sentences: Tensor  # (R,T)
-    source_positions: Tensor  # (R,S) of a token in its sentence
+    source_positions: Tensor  # (R,S) position of the token in its sentence
     target_positions: Tensor  # (R,T)
 
     def tensors(self) -> list[Tensor]:
-        """Return all that is in it."""
+        """Return all tensors of the batch."""
         return [value for value in vars(self).values() if isinstance(value, Tensor)]
 
     def split(self, parts: int) -> list[Batch]:

@@ -1,8 +1,8 @@
-"""Builds a data folder from corpora, in memory that does not grow with them.
+"""Builds a data folder from corpora; memory does not grow with corpus size.
 
-The corpora are read three times: to judge each pair and hash it, to train the tokenizer on a
-sample of what is kept, to tokenise what is kept. Between the readings a pair is one byte (its
-verdict) and eight (its hash) in files. Nothing here knows torch.
+Reads the corpora three times: to filter and hash each pair, to sample kept pairs for tokenizer
+training, to tokenise the kept pairs. Between these passes, files hold one byte (the verdict) and
+eight bytes (the hash) per pair. Does not import torch.
 """
 
 import tempfile
@@ -53,9 +53,9 @@ BLOCK_PAIRS = 10_000
 
 
 def describe_inputs(config: Config) -> dict[str, Any]:
-    """Return what decides a data folder's content: settings and the digest of every input.
+    """Return what determines a data folder's content: settings and the digest of every input.
 
-    Raises one `UserError` for all the files that are missing.
+    Raises one `UserError` that lists all missing or unusable files.
     """
     data = config.data
     corpora = [*data.train, *data.valid, *data.test]
@@ -69,7 +69,7 @@ def describe_inputs(config: Config) -> dict[str, Any]:
     for path in given:
         if path is not None:
             refuse_pointer(path)
-            Tokenizer(path)  # or it would be complained of by the name of its copy
+            Tokenizer(path)  # load it now: a later error would name the copy
     return {
         "settings": data_settings(config),
         **input_contents(config, corpora),
@@ -78,34 +78,34 @@ def describe_inputs(config: Config) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Block:
-    """Some pairs of one corpus, as they were read."""
+    """Raw pairs of one corpus."""
 
-    corpus: int  # its number
+    corpus: int  # its index in data.train
     sources: Sequence[bytes]
     targets: Sequence[bytes]
-    links: Sequence[list[Link] | None]  # between the words of each
+    links: Sequence[list[Link] | None]  # word links of each pair
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def take(self, rows: npt.NDArray[np.int64]) -> tuple[list[str], list[str]]:
-        """Return both sides of some pairs, cleaned."""
+        """Return the sources and the targets of the pairs `rows`, cleaned."""
         sides = ([side[row] for row in rows.tolist()] for side in (self.sources, self.targets))
         return clean_pairs(*sides)
 
 
 @dataclass
 class _Scan:
-    """What the first reading found: a verdict for each pair, and figures."""
+    """Results of the first pass: a verdict for each pair, and counts."""
 
     verdicts: npt.NDArray[np.uint8]
-    ledgers: list[Ledger]  # of what is left out for its text, but for duplicates
-    source_overlap: int
-    kept_overlap: int  # pairs
+    ledgers: list[Ledger]  # of pairs dropped for their text, duplicates not yet included
+    source_overlap: int  # pairs with a source that valid or test contains
+    kept_overlap: int  # pairs that valid or test contains, unless dropped
 
 
 class DataBuilder:
-    """One building of a data folder, step by step, in a folder of its own."""
+    """Builds one data folder, step by step, in `folder`."""
 
     def __init__(self, config: Config, folder: Path) -> None:
         self._config = config
@@ -114,7 +114,7 @@ class DataBuilder:
         self._text = folder / "text"
 
     def build(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Fill the folder and return its manifest, which is left to the caller to write."""
+        """Fill the folder and return its manifest; the caller writes it."""
         started = time.monotonic()
         self._text.mkdir()
         held_out = HeldOut(self._text, self._languages)
@@ -154,7 +154,7 @@ class DataBuilder:
         }
 
     def _read_train(self, shown: Progress) -> Iterator[_Block]:
-        """Yield all of train, some pairs of a corpus at a time."""
+        """Yield all training pairs in blocks; each block comes from one corpus."""
         for number, corpus in enumerate(self._config.data.train):
             for block in blocks(read_linked_pairs(corpus, self._languages), BLOCK_PAIRS):
                 yield _Block(
@@ -166,7 +166,7 @@ class DataBuilder:
                 shown.advance(len(block))
 
     def _scan(self, scratch: Path, held_out: HeldOut) -> _Scan:
-        """Judge and hash each training pair; of equal pairs keep the first."""
+        """Filter and hash each training pair; with `drop_duplicates`, keep the first of equals."""
         filters = self._config.data.filters
         ledgers = [Ledger(corpus_name(corpus)) for corpus in self._config.data.train]
         source_overlap = kept_overlap = 0
@@ -199,7 +199,7 @@ class DataBuilder:
         return _Scan(kept, ledgers, source_overlap, kept_overlap)
 
     def _sample_for_tokenizer(self, scan: _Scan) -> list[TextPair]:
-        """Return as many kept pairs as the tokenizer may see, spread over the corpora."""
+        """Return a random sample of kept pairs, about `tokenizer.train_sentences` sentences."""
         num_kept = int((scan.verdicts == KEPT).sum())
         if not num_kept:
             raise nothing_left(scan.ledgers)
@@ -217,7 +217,7 @@ class DataBuilder:
         return sample
 
     def _write_train(self, scan: _Scan, tokenizers: TokenizerPair) -> dict[str, Any]:
-        """Tokenise what is kept into the store; return the store's figures."""
+        """Tokenise the kept pairs into the store; return its manifest entry."""
         filters = self._config.data.filters
         has_links, mapper = self._config.data.has_alignments, LinkMapper(tokenizers)
         columns = translation_columns(tokenizers.vocab_size, has_links)
@@ -259,7 +259,7 @@ class DataBuilder:
         return figures
 
     def _write_valid(self, tokenizers: TokenizerPair) -> dict[str, Any]:
-        """Tokenise valid for the dev loss; pairs longer than training's may be are left out."""
+        """Tokenise valid for the dev loss, without pairs that are empty or over `max_tokens`."""
         longest = self._config.data.filters.max_tokens - 1
         texts = clean_pairs(
             *(list(read_lines(self._text / f"valid.{side}")) for side in ("source", "target"))
@@ -288,7 +288,7 @@ class DataBuilder:
 
 
 def _encode(texts: Sequence[list[str]], tokenizers: TokenizerPair) -> list[list[list[int]]]:
-    """Return the ids of each text of each side."""
+    """Return the ids of each text, one list per side."""
     sides = zip((tokenizers.source, tokenizers.target), texts, strict=True)
     return [tokenizer.encode(lines, available_cores()) for tokenizer, lines in sides]
 

@@ -1,7 +1,7 @@
-"""What a tokenizer cannot write: held-out targets against what their own tokens decode to.
+"""Score ceilings of a tokenizer: held-out targets, encoded and decoded, against the originals.
 
-No model scores higher than these. Knows the text of a data folder, and no metric: the caller
-brings the scores.
+No model scores higher than its tokenizer's ceiling. Reads the text of a data folder; the caller
+passes in the metrics.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,11 +11,11 @@ from typing import Any
 from mtrain.text.lines import clean_target, decode_line, read_lines
 from mtrain.text.tokenizer import Tokenizer, available_cores
 
-MOST_SCORED = 5000  # lines of a set; what cannot be written is counted in all
+MOST_SCORED = 5000  # lines of a set; `changed` counts over all lines
 LINES_AT_ONCE = 10_000
 EXAMPLES = 3
 EXAMPLE_CHARACTERS = 80
-CHARACTERS_BEFORE = 30  # of an example, before the first that is written otherwise
+CHARACTERS_BEFORE = 30  # of an example, shown before the first difference
 
 Scores = Callable[[Sequence[str], Sequence[str]], tuple[float, float]]
 
@@ -23,7 +23,7 @@ Scores = Callable[[Sequence[str], Sequence[str]], tuple[float, float]]
 def measure_ceilings(
     text_folder: Path, names: Iterable[str], tokenizer: Tokenizer, scores: Scores
 ) -> dict[str, dict[str, Any]]:
-    """Return of each set NAME.target how many lines cannot be written, the ceiling and examples.
+    """Return the `measure_ceiling` of NAME.target for each name.
 
     `scores` takes hypotheses and references and returns corpus BLEU and chrF.
     """
@@ -36,12 +36,12 @@ def measure_ceilings(
 def measure_ceiling(
     targets: Sequence[bytes], tokenizer: Tokenizer, scores: Scores
 ) -> dict[str, Any]:
-    """Return `lines` and how many are `changed` by encoding and decoding.
+    """Return the number of `lines`, and how many are `changed` by encoding and decoding.
 
-    Where some are: corpus `bleu` and `chrf` of the decoded lines, on `scored` evenly chosen ones,
-    and `examples`: what was written, and what becomes of it.
+    If any are, also return corpus `bleu` and `chrf` of the decoded lines, over `scored` evenly
+    spaced lines, and `examples`: pairs of the original and the decoded line.
     """
-    wanted = list(map(clean_target, targets))  # as training sees them
+    wanted = list(map(clean_target, targets))  # cleaned as in training
     written: list[str] = []
     for start in range(0, len(wanted), LINES_AT_ONCE):
         ids = tokenizer.encode(wanted[start : start + LINES_AT_ONCE], available_cores())
@@ -58,7 +58,7 @@ def measure_ceiling(
 
 
 def _example(wanted: str, written: str) -> tuple[str, str]:
-    """Cut both from shortly before the first character in which they differ."""
+    """Cut both lines to a window that begins shortly before their first difference."""
     same = (a == b for a, b in zip(wanted, written, strict=False))
     place = next((place for place, is_same in enumerate(same) if not is_same), len(written))
     cut = slice(max(0, place - CHARACTERS_BEFORE), place + EXAMPLE_CHARACTERS - CHARACTERS_BEFORE)

@@ -1,4 +1,4 @@
-"""Finds equal pairs among more hashes than memory holds at once."""
+"""Finds duplicate pairs by their hashes, which need not fit into memory together."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +9,9 @@ HASHES_AT_ONCE = 1 << 22
 
 
 def mark_duplicates(hashes: npt.NDArray[np.int64], verdicts: npt.NDArray[np.uint8]) -> None:
-    """Set the verdict of every kept pair whose hash an earlier kept pair has.
+    """Mark every kept pair as a duplicate if an earlier kept pair has the same hash.
 
-    Sorts the hashes in parts by their value, so that memory holds one part.
+    Partitions the hashes by value and sorts one partition at a time, to bound memory.
     """
     parts = max(1, -(-len(hashes) // HASHES_AT_ONCE))
     for part in range(parts):

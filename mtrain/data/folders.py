@@ -1,6 +1,6 @@
-"""The two folders of a run: the data folder that `prepare` writes, the run folder of `train`.
+"""The two folders of a run: `prepare` writes the data folder, `train` the run folder.
 
-Knows names and manifests; no torch. A data folder appears under its name only when complete.
+Handles file names and manifests; does not import torch. A data folder gets its name once complete.
 """
 
 import fcntl
@@ -24,8 +24,8 @@ from mtrain.text.tokenizer import TokenizerPair
 
 RUN_MARK = b"# written by mtrain train: the whole configuration, every default spelled out\n"
 
-# What may change when a run goes on: how long, how it is watched and kept, where it computes.
-# Everything else decides what is learnt, and belongs to another run.
+# Keys that may change on resume: duration, validation, logging, checkpoint retention, device.
+# Every other key affects what the model learns; a change needs a new run.
 CHANGEABLE_ON_RESUME = (
     "run_dir",
     "data_dir",
@@ -49,7 +49,7 @@ CHANGEABLE_ON_RESUME = (
 
 @dataclass(frozen=True)
 class HeldOutText:
-    """A valid or test set as it was given, line by line."""
+    """The raw lines of a valid or test set."""
 
     name: str
     sources: list[bytes]
@@ -57,7 +57,7 @@ class HeldOutText:
 
 
 def read_held_out(folder: Path, name: str) -> HeldOutText:
-    """Read NAME.source and NAME.target from a folder; refuse them if they are not in step."""
+    """Read NAME.source and NAME.target from a folder; raise UserError if line counts differ."""
     paths = [folder / f"{name}.{side}" for side in ("source", "target")]
     sources, references = (list(read_lines(path)) for path in paths)
     if len(sources) != len(references):
@@ -70,21 +70,21 @@ def read_held_out(folder: Path, name: str) -> HeldOutText:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """tokenizer/, train/, valid/ (tokens), text/ (valid and test as given), manifest.json."""
+    """A data folder: tokenizer/, train/ and valid/ (tokens), text/ (raw sets), manifest.json."""
 
     path: Path
 
     @property
     def manifest_path(self) -> Path:
-        """Where `prepare` says last what is in the folder."""
+        """The manifest, which `prepare` writes last."""
         return self.path / NAME
 
     def manifest(self) -> dict[str, Any]:
-        """Return what `prepare` wrote about the folder, or refuse the folder."""
+        """Read the manifest. Raises UserError if it is missing, damaged or of an unknown format."""
         return read_manifest(self.path)
 
     def tokenizers(self) -> TokenizerPair:
-        """Read the tokenizers, if they are those that the tokens are of."""
+        """Load the tokenizers. Raises UserError if the data were prepared with others."""
         tokenizers = TokenizerPair.load(self.path / "tokenizer")
         if tokenizers.digest() != self.manifest()["tokenizers"]:
             raise UserError(
@@ -94,20 +94,20 @@ class DataFolder:
         return tokenizers
 
     def store(self, split: str) -> TokenStore:
-        """Open the tokens of train or valid, every byte of them checked."""
+        """Open the token store of train or valid after checking its SHA-256 digests."""
         about, folder = self.manifest()["splits"][split], self.path / split
-        check_files(folder, about.get("sha256", {}))  # there once were no digests
+        check_files(folder, about.get("sha256", {}))  # old manifests have none
         columns, vocab_size = about["columns"], about["vocab_size"]
         return TokenStore(folder, columns, vocab_size, about["fingerprint"])
 
     def as_prepared(self, config: Config) -> Config:
-        """Return a configuration as it was meant when this folder was prepared."""
+        """Return the configuration with the defaults of this folder's manifest format."""
         return with_old_defaults(config, self.manifest())
 
     def check_belongs(self, config: Config) -> None:
-        """Refuse to train on data that were prepared with other settings or from other files.
+        """Raise UserError if the data were prepared with other settings or from other files.
 
-        Files that have moved are read again and compared by their content.
+        Files that have moved are read again and compared by content.
         """
         changed = differences(self.manifest()["settings"], data_settings(config))
         if changed and not (only_moved(changed) and self.holds_content_of(config)):
@@ -118,9 +118,9 @@ class DataFolder:
             )
 
     def holds_content_of(self, config: Config, includes_test: bool = True) -> bool:
-        """Tell whether the files of a configuration hold what was prepared, wherever they lie.
+        """Return whether the configuration's files have the prepared content, at any path.
 
-        Raises UserError for a file that is not there.
+        Raises UserError for a missing file.
         """
         manifest, data = self.manifest(), config.data
         corpora = [*data.train, *data.valid, *(data.test if includes_test else ())]
@@ -131,20 +131,20 @@ class DataFolder:
                 f"{error.filename}: there is no such file (looked in {Path.cwd()})",
                 f"{self.path} was prepared from files at other places: name those, or put it there",
             ) from None
-        if not includes_test:  # whose files come last
+        if not includes_test:  # test files come last
             manifest["inputs"] = manifest["inputs"][: len(present["inputs"])]
         return same_contents(manifest, present)
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """config.yaml, tokenizer/, test/, checkpoints/, metrics.jsonl: all that translating needs."""
+    """A run: config.yaml, tokenizer/, test/, checkpoints/, metrics.jsonl; enough to translate."""
 
     path: Path
 
     @property
     def config_path(self) -> Path:
-        """The configuration, every default spelled out; what makes a folder a run."""
+        """The configuration with all defaults; a folder that has this file is a run."""
         return self.path / "config.yaml"
 
     @property
@@ -154,17 +154,17 @@ class RunFolder:
 
     @property
     def metrics_path(self) -> Path:
-        """The events of training, a JSON object a line."""
+        """The training events, one JSON object per line."""
         return self.path / "metrics.jsonl"
 
     @property
     def tests(self) -> Path:
-        """The folder of test sets, as they were given."""
+        """The folder of raw test sets."""
         return self.path / "test"
 
     @staticmethod
     def open(path: Path) -> "RunFolder":
-        """Return an existing run, or say that `path` is none."""
+        """Return an existing run. Raises UserError if `path` is not a run folder."""
         run = RunFolder(path)
         if path.is_file():
             raise UserError(f"{path}: this is a file, the folder of a run was expected")
@@ -178,18 +178,18 @@ class RunFolder:
         return run
 
     def config(self, overrides: tuple[str, ...] = ()) -> Config:
-        """Read the configuration; the run folder is where it lies now."""
+        """Read the configuration; its run_dir is the folder's present path."""
         config = load_config(self.config_path, overrides)
         return config.model_copy(update={"run_dir": self.path})
 
     def check_belongs(self, config: Config) -> None:
-        """Refuse a configuration that would change what this run has learnt from or with.
+        """Raise UserError if the configuration differs in a key that must not change on resume.
 
-        A folder with files of someone else's where ours would go is refused, too.
+        Also raises it if files that mtrain did not write are where a run's files would go.
         """
         taken = [name for name in ("tokenizer", "test", "checkpoints", "metrics.jsonl")
                  if _holds_something(self.path / name)]  # fmt: skip
-        if not self.config_path.is_file():  # which we write before those
+        if not self.config_path.is_file():  # a run writes it before those
             if taken:
                 raise UserError(
                     f"{self.path}: this folder is no run, but there are already: "
@@ -211,12 +211,12 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for one `train` at a time."""
+        """Lock the run, so that only one `train` uses it at a time."""
         with hold(self.path / ".lock", f"{self.path}: another `mtrain train` is at work here"):
             yield
 
     def begin(self, config: Config, data: DataFolder) -> None:
-        """Make the folder, or bring it up to date: the config first, tokenizer, test sets."""
+        """Create or update the folder: the config first, then tokenizer and test sets."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         with write_whole(self.config_path) as file:
             file.write(RUN_MARK + dump_config(config).encode())
@@ -235,12 +235,12 @@ class RunFolder:
         return [read_held_out(self.tests, name) for name in names]
 
 
-OpenedRun = tuple[RunFolder, Config]  # with its configuration, in which some may be overridden
+OpenedRun = tuple[RunFolder, Config]  # the configuration has overrides applied
 
 
 @contextmanager
 def hold(lock_path: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock that a killed process lets go of by itself; refuse if another holds it."""
+    """Hold a file lock; it ends with its process. Raises UserError if it is already held."""
     lock_path.parent.mkdir(parents=True, exist_ok=True)
     with lock_path.open("a") as file:
         try:
@@ -251,10 +251,10 @@ def hold(lock_path: Path, refusal: str) -> Iterator[None]:
 
 
 def _is_moved(changed: Differences, config: Config) -> bool:
-    """Tell whether only places changed, and the files there hold what was prepared.
+    """Return whether only paths changed and the files there have the prepared content.
 
-    Without prepared data nothing is at stake: training compares what will be prepared with its
-    checkpoints.
+    Without prepared data, only paths are compared: training later compares newly prepared data
+    with its checkpoints.
     """
     data = DataFolder(config.data_path)
     return only_moved(changed) and (
@@ -267,7 +267,7 @@ def _holds_something(path: Path) -> bool:
 
 
 def _copy_files(files: Sequence[Path], folder: Path) -> None:
-    """Put copies of files into a folder; whatever else is in there stays."""
+    """Copy files into a folder; other files in it stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in files:
         with write_whole(folder / path.name) as copy, path.open("rb") as original:

@@ -1,6 +1,6 @@
-"""Valid and test: written as they were given, judged, and known again where train repeats them.
+"""Valid and test: copies the raw sets, checks them, and finds training pairs that repeat them.
 
-Nothing is left out of them. Knows nothing of tokens.
+Drops no pair of them. Works on text, not on tokens.
 """
 
 from collections.abc import Sequence
@@ -24,18 +24,18 @@ BLOCK_PAIRS = 10_000
 
 @dataclass
 class HeldOut:
-    """Writes the held-out sets into a folder, and knows their pairs by hashes."""
+    """Writes the held-out sets into a folder and keeps hashes of their pairs and sources."""
 
     folder: Path
     languages: tuple[str, str]
-    ledgers: dict[str, list[Ledger]] = field(default_factory=dict)  # of each set, by corpora
+    ledgers: dict[str, list[Ledger]] = field(default_factory=dict)  # set: one per corpus
     _pairs: set[int] = field(default_factory=set)
     _sources: set[int] = field(default_factory=set)
 
     def write(self, name: str, corpora: Sequence[Corpus]) -> int:
-        """Write NAME.source and NAME.target, a line a sentence; return the number of pairs.
+        """Write NAME.source and NAME.target, one sentence per line; return the number of pairs.
 
-        Raises UserError where there is none, or most of a corpus cannot be decoded.
+        Raises UserError if there is no pair, or if most pairs of a corpus are not UTF-8.
         """
         paths = [self.folder / f"{name}.{side}" for side in ("source", "target")]
         with paths[0].open("wb") as sources, paths[1].open("wb") as targets:
@@ -60,18 +60,18 @@ class HeldOut:
         return count
 
     def has_sources(self, sources: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Tell of each source whether it also stands in valid or test."""
+        """Return for each source whether valid or test contains it."""
         return np.array([code in self._sources for code in text_hashes(sources).tolist()], bool)
 
     def has_pairs(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Tell of each pair, by its hash, whether it also stands in valid or test."""
+        """Return for each pair, given by its hash, whether valid or test contains it."""
         return np.array([code in self._pairs for code in hashes.tolist()], bool)
 
 
 def look_at(
     ledger: Ledger, sources: Sequence[str], targets: Sequence[str], languages: tuple[str, str]
 ) -> None:
-    """Note what no filter judges: the same text on both sides, a first pair that is a header."""
+    """Count pairs and equal sides in the ledger; note a first pair that looks like a header."""
     if ledger.seen == 0 and looks_like_header(sources[0], targets[0], languages):
         ledger.header = sources[0], targets[0]
         warn(
@@ -83,7 +83,7 @@ def look_at(
 
 
 def warn_of_undecoded(name: str, ledger: Ledger) -> None:
-    """Warn of pairs of a corpus that are not UTF-8, with one of them."""
+    """Warn of a corpus's pairs that are not UTF-8, with one example."""
     if told := _undecoded(name, ledger):
         warn(f"{told}; {ENCODING_HINT}")
 

@@ -1,6 +1,6 @@
-"""What identifies prepared data: the settings and the content of each input, not where it lies.
+"""Identity of prepared data: the settings and the content of each input, not its path.
 
-Knows the manifest's entries; no torch.
+Works on manifest entries; does not import torch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from mtrain.text.lines import file_digest
 def input_contents(config: Config, corpora: Sequence[Corpus]) -> dict[str, Any]:
     """Return the digest of every file of the corpora and of every given tokenizer.
 
-    Raises FileNotFoundError for a file that is not there.
+    Raises FileNotFoundError for a missing file.
     """
     paths = config.tokenizer.path
     given = [paths.source, paths.target] if isinstance(paths, SidePaths) else [paths]
@@ -28,12 +28,12 @@ def input_contents(config: Config, corpora: Sequence[Corpus]) -> dict[str, Any]:
 
 
 def same_inputs(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Tell whether two descriptions (settings, inputs, given_tokenizers) are of the same data."""
+    """Return whether two descriptions (settings, inputs, given_tokenizers) mean the same data."""
     return only_moved(differences(one["settings"], other["settings"])) and same_contents(one, other)
 
 
 def same_contents(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Tell whether two descriptions have inputs of the same content in the same order."""
+    """Return whether two descriptions have inputs of the same content in the same order."""
     return _contents(one) == _contents(other)
 
 

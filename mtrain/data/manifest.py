@@ -1,7 +1,7 @@
-"""The manifest of a data folder: its format, and how earlier formats are read.
+"""The manifest of a data folder: the current format and the reading of earlier ones.
 
-`settings` holds the keys of `data` and `tokenizer` that differ from their defaults, so that a key
-added later leaves prepared folders readable.
+`settings` holds the keys of `data` and `tokenizer` that differ from their defaults, so that
+prepared folders stay readable when a key is added.
 """
 
 import json
@@ -16,13 +16,13 @@ from mtrain.errors import UserError
 
 FORMAT = 2
 NAME = "manifest.json"
-# defaults that a format had before they were changed: a configuration that leaves the key out
-# meant these when the folder was prepared
+# Former defaults by manifest format: folders of that format were prepared with these where the
+# configuration leaves the key out.
 OLD_DEFAULTS: dict[int, dict[str, Any]] = {1: {"normalization": "nmt_nfkc"}}
 
 
 def data_settings(config: Config) -> dict[str, Any]:
-    """Return the settings that decide what a data folder holds, without those left at defaults."""
+    """Return the settings that determine a data folder's content, without those at defaults."""
     return _settings(config.data, config.tokenizer)
 
 
@@ -34,9 +34,9 @@ def _settings(data: DataConfig, tokenizer: TokenizerConfig) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what `prepare` wrote about a folder, as the present format has it.
+    """Read the manifest of a folder and convert it to the current layout.
 
-    Raises `UserError` if there is none, it is damaged, or of a format that is not known.
+    Raises `UserError` if it is missing, damaged or of an unknown format.
     """
     path = folder / NAME
     try:
@@ -61,7 +61,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def with_old_defaults(config: Config, manifest: dict[str, Any]) -> Config:
-    """Return a configuration as it was meant when a folder of an earlier format was prepared."""
+    """Return the configuration with the former defaults of the manifest's format."""
     old = OLD_DEFAULTS.get(manifest["format"], {})
     left_out = {key: value for key, value in old.items()
                 if key not in config.tokenizer.model_fields_set}  # fmt: skip
@@ -70,9 +70,9 @@ def with_old_defaults(config: Config, manifest: dict[str, Any]) -> Config:
 
 
 def _from_format_1(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Give splits their columns, and leave out of the settings what is at its default.
+    """Add columns to the splits and remove default values from the settings.
 
-    The format stays 1, so that `with_old_defaults` knows.
+    `format` stays 1, because `with_old_defaults` depends on it.
     """
     data, tokenizer = (manifest["settings"][section] for section in ("data", "tokenizer"))
     splits = {

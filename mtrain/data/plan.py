@@ -1,7 +1,7 @@
-"""The batch plan: which sentence pairs are trained together, and in which order.
+"""The batch plan: which sentence pairs form a batch, and the order of the batches.
 
-A pure function of (lengths, seed, epoch, token budget), so that going on after a stop needs a
-cursor and no replay, and the order does not depend on how many processes share the work.
+A pure function of (lengths, seed, epoch, token budget): a run resumes from a cursor without
+replaying the epoch, and the order does not depend on the number of processes.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from mtrain.data.store import IntArray
 
 
 def derive_seed(*parts: int | str) -> int:
-    """Return 63 bits that depend on every part: independent streams from one seed."""
+    """Return a 63-bit hash of all parts, to derive independent random streams from one seed."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
@@ -20,11 +20,11 @@ def derive_seed(*parts: int | str) -> int:
 def plan_epoch(
     source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int, seed: int, epoch: int
 ) -> list[IntArray]:
-    """Return the batches of an epoch in order, each the row numbers of its pairs.
+    """Return the batches of an epoch in order, each as the row indices of its pairs.
 
     Lengths count the end mark. Every pair is in one batch. Pairs of a batch have similar lengths
-    on both sides; ties are broken anew each epoch, and so is the order of the batches. No batch
-    is wider than `batch_tokens` on either side, padding included, unless it is a single pair.
+    on both sides. Each epoch breaks ties and orders the batches at random. No side of a batch
+    exceeds `batch_tokens`, padding included, unless the batch is a single pair.
     """
     random = np.random.default_rng(derive_seed(seed, "plan", epoch))
     shuffled = random.permutation(len(source_lengths))
@@ -36,16 +36,16 @@ def plan_epoch(
 def plan_in_order(
     source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int
 ) -> list[IntArray]:
-    """Return batches for one pass without randomness, long pairs first: for validation."""
+    """Return the batches of one deterministic pass for validation, longest pairs first."""
     order = _by_lengths(source_lengths, target_lengths)[::-1]
     return _cut(order, source_lengths[order], target_lengths[order], batch_tokens)
 
 
 def _by_lengths(source_lengths: IntArray, target_lengths: IntArray) -> IntArray:
-    """Return the rows, those beside each other alike in both lengths.
+    """Return the row indices, sorted so that neighbours are similar in both lengths.
 
-    By the longer side, which is what a batch's width is; of the same width from the longest source
-    to the longest target, of the next width back again, so that no neighbours are far apart.
+    Sorts by the longer side, the width in a batch. Within a width, sorts by target minus source
+    length, ascending for odd widths and descending for even ones, so that neighbours stay similar.
     """
     width = np.maximum(source_lengths, target_lengths)
     slope = target_lengths - source_lengths

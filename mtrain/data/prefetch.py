@@ -1,4 +1,4 @@
-"""Prefetching: a thread makes what is needed next while the present is worked on."""
+"""Prefetching: a background thread produces the next items while the caller uses one."""
 
 import queue
 import threading
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """Iterates over what a thread makes ahead; knows how long it was waited for."""
+    """Iterates over items that a background thread produces; measures the caller's wait."""
 
     DEPTH = 4
 
@@ -37,7 +37,7 @@ class Prefetcher(Generic[T]):
         return item
 
     def close(self) -> None:
-        """End the thread, whatever it was doing."""
+        """Stop the thread, also one blocked on a full queue, and wait for its end."""
         self._stopped.set()
         while self._thread.is_alive():
             with suppress(queue.Empty):
@@ -50,7 +50,7 @@ class Prefetcher(Generic[T]):
                 if self._stopped.is_set():
                     return
             self._queue.put(None)
-        except BaseException as error:  # raised where the items are used
+        except BaseException as error:  # __next__ raises it in the caller's thread
             self._queue.put(_Failure(error))
 
 

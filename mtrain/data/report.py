@@ -1,4 +1,4 @@
-"""The data report: what a manifest says, as text for a person."""
+"""The data report: a manifest as readable text."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +36,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
 
 
 def _describe_ceilings(manifest: dict[str, Any]) -> Iterator[str]:
-    ceilings = manifest.get("ceilings", {})  # there once were none
+    ceilings = manifest.get("ceilings", {})  # absent from old manifests
     lowered = {name: told for name, told in ceilings.items() if told["changed"]}
     if ceilings and not lowered:
         yield "ceiling  none: the tokenizer can write every target line of valid and test"
@@ -58,8 +58,8 @@ def _describe_ceilings(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _describe_held_out(manifest: dict[str, Any], name: str) -> Iterator[str]:
-    """Yield what is odd in a valid or test set; all of it is kept."""
-    for entry in manifest.get("held_out", {}).get(name, []):  # there once was none
+    """Yield the anomalies of a valid or test set; they are reported, not dropped."""
+    for entry in manifest.get("held_out", {}).get(name, []):  # absent from old ones
         yield from _describe_looks(entry)
         for reason in ("invalid_utf8", "empty"):
             if count := entry["counts"][reason]:
@@ -68,7 +68,7 @@ def _describe_held_out(manifest: dict[str, Any], name: str) -> Iterator[str]:
 
 
 def _describe_looks(entry: dict[str, Any], num_told: int = 0) -> Iterator[str]:
-    """Yield what no filter judges; of equal sides `num_told` are told with what is left out."""
+    """Yield a suspected header, and equal sides less the `num_told` reported as dropped."""
     if entry.get("header"):
         source, target = entry["header"]
         yield f"         the first looks like a header: {source!r} | {target!r}"

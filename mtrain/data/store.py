@@ -1,9 +1,9 @@
-"""The token store: the numbers of many sentence pairs in memory-mapped files, column by column.
+"""The token store: sentence pairs as integers in memory-mapped files, column by column.
 
-A column holds a list of numbers for each pair, in two files: `NAME.tokens` has all numbers one
-after another, `NAME.offsets` where each pair's begin, and last where the last one's end. The
-columns `source` and `target` hold ids without start or end marks. `links` holds the links between
-their tokens: source token, target token, source token, and so on, counted from 0 in each sentence.
+A column holds a list of integers for each pair, in two files: `NAME.tokens` has the concatenated
+lists, `NAME.offsets` the start of each list and, last, the end of the last one. The columns
+`source` and `target` hold ids without start or end marks. `links` holds the token links as
+alternating source and target positions, counted from 0 in each sentence.
 """
 
 import hashlib
@@ -24,18 +24,18 @@ from mtrain.text.links import SIDES, Link
 LINKS = "links"
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
-Columns = dict[str, str]  # name: numpy's name of the type of its numbers
-Rows = Mapping[str, Sequence[Sequence[int]]]  # column: the numbers of each pair
+Columns = dict[str, str]  # column: the NumPy name of its dtype
+Rows = Mapping[str, Sequence[Sequence[int]]]  # column: the integers of each pair
 
 
 def translation_columns(vocab_size: int, has_links: bool = False) -> Columns:
-    """Return the columns of a corpus of translations."""
+    """Return the columns of a parallel corpus."""
     tokens = "uint16" if vocab_size <= 1 << 16 else "uint32"
     return {**dict.fromkeys(SIDES, tokens), **({LINKS: "uint32"} if has_links else {})}
 
 
 class StoreWriter:
-    """Appends pairs to a new store; holds nothing in memory but what was just given."""
+    """Appends pairs to a new store on disk; keeps none of them in memory."""
 
     def __init__(self, folder: Path, columns: Columns) -> None:
         folder.mkdir(parents=True)
@@ -55,7 +55,7 @@ class StoreWriter:
             offsets.write(np.zeros(1, np.int64).tobytes())
 
     def append(self, rows: Rows) -> None:
-        """Add pairs, given as the numbers of each in every column."""
+        """Append pairs, given as the integers of each pair in every column."""
         assert rows.keys() == self.columns.keys()
         assert len({len(column) for column in rows.values()}) == 1
         self.num_pairs += len(next(iter(rows.values())))
@@ -69,11 +69,11 @@ class StoreWriter:
             self._ends[name] = int(ends[-1]) if len(ends) else self._ends[name]
 
     def fingerprint(self) -> str:
-        """Return what tells this store's content from any other's."""
+        """Return the SHA-256 of everything appended, which identifies the content."""
         return self._digest.hexdigest()
 
     def counts(self) -> dict[str, int]:
-        """Return how many numbers each column holds."""
+        """Return the number of integers in each column."""
         return dict(self._ends)
 
     def __enter__(self) -> "StoreWriter":
@@ -87,23 +87,23 @@ class StoreWriter:
 
 @dataclass(frozen=True)
 class Column:
-    """The numbers of each pair; a side's are its token ids."""
+    """The integers of each pair; token ids if the column is a side."""
 
     tokens: npt.NDArray[np.unsignedinteger]
     offsets: IntArray
 
     @property
     def lengths(self) -> IntArray:
-        """How many numbers each pair has; of a side, its ids without the end mark."""
+        """The number of integers of each pair; for a side, its ids without the end mark."""
         return np.diff(self.offsets)
 
     def row(self, index: int) -> list[int]:
-        """Return the numbers of one pair."""
+        """Return the integers of one pair."""
         numbers: list[int] = self.tokens[self.offsets[index] : self.offsets[index + 1]].tolist()
         return numbers
 
     def padded(self, rows: IntArray, padding: int, width: int) -> IntArray:
-        """Return the numbers of the pairs `rows`, shape (len(rows), width), padded on the right."""
+        """Return the integers of the pairs `rows`, (len(rows), width), padded on the right."""
         starts, ends = self.offsets[rows, None], self.offsets[rows + 1, None]
         places = starts + np.arange(width)
         real = places < ends
@@ -112,7 +112,7 @@ class Column:
 
 
 class TokenLinks(Column):
-    """Which tokens of each pair are linked."""
+    """The links between the tokens of each pair."""
 
     def of_pair(self, index: int) -> list[Link]:
         """Return the links (source token, target token) of one pair."""
@@ -120,10 +120,10 @@ class TokenLinks(Column):
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     def shares(self, rows: IntArray, num_target: int, num_source: int) -> FloatArray:
-        """Return how each target token's links spread over the source tokens of the pairs `rows`.
+        """Return alignment weights of the pairs `rows`: (len(rows), num_target, num_source).
 
-        Shape (len(rows), num_target, num_source): 1/n at each of a target token's n links, so that
-        it has a sum of one, or of zero if it has no link.
+        A target token with n links has weight 1/n at each linked source token, so that its weights
+        sum to 1. The weights of a target token without links are 0.
         """
         starts, ends = self.offsets[rows] // 2, self.offsets[rows + 1] // 2
         counts = ends - starts
@@ -137,11 +137,11 @@ class TokenLinks(Column):
 
 
 class TokenStore:
-    """Reads a store through memory maps: the text need not fit into memory."""
+    """Reads a store through memory maps, so that it need not fit into memory."""
 
     def __init__(self, folder: Path, columns: Columns, vocab_size: int, fingerprint: str) -> None:
-        """Open the columns. Raises `UserError` if they are not those of one store, or an id of a
-        side is not of the vocabulary."""
+        """Open the columns. Raises `UserError` if files are damaged, columns differ in length, or
+        an id is not in the vocabulary."""
         self.fingerprint = fingerprint
         self.columns = {
             name: (TokenLinks if name == LINKS else Column)(*_open(folder, name, kind))
@@ -187,7 +187,7 @@ def _open(folder: Path, name: str, kind: str) -> tuple[npt.NDArray[np.unsignedin
 
 
 def check_files(folder: Path, digests: Mapping[str, str]) -> None:
-    """Raise UserError where a file is not the one whose SHA-256 is given."""
+    """Raise UserError if a file is missing or has another SHA-256."""
     for name, digest in digests.items():
         if not (folder / name).is_file() or file_digest(folder / name) != digest:
             raise _damaged(folder)

@@ -1,4 +1,4 @@
-"""The updates of a run: which batches each one has, from a cursor on, for each process."""
+"""The updates of a run: the batches of each update and process, starting at a cursor."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from mtrain.data.plan import derive_seed
 
 @dataclass(frozen=True)
 class PlannedUpdate:
-    """The batches of one update, and where in the plan the next update begins."""
+    """This process's batches of one update, and the plan cursor of the next update."""
 
     batches: list[Batch]
     next_epoch: int
@@ -24,10 +24,10 @@ def planned_updates(
     cursor: tuple[int, int],
     share: tuple[int, int],
 ) -> Iterator[PlannedUpdate]:
-    """Yield updates for ever, from a cursor (epoch, batch) of the plan on.
+    """Yield updates without end, starting at a cursor (epoch, batch) of the plan.
 
-    An update is `accumulate` batches. `share` is (rank, size) of this process, which gets every
-    size-th batch of each update. An epoch's last update has the batches that are left.
+    An update has `accumulate` batches; the last of an epoch has the remaining ones. `share` is
+    (rank, size) of this process, which gets every size-th batch of each update.
     """
     rank, size = share
     epoch, start = cursor

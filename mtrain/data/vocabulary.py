@@ -1,4 +1,4 @@
-"""Puts the tokenizers into a data folder: copied where they are given, else trained on a sample."""
+"""Puts tokenizers into a data folder: copies given ones, otherwise trains them on a sample."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,15 +10,15 @@ from mtrain.errors import UserError
 from mtrain.text.tokenizer import TokenizerPair, train_tokenizer
 
 TextPair = tuple[str, str]
-MAX_SENTENCE_BYTES = 16384  # SentencePiece learns from no longer line
+MAX_SENTENCE_BYTES = 16384  # SentencePiece ignores longer lines in training
 
 
 def make_tokenizers(
     config: TokenizerConfig, folder: Path, draw_sample: Callable[[], Sequence[TextPair]]
 ) -> TokenizerPair:
-    """Make the folder and fill it, drawing a sample of train where a tokenizer has to be trained.
+    """Create the folder and its tokenizers; draw a sample of train only to train one.
 
-    Raises UserError where no line of the sample is short enough to be learnt from.
+    Raises UserError if every line of a side of the sample is too long for SentencePiece.
     """
     folder.mkdir()
     if isinstance(config.path, SidePaths):

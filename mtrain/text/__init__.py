@@ -1,1 +1,1 @@
-"""Words before numbers: lines, corpora, filters, tokenizer. Never imports torch."""
+"""Text processing: lines, corpora, filters, tokenizer. Never imports torch."""

@@ -1,6 +1,6 @@
-"""What is wrong with the files of a corpus, told before any of it is read.
+"""Checks of corpus files, before any corpus is read in full.
 
-Stricter than what every verb reads: a page or a file of one line is text, but no corpus.
+Stricter than the reading of text: an HTML page or one huge line is text, but not a corpus.
 """
 
 import re
@@ -30,7 +30,7 @@ COLUMN_WORDS = """
 
 
 def check_readable(corpus: Corpus) -> list[str]:
-    """Return one message for each file of the corpus that is not there or no corpus, or none."""
+    """Return one message for each file of the corpus that is missing or not a corpus."""
     complaints = [_complaint_of_hub(corpus)] if isinstance(corpus, HubDataset) else [
         _complaint(path, corpus) for path in corpus_files(corpus)
     ]  # fmt: skip
@@ -38,7 +38,7 @@ def check_readable(corpus: Corpus) -> list[str]:
 
 
 def looks_like_header(source: str, target: str, languages: tuple[str, str]) -> bool:
-    """Tell whether a first pair names its columns: en and de, source_text and target_text."""
+    """Return whether a pair looks like column names: en and de, source_text and target_text."""
     known = set(COLUMN_WORDS.split())
     known.update(*(re.split(r"[-_]", code.lower()) for code in languages))
     words = [re.findall(r"[^\W_]+", clean_line(text).casefold()) for text in (source, target)]
@@ -66,7 +66,7 @@ def _complaint(path: Path, corpus: Corpus) -> str:
 
 def _kind_of_page(start: bytes) -> str | None:
     first, _, rest = start.partition(b"\n")
-    if b"</html>" in first.lower() and rest.strip():  # a line with mark-up, among more
+    if b"</html>" in first.lower() and rest.strip():  # one line of mark-up in a longer text
         return None
     flags = re.DOTALL | re.IGNORECASE
     return next((kind for page, kind in PAGES if re.match(page, start[:HEAD_BYTES], flags)), None)

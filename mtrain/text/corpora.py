@@ -1,7 +1,7 @@
 """Readers: from a corpus in the configuration to pairs of raw lines.
 
-Knows nothing of filters or tokens. A pair is two byte strings; nothing is dropped, cleaned or
-reordered here.
+A pair is two byte strings. Readers drop, clean and reorder nothing. Independent of filters and
+tokens.
 """
 
 import itertools
@@ -16,11 +16,11 @@ from mtrain.text.lines import clean_bytes, file_digest, read_lines
 from mtrain.text.links import Link, parse_links
 from mtrain.text.records import RawPair, read_table
 
-LINES_AT_ONCE = 1000  # of files that are read in step
+LINES_AT_ONCE = 1000  # of files that are read in parallel
 
 
 def corpus_name(corpus: Corpus) -> str:
-    """Return what reports call a corpus."""
+    """Return the name of a corpus in reports."""
     if corpus.name:
         return corpus.name
     if isinstance(corpus, PairFiles):
@@ -33,7 +33,7 @@ def corpus_name(corpus: Corpus) -> str:
 def read_pairs(corpus: Corpus, languages: tuple[str, str]) -> Iterator[RawPair]:
     """Yield every pair of a corpus in order, as bytes without line ends.
 
-    Raises `UserError` naming file and line: missing, unreadable, of unequal length, no such field.
+    Raises `UserError` with file and line: file missing or unreadable, unequal lengths, no field.
     """
     if isinstance(corpus, PairFiles):
         files = _read_in_step(corpus.source, corpus.target)
@@ -46,11 +46,11 @@ def read_pairs(corpus: Corpus, languages: tuple[str, str]) -> Iterator[RawPair]:
 def read_linked_pairs(
     corpus: Corpus, languages: tuple[str, str]
 ) -> Iterator[tuple[RawPair, list[Link] | None]]:
-    """Yield every pair of a corpus in order, with the links between its words, if it has any.
+    """Yield every pair of a corpus in order, with its word links; [] if the corpus has none.
 
-    They are None where a side has other words once it is cleaned, as with a no-break space: the
-    links may count either. Raises `UserError` as `read_pairs` does, and for what is no link within
-    its pair.
+    Links are None if cleaning changes the word count of a side, as it does at a no-break space:
+    the links may count words either way. Raises `UserError` as `read_pairs` does, and for a link
+    that is malformed or out of range.
     """
     if not isinstance(corpus, AlignedPairFiles) or corpus.alignments is None:
         yield from ((pair, []) for pair in read_pairs(corpus, languages))
@@ -65,7 +65,7 @@ def read_linked_pairs(
 
 
 def input_digests(corpus: Corpus) -> list[dict[str, Any]]:
-    """Return what identifies a corpus's present content: path, bytes and SHA-256 of each file."""
+    """Return path, bytes and SHA-256 of each file, or a Hub data set's name and fingerprint."""
     paths = hub_files(corpus) if isinstance(corpus, HubDataset) else corpus_files(corpus)
     if isinstance(corpus, HubDataset) and paths is None:
         return [{"hub": corpus_name(corpus), "fingerprint": hub_fingerprint(corpus)}]
@@ -76,7 +76,7 @@ def input_digests(corpus: Corpus) -> list[dict[str, Any]]:
 
 
 def corpus_files(corpus: PairFiles | TableFile) -> list[Path]:
-    """Return the files of a corpus that is no data set."""
+    """Return the files of a corpus that is not a Hugging Face data set."""
     if isinstance(corpus, TableFile):
         return [corpus.path]
     paths = [corpus.source, corpus.target]
@@ -86,14 +86,14 @@ def corpus_files(corpus: PairFiles | TableFile) -> list[Path]:
 
 
 def _read_in_step(*paths: Path) -> Iterator[tuple[bytes, ...]]:
-    """Yield the lines n of all files together; refuse files of unequal length."""
+    """Yield line n of all files together; raise UserError if the files differ in length."""
     files = [read_lines(path) for path in paths]
     count = 0
     while True:
         columns = [list(itertools.islice(file, LINES_AT_ONCE)) for file in files]
         yield from zip(*columns, strict=False)
         sizes = list(map(len, columns))
-        if len(set(sizes)) > 1:  # count all to the end, to say by how much they differ
+        if len(set(sizes)) > 1:  # read to the end: the error gives the line counts
             first, *others = (
                 (path, count + size + sum(1 for _ in file))
                 for path, size, file in zip(paths, sizes, files, strict=True)

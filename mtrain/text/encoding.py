@@ -1,8 +1,8 @@
-"""What the bytes of an input are: told by the first of them, never by its name.
+"""Detects the kind of an input from its first bytes, never from its name.
 
-Compressed streams are decompressed, UTF-16 and UTF-32 become UTF-8, and what is no text is refused
-by its kind: the same for files, pipes and stdin. All other bytes pass as they are. Reads no further
-than the first line before it hands that on. Knows nothing of what the text is for.
+Decompresses compressed streams, converts UTF-16 and UTF-32 to UTF-8, and refuses known formats that
+are not text. Files, pipes and stdin are treated alike. All other bytes pass unchanged. Passes the
+first line on before it reads further. Independent of the use of the text.
 """
 
 import bz2
@@ -21,11 +21,11 @@ from typing import Any
 
 from mtrain.errors import UserError
 
-HEAD_BYTES = 4096  # that tell the kind
-MIN_CHARACTERS = 16  # that tell UTF-16 of another script than the Latin
+HEAD_BYTES = 4096  # read to detect the kind
+MIN_CHARACTERS = 16  # needed to detect UTF-16 of a non-Latin script
 BLOCK_BYTES = 1 << 15
 UTF8_MARK = b"\xef\xbb\xbf"
-# UTF-32 first: its little-endian mark begins as that of UTF-16 does
+# UTF-32 first: its little-endian mark begins with that of UTF-16
 MARKS = {b"\xff\xfe\x00\x00": "utf-32-le", b"\x00\x00\xfe\xff": "utf-32-be",
          b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}  # fmt: skip
 ENCODING_HINT = (
@@ -35,7 +35,7 @@ ENCODING_HINT = (
 
 
 def _open_zstandard(file: Any) -> Any:
-    import pyarrow  # comes with `datasets`; unlike others, it notices a stream that was cut short
+    import pyarrow  # comes with `datasets`; unlike others, it detects a truncated stream
 
     return pyarrow.CompressedInputStream(file, "zstd")
 
@@ -43,7 +43,7 @@ def _open_zstandard(file: Any) -> Any:
 DECOMPRESSORS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
     (rb"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
     (rb"\xfd7zXZ\x00|\x5d\x00\x00", lzma.LZMAFile),
-    (rb"\x28\xb5\x2f\xfd|\x50\x2a\x4d\x18", _open_zstandard),  # the latter is pzstd's
+    (rb"\x28\xb5\x2f\xfd|\x50\x2a\x4d\x18", _open_zstandard),  # the second is pzstd's
     (rb"BZh[1-9](1AY&SY|1A?Y?&?\Z|\x17rE8P)", bz2.BZ2File),
 )
 
@@ -51,7 +51,7 @@ UNPACK = "unpack it, and give the text file that is in it: "
 EXPORT = "save it as plain text in UTF-8, a sentence a line"
 DECOMPRESS = "decompress it, or compress it with gzip, xz, zstd or bzip2: "
 TABLE = "give it to `prepare` as {path: FILE.parquet}, or write its column to a text file"
-Kind = tuple[bytes, str, str]  # how it begins, what it is, how to come to its text
+Kind = tuple[bytes, str, str]  # pattern of its first bytes, name, how to get its text
 POINTERS: tuple[Kind, ...] = (
     (rb"version https://git-lfs\.github\.com/spec/",
      "a git-lfs pointer, not the file that it stands for", "fetch that with: git lfs pull"),
@@ -81,22 +81,22 @@ REFUSED: tuple[Kind, ...] = (
 
 
 class Text(io.BufferedReader):
-    """Text in UTF-8, made of what a raw stream holds."""
+    """A stream of UTF-8 text, made from a raw stream."""
 
     def __init__(self, blocks: Iterator[bytes], raw: io.RawIOBase) -> None:
         super().__init__(_Stream(blocks), BLOCK_BYTES)
         self._origin = raw
 
     def share_read(self) -> float:
-        """Return how much of a file has been read, from 0 to 1; 0 for what has no size."""
+        """Return the fraction of the file read so far, 0 to 1; 0 for a stream without a size."""
         size = os.fstat(self._origin.fileno()).st_size
         return self._origin.tell() / size if size and self._origin.seekable() else 0.0
 
 
 def open_text(raw: io.RawIOBase, name: str) -> Text:
-    """Return the text that a raw stream holds, decompressed and in UTF-8.
+    """Return the text of a raw stream, decompressed and in UTF-8.
 
-    Raises UserError, naming `name`, for what is no text and, in reading, for a damaged stream.
+    Raises UserError, naming `name`, if it is not text; reading raises it for a damaged stream.
     """
     head, blocks = _begin(iter(lambda: raw.read(BLOCK_BYTES) or b"", b""))
     while decompressor := _decompressor(head):
@@ -109,7 +109,7 @@ def open_text(raw: io.RawIOBase, name: str) -> Text:
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raise UserError if a file only stands for another that was not fetched."""
+    """Raise UserError if a file is a git-lfs or git-annex pointer to one that was not fetched."""
     with path.open("rb") as file:
         _refuse(POINTERS, file.read(HEAD_BYTES), str(path))
 
@@ -121,7 +121,7 @@ def _refuse(kinds: tuple[Kind, ...], head: bytes, name: str, wanted: str = "") -
 
 
 class _Stream(io.RawIOBase):
-    """The blocks of an iterator as a stream, each handed on as soon as it is there."""
+    """A raw stream over an iterator of blocks; passes on each block as soon as it arrives."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         super().__init__()
@@ -144,10 +144,10 @@ class _Stream(io.RawIOBase):
 
 
 def _begin(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first bytes, as many as tell the kind, and all blocks.
+    """Return the first bytes, enough to detect the kind, and an iterator over all blocks.
 
-    They end at HEAD_BYTES, or with the block that holds the first \\n or the start of a compressed
-    stream.
+    The first bytes end at HEAD_BYTES, or with the block that has the first \\n or completes the
+    signature of a compressed stream.
     """
     head = b""
     while len(head) < HEAD_BYTES and b"\n" not in head and not _decompressor(head):
@@ -172,13 +172,13 @@ def _decompress(
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{name}: damaged compressed file ({error})") from None
     except OSError as error:
-        if error.errno is None:  # how gzip, bz2 and pyarrow say the same
+        if error.errno is None:  # gzip, bz2 and pyarrow report damage without one
             raise UserError(f"{name}: damaged compressed file ({error})") from None
         raise
 
 
 def _charset(head: bytes) -> str | None:
-    """Return what the text is encoded in, if that is UTF-16 or UTF-32."""
+    """Return the encoding of the text if it is UTF-16 or UTF-32, otherwise None."""
     for mark, charset in MARKS.items():
         if head.startswith(mark):
             return charset
@@ -189,10 +189,10 @@ def _charset(head: bytes) -> str | None:
 
 
 def _reads_as(charset: str, head: bytes) -> bool:
-    """Tell whether bytes with zeros among them are text in UTF-16 or UTF-32 without a mark.
+    """Return whether bytes that contain zeros are UTF-16 or UTF-32 text without a mark.
 
-    UTF-8 with a few NULs is not, nor text in a one-byte encoding: taken two at a time, their bytes
-    are seldom all characters, and no blanks where the bytes had them.
+    Rejects UTF-8 and one-byte encodings with a few NULs: decoded in pairs, their bytes are seldom
+    all characters, and their blanks are lost.
     """
     try:
         text = codecs.getincrementaldecoder(charset)().decode(head)
@@ -202,11 +202,11 @@ def _reads_as(charset: str, head: bytes) -> bool:
         return False
     if charset.startswith("utf-32"):
         return True
-    high = 1 if charset == "utf-16-le" else 0  # where the zeros of Latin characters are
+    high = 1 if charset == "utf-16-le" else 0  # the byte that is zero in Latin characters
     num_high, num_low = (head[place::2].count(0) for place in (high, 1 - high))
     if num_high * 3 >= len(text) * 2 and num_low * 4 <= num_high:
         return True
-    # another script: as UTF-8 it is hardly text
+    # non-Latin script: as UTF-8, many of its bytes are invalid
     as_bytes = head.decode("utf-8", "replace")
     num_bad = sum(c == "\ufffd" or (c < " " and c not in "\0\n\r") for c in as_bytes)
     num_blanks = text.count(" ") + text.count("\n")
@@ -221,7 +221,7 @@ def _is_odd(character: str) -> bool:
 
 
 def _recode(blocks: Iterator[bytes], charset: str) -> Iterator[bytes]:
-    """Yield blocks of UTF-16 or UTF-32 in UTF-8; half a character stays what cannot be decoded."""
+    """Convert blocks of UTF-16 or UTF-32 to UTF-8; a truncated character gives an invalid byte."""
     decoder = codecs.getincrementaldecoder(charset)("surrogatepass")
     for block in blocks:
         yield decoder.decode(block).encode("utf-8", "surrogatepass")
@@ -230,6 +230,6 @@ def _recode(blocks: Iterator[bytes], charset: str) -> Iterator[bytes]:
 
 
 def _without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the blocks without the byte-order mark of UTF-8 that the first may begin with."""
+    """Return the blocks without a leading UTF-8 byte-order mark."""
     first = next(blocks, b"")
     return chain([first.removeprefix(UTF8_MARK)], blocks)

@@ -1,6 +1,6 @@
-"""Which training pairs are left out, and the ledger of how many and which.
+"""Filters of training pairs, and a ledger that counts and samples the dropped pairs.
 
-Knows blocks of pairs of text and of token counts; nothing of files or tokenizers.
+Works on blocks of text pairs and of token counts; independent of files and tokenizers.
 """
 
 from collections.abc import Sequence
@@ -26,20 +26,20 @@ WORDS = {
     "overlap": "also in valid or test",
     "length": "longer than data.filters.max_tokens",
     "ratio": "more uneven than data.filters.max_ratio",
-}  # as a user is told of them
+}  # the reasons as messages word them
 CODES = {reason: code for code, reason in enumerate(REASONS)}
 MIN_TOKENS_FOR_RATIO = 10
 SAMPLES_PER_REASON = 3
 SAMPLE_CHARACTERS = 120
 
-Codes = npt.NDArray[np.uint8]  # of each pair, `KEPT` or the reason to leave it out
+Codes = npt.NDArray[np.uint8]  # for each pair, `KEPT` or the reason to drop it
 Integers = npt.NDArray[np.int64]
 
 
 def judge_texts(
     raw_sources: Sequence[bytes], raw_targets: Sequence[bytes], filters: FilterConfig
 ) -> tuple[list[str], list[str], Codes]:
-    """Return both sides cleaned, and what each pair's text alone says against it."""
+    """Return both sides cleaned, and the code of each pair, judged by its text alone."""
     sources, sources_valid = clean_lines(raw_sources)
     targets, targets_valid = clean_lines(raw_targets)
     codes = np.zeros(len(sources), np.uint8)
@@ -53,27 +53,27 @@ def judge_texts(
 
 
 def judge_lengths(num_source: Integers, num_target: Integers, filters: FilterConfig) -> Codes:
-    """Return what the token counts of pairs, without end of sentence, say against them."""
+    """Return the code of each pair, judged by its token counts without end of sentence."""
     shorter, longer = np.minimum(num_source, num_target), np.maximum(num_source, num_target)
     codes = np.zeros(len(shorter), np.uint8)
     is_uneven = (longer > MIN_TOKENS_FOR_RATIO) & (longer > filters.max_ratio * shorter)
     codes[is_uneven] = CODES["ratio"]
     codes[longer + 1 > filters.max_tokens] = CODES["length"]
-    codes[shorter == 0] = CODES["empty"]  # nothing but characters that the tokenizer leaves out
+    codes[shorter == 0] = CODES["empty"]  # only characters that the tokenizer drops
     return codes
 
 
 def pair_hashes(sources: Sequence[str], targets: Sequence[str]) -> Integers:
-    """Return 64 bits that stand for each pair, the same in every process.
+    """Return a 64-bit hash of each pair, the same in every process.
 
-    Two different pairs of ten million share a hash with a chance of 3 in a million.
+    Among ten million different pairs, the chance of a collision is 3 in a million.
     """
     # cleaned text holds no NUL
     return text_hashes(list(map("{}\0{}".format, sources, targets)))
 
 
 def text_hashes(texts: Sequence[str]) -> Integers:
-    """Return 64 bits that stand for each text, the same in every process."""
+    """Return a 64-bit hash of each text, the same in every process."""
     return np.fromiter(
         (xxh3_64_intdigest(text.encode()) for text in texts), np.uint64, len(texts)
     ).view(np.int64)
@@ -81,10 +81,10 @@ def text_hashes(texts: Sequence[str]) -> Integers:
 
 @dataclass
 class Ledger:
-    """Counts and a few samples of what became of the pairs of one corpus, and what they look like.
+    """Counts of one corpus's pairs by reason, a few samples of each, and oddities of its text.
 
-    `same_text` counts pairs that say the same on both sides, kept or not; `header` is the first
-    pair where it looks like the names of columns.
+    `same_text` counts pairs with the same text on both sides, kept or not. `header` is the first
+    pair if it looks like column names.
     """
 
     corpus: str
@@ -101,9 +101,9 @@ class Ledger:
         targets: Sequence[str],
         besides: int | None = None,
     ) -> None:
-        """Count pairs by their codes, and keep the first few of each that is left out.
+        """Count pairs by code, and keep the first few dropped pairs of each code as samples.
 
-        Pairs of the code `besides` are passed over.
+        Skips pairs of the code `besides`.
         """
         for code in np.unique(codes[codes != besides]).tolist():
             reason, places = REASONS[code], np.flatnonzero(codes == code)
@@ -115,11 +115,11 @@ class Ledger:
                     samples.append((sources[place][cut], targets[place][cut]))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for the manifest."""
+        """Return the ledger for the manifest."""
         return asdict(self)
 
     def tell(self) -> str:
-        """Return each reason to leave pairs out, its count and its first sample, a line each."""
+        """Return one line for each reason to drop pairs, with its count and first sample."""
         return "\n".join(
             f"{self.corpus}: {self.counts[reason]:,} of {self.seen:,} pairs are {WORDS[reason]}, "
             f"for example {source!r} | {target!r}"
@@ -128,7 +128,7 @@ class Ledger:
 
 
 def nothing_left(ledgers: Sequence[Ledger]) -> UserError:
-    """Return the error for filters that leave no pair, with all their reasons."""
+    """Return the error for filters that drop every pair, with all their reasons."""
     hints = ["look at data.filters, and at the source and the target of each corpus"]
     if any(ledger.counts["invalid_utf8"] for ledger in ledgers):
         hints.append(ENCODING_HINT)

@@ -1,6 +1,6 @@
 """Data sets of the Hugging Face Hub, by name or as a local folder.
 
-The only file that imports `datasets`. Knows nothing of what becomes of the pairs.
+The only file that imports `datasets`. Independent of the use of the pairs.
 """
 
 import re
@@ -14,7 +14,7 @@ from mtrain.errors import UserError
 from mtrain.text.encoding import refuse_pointer
 from mtrain.text.records import ROWS_AT_ONCE, RawPair, pairs_of
 
-# what it says of its own Python functions, programs and settings
+# its advice on its own Python functions, programs and settings
 ADVICE = re.compile(r"load_|trust_remote|pip |install|`datasets`|[Pp]lease|HF_|You can|[Uu]pgrade")
 
 
@@ -24,14 +24,14 @@ def hub_name(corpus: HubDataset) -> str:
 
 
 def read_hub(corpus: HubDataset, languages: tuple[str, str]) -> Iterator[RawPair]:
-    """Yield every pair of a data set. Raises UserError where it cannot be loaded."""
+    """Yield every pair of a data set. Raises UserError if it cannot be loaded."""
     with _loaded(corpus) as data_set:
         for table in data_set.with_format("arrow").iter(ROWS_AT_ONCE):
             yield from pairs_of(table, corpus.fields, languages, hub_name(corpus))
 
 
 def hub_fingerprint(corpus: HubDataset) -> str:
-    """Return what identifies the present content of a data set that is no local folder."""
+    """Return the fingerprint of the current content of a data set on the Hub."""
     with _loaded(corpus) as data_set:
         return str(data_set._fingerprint)
 
@@ -46,7 +46,7 @@ def hub_files(corpus: HubDataset) -> list[Path] | None:
 
 @contextmanager
 def _loaded(corpus: HubDataset) -> Iterator[Any]:
-    """Load a data set; what goes wrong in loading or reading it is a UserError."""
+    """Load a data set; raise UserError for errors in loading or reading it."""
     import datasets
     import pyarrow
 
@@ -65,8 +65,8 @@ def _loaded(corpus: HubDataset) -> Iterator[Any]:
 
 
 def _load(corpus: HubDataset) -> Any:
-    """A local folder is read without the cache of `datasets`, which takes two folders of one name
-    for the same, and misses changes."""
+    """Load a data set; read a local folder without the cache of `datasets`, which confuses folders
+    of the same name and misses changes."""
     import datasets
 
     folder = Path(corpus.hub)
@@ -83,7 +83,7 @@ def _load(corpus: HubDataset) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return what a library says, without its advice, which cannot be followed here."""
+    """Return the library's message without its advice, which does not apply here."""
     configs = re.search(r"available configs: \[(.*?)\]", str(error), re.DOTALL)
     if configs:
         return f"name one of its configurations as `config`: {configs[1]}"

@@ -1,7 +1,7 @@
-"""Languages by their codes: BCP 47, ISO 639 and FLORES forms (zh-TW, cmn, zho_Hans). No torch.
+"""Language codes in BCP 47, ISO 639 and FLORES forms (zh-TW, cmn, zho_Hans). No torch.
 
-Says which language a code stands for, and whether its words are written apart. Knows nothing of
-metrics. The only file that imports langcodes, whose tables come with it.
+Maps a code to its language, and says whether spaces separate its words. Independent of metrics.
+The only file that imports langcodes, which includes its own tables.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from langcodes.registry_parser import parse_registry
 
 from mtrain.console import warn
 
-# Scripts that are written without spaces between words, those of Chinese first.
+# Scripts without spaces between words; those of Chinese first.
 HAN_SCRIPTS = frozenset(("Bopo", "Hanb", "Hani", "Hans", "Hant"))
 UNSPACED_SCRIPTS = HAN_SCRIPTS | {"Hira", "Hrkt", "Jpan", "Kana", "Khmr", "Lana", "Laoo", "Mymr",
                                   "Tale", "Talu", "Tavt", "Thai", "Tibt"}  # fmt: skip
@@ -21,28 +21,28 @@ UNSPACED_SCRIPTS = HAN_SCRIPTS | {"Hira", "Hrkt", "Jpan", "Kana", "Khmr", "Lana"
 
 @dataclass(frozen=True)
 class Language:
-    """What a code stands for: `base` is zh for cmn, zh-TW and zho_Hans."""
+    """The language of a code: `base` is zh for cmn, zh-TW and zho_Hans."""
 
     base: str
     script: str  # ISO 15924; empty where neither the code nor CLDR names one
 
     @property
     def is_spaced(self) -> bool:
-        """Whether spaces stand between words."""
+        """Whether spaces separate words."""
         return self.script not in UNSPACED_SCRIPTS
 
     @property
     def is_han(self) -> bool:
-        """Whether it is Chinese, Cantonese, Wu or another language in Chinese characters alone."""
+        """Whether it is Chinese, Cantonese, Wu or another language in Han characters alone."""
         return self.script in HAN_SCRIPTS
 
 
 @cache
 def find_language(code: str) -> Language:
-    """Return the language of a code, and its script by the code or else by CLDR.
+    """Return the language of a code, with the script of the code or, by default, of CLDR.
 
-    Of a tag that is not known as a whole, the language alone counts. A code that no standard knows
-    is taken for a language with spaces, with one warning a process.
+    If the whole tag is unknown, only its language subtag counts. An unknown code counts as a
+    language with spaces, with one warning per process.
     """
     tag = code.replace("_", "-")
     for known in (tag, tag.partition("-")[0]):
@@ -58,11 +58,11 @@ def find_language(code: str) -> Language:
 
 
 def _nearest(tag: str) -> str:
-    """Return the code that was probably meant and its language's name, or nothing."""
+    """Return the code probably meant with its language's name, or an empty string."""
     registry = list(parse_registry())
     names = {entry["Subtag"]: entry["Description"][0].partition(" (")[0]
              for entry in registry if entry["Type"] == "language"}  # fmt: skip
-    country = tag.upper()  # jp or cz, say
+    country = tag.upper()  # for example jp or cz
     if any(entry["Type"] == "region" and entry["Subtag"] == country for entry in registry):
         meant = langcodes.Language.make(territory=country).maximize().language
     else:

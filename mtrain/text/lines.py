@@ -1,7 +1,7 @@
-"""Lines of text files, the same for every verb: bytes, split on \\n and on nothing else.
+"""Lines of text files, the same for every command: bytes, split on \\n and on nothing else.
 
-N newline-ended lines are N lines, whatever bytes they hold: U+2028, U+0085, a lone CR, NUL.
-Text that is not UTF-8 gets U+FFFD in place of its bad bytes, and whoever reads is told.
+N newline-ended lines are N lines, even if they contain U+2028, U+0085, a lone CR or NUL.
+Decoding replaces invalid UTF-8 by U+FFFD and reports the lines that had it.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ from mtrain.text.encoding import ENCODING_HINT, Text, open_text
 
 BYTE_ORDER_MARK = "\ufeff"
 REPLACEMENT = "\ufffd"
-STREAM = Path("-")  # stdin where a file is read, stdout where one is written
-# White space that belongs to a text (no-break, narrow, of a fixed width, ideographic), and runs of
-# what a cleaned line has one blank for: ASCII's white space, NUL, line ends, byte-order marks.
+STREAM = Path("-")  # stdin for reading, stdout for writing
+# OTHER_SPACES belong to a text: no-break, narrow, fixed-width and ideographic spaces. Cleaning
+# replaces a run of BLANKS by one space: ASCII white space, NUL, line ends, byte-order marks.
 OTHER_SPACES = frozenset("\u00a0\u1680\u202f\u205f\u3000") | {*map(chr, range(0x2000, 0x200B))}
 BLANKS = re.compile("[\x00\t-\r\x1c- \x85\u2028\u2029\ufeff]+")
 
@@ -33,14 +33,14 @@ T = TypeVar("T")
 
 @contextmanager
 def open_bytes(path: Path | None) -> Iterator[Text]:
-    """Open a text file, or stdin for None or `-`, to read it decompressed and in UTF-8.
+    """Open a text file, or stdin for None or `-`, decompressed and in UTF-8.
 
-    Raises UserError for what is not there or no text; see `mtrain.text.encoding`.
+    Raises UserError if it is missing or not text; see `mtrain.text.encoding`.
     """
     if path is None or path == STREAM:
         if sys.stdin is None:
             raise UserError("stdin is closed", "name a file to read")
-        # with a buffer of its own: Python's may not be waited on when the program ends
+        # own buffer: no thread may still wait on Python's when the program ends
         yield open_text(io.FileIO(0, closefd=False), "stdin")
         return
     try:
@@ -54,9 +54,9 @@ def open_bytes(path: Path | None) -> Iterator[Text]:
 
 
 def refuse_early(*paths: Path | None) -> None:
-    """Raise UserError now, and not in reading, for files that are not there or no text."""
+    """Raise UserError for files that are missing or not text, before they are read."""
     for path in paths:
-        # a pipe can be read only once
+        # not for a pipe: it can be read only once
         if path not in (None, STREAM) and (path.is_file() or not path.exists()):
             with open_bytes(path):
                 pass
@@ -70,7 +70,7 @@ def read_lines(path: Path | None) -> Iterator[bytes]:
 
 
 def open_stdout() -> BinaryIO:
-    """Return stdout for bytes. Raises UserError where it is closed."""
+    """Return stdout as a binary stream. Raises UserError if it is closed."""
     if sys.stdout is None:
         raise UserError("stdout is closed", "name a file to write with --output")
     return sys.stdout.buffer
@@ -108,16 +108,16 @@ def warn_of_invalid(where: object, num_lines: int) -> None:
 def clean_line(text: str) -> str:
     """Return a source as a model sees it: no byte-order mark, no white space at the ends.
 
-    White space and the characters that some programs take for line ends become one space.
+    A run of white space, NULs and characters that some programs read as line ends becomes a space.
     """
     return " ".join(text.replace("\x00", " ").replace(BYTE_ORDER_MARK, " ").split())
 
 
 def clean_target(line: bytes) -> str:
-    """Return a raw target as a model sees it: as a source, but spaces of other kinds are kept.
+    """Return a raw target as a model sees it: cleaned like a source, but OTHER_SPACES are kept.
 
-    A no-break or ideographic space within the line is the writer's; what is no character of a line
-    is not: it becomes one space here as well.
+    A no-break or ideographic space within the line is part of the text. Runs of BLANKS are not:
+    they become one space, as in a source.
     """
     text = decode_line(line)[0]
     if OTHER_SPACES.isdisjoint(text):
@@ -131,7 +131,7 @@ def clean_bytes(line: bytes) -> str:
 
 
 def clean_lines(lines: Sequence[bytes]) -> tuple[list[str], list[bool]]:
-    """Return raw sources as a model sees them, and of each whether it was valid UTF-8."""
+    """Return raw sources as a model sees them, and for each whether it was valid UTF-8."""
     decoded = [decode_line(line) for line in lines]
     return [clean_line(text) for text, _ in decoded], [is_valid for _, is_valid in decoded]
 
@@ -142,7 +142,7 @@ def clean_pairs(sources: Sequence[bytes], targets: Sequence[bytes]) -> tuple[lis
 
 
 def one_line(text: str) -> str:
-    """Return an output text with nothing in it that would start another line."""
+    """Return an output text with its line breaks replaced by spaces."""
     return " ".join(text.splitlines())
 
 
@@ -162,9 +162,9 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name, complete, when the block ends without an error."""
+    """Open a file to write; it gets its name, complete, if the block ends without an error."""
     if (path.exists() and not path.is_file()) or _is_descriptor(path):
-        with path.open("wb") as file:  # /dev/null, a pipe: nothing to rename onto
+        with path.open("wb") as file:  # no rename can replace /dev/null or a pipe
             yield file
         return
     path = path.resolve()
@@ -188,19 +188,19 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # writing does not say where
+        if isinstance(error, OSError) and error.filename is None:  # write errors lack the path
             error.filename = str(path)
         raise
 
 
 def _is_descriptor(path: Path) -> bool:
-    """Tell whether a path is another name of a file that is open, as /dev/fd/3."""
+    """Return whether a path names an open file descriptor, such as /dev/fd/3."""
     names = (Path("/dev/stdout"), Path("/dev/stderr"))
     return path in names or path.parent.resolve().parts[1:2] == ("proc",)
 
 
 def make_readable(path: Path) -> None:
-    """Give a file made for its owner alone the mode of any other new file."""
+    """Give a file or folder that was created for its owner alone the mode of any other new one."""
     mask = os.umask(0)
     os.umask(mask)
     path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)

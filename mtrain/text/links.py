@@ -1,6 +1,6 @@
-"""Links between the words of a pair: read in Pharaoh's format, taken to the pair's tokens.
+"""Word links of a pair: parses the Pharaoh format and maps links from words to tokens.
 
-A link is (source, target), both counted from 0. Knows nothing of corpora or of how links are kept.
+A link is (source, target), both counted from 0. Independent of corpora and of link storage.
 """
 
 import re
@@ -16,9 +16,9 @@ LINK = re.compile("([0-9]{1,9})([-p])([0-9]{1,9})")
 
 
 def parse_link(text: str, where: str, separators: str = "-") -> tuple[Link, str]:
-    """Return a link as it is written, and its separator: `p` is that of a link only possible.
+    """Return a link and its separator; the separator `p` marks a possible link.
 
-    Raises `UserError`, naming `where`, for what is no link with one of the separators.
+    Raises `UserError`, naming `where`, if the text is not a link with one of the separators.
     """
     found = LINK.fullmatch(text)
     if not found or found[2] not in separators:
@@ -31,9 +31,9 @@ def parse_link(text: str, where: str, separators: str = "-") -> tuple[Link, str]
 
 
 def parse_links(line: bytes, num_words: tuple[int, int], where: str) -> list[Link]:
-    """Return each link of a line such as `0-0 1-2`, for a pair of so many words a side.
+    """Return the distinct links of a line such as `0-0 1-2`; `num_words` counts each side's words.
 
-    Raises `UserError`, naming `where`, for what is no link or links a word that there is not.
+    Raises `UserError`, naming `where`, for a malformed link or a word number out of range.
     """
     links = []
     for text in clean_bytes(line).split():
@@ -50,7 +50,7 @@ def parse_links(line: bytes, num_words: tuple[int, int], where: str) -> list[Lin
 
 
 class LinkMapper:
-    """Takes links between words to links between tokens, and counts what became of them."""
+    """Maps word links to token links; counts the pairs that keep and that lose their links."""
 
     def __init__(self, tokenizers: TokenizerPair) -> None:
         self._pieces = [_all_pieces(tokenizers.source), _all_pieces(tokenizers.target)]
@@ -61,9 +61,9 @@ class LinkMapper:
     ) -> list[Link]:
         """Link each token of a linked word to each token of the other side's word.
 
-        `texts` and `ids` are the pair's, source first. A pair of which a side has other words in
-        its tokens than between its blanks, which normalisation can do, keeps no links; nor does
-        one whose links are None.
+        `texts` and `ids` are the pair's, source first. A pair loses its links if they are None, or
+        if the tokens of a side have another number of words than its text has between blanks;
+        normalisation can cause that.
         """
         if links is None:
             self._num_unmatched += 1
@@ -79,7 +79,7 @@ class LinkMapper:
         ]
 
     def counts(self) -> dict[str, int]:
-        """Return how many pairs have kept their links, and how many have lost them."""
+        """Return how many pairs kept their links, and how many lost them."""
         return {"pairs": self._num_linked, "lost": self._num_unmatched}
 
 
@@ -88,7 +88,7 @@ def _all_pieces(tokenizer: Tokenizer) -> list[str]:
 
 
 def _tokens_of_words(ids: Sequence[int], all_pieces: Sequence[str]) -> list[list[int]]:
-    """Return the places of the tokens of each word."""
+    """Return the token positions of each word."""
     words: list[list[int]] = []
     for place, number in enumerate(word_numbers([all_pieces[token] for token in ids])):
         if number == len(words):

@@ -1,7 +1,7 @@
 """Tables: from TSV, JSONL, Parquet and Arrow to pairs of raw texts.
 
-Finds the two texts in a row. A text that is null or missing is empty, as an empty line of a text
-file is; a field that no row has is an error. Reads the columns asked for and no others.
+Finds the two texts in a row. A null or missing text is empty, like an empty line of a text file;
+a field that no row has is an error. Reads only the requested columns.
 """
 
 import json
@@ -18,11 +18,11 @@ RawPair = tuple[bytes, bytes]
 Fields = tuple[str | int, str | int] | None
 COMPRESSED = (".gz", ".xz", ".zst", ".bz2")
 ROWS_AT_ONCE = 10_000
-TRANSLATION = "translation"  # the record that holds both languages, in the layout of the Hub
+TRANSLATION = "translation"  # the record with both languages in the Hub's layout
 
 
 def table_kind(path: Path) -> str:
-    """Return ".tsv", ".jsonl" or ".parquet" by the name of a file, or raise UserError."""
+    """Return ".tsv", ".jsonl" or ".parquet" from a file's name, or raise UserError."""
     plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     kind = plain.suffix.lower()
     if kind in (".tsv", ".jsonl", ".parquet"):
@@ -45,7 +45,7 @@ def read_table(corpus: TableFile, languages: tuple[str, str]) -> Iterator[RawPai
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a table with their numbers, without the blank ones at its end."""
+    """Yield the numbered lines of a table, without the blank lines at its end."""
     waiting: list[tuple[int, bytes]] = []
     for number, line in enumerate(read_lines(path), start=1):
         waiting.append((number, line))
@@ -71,7 +71,7 @@ def _read_tsv(corpus: TableFile) -> Iterator[RawPair]:
 
 def _read_jsonl(corpus: TableFile, languages: tuple[str, str]) -> Iterator[RawPair]:
     names = tuple(map(str, corpus.fields or languages))
-    missing: dict[str, UserError] | None = None  # fields that no record has had, as first told
+    missing: dict[str, UserError] | None = None  # fields absent so far: their first errors
     for number, line in _read_rows(corpus.path):
         where = f"{corpus.path}:{number}"
         try:
@@ -94,9 +94,9 @@ def _read_jsonl(corpus: TableFile, languages: tuple[str, str]) -> Iterator[RawPa
 
 
 def _find(record: Any, name: str, where: str) -> bytes | UserError:
-    """Return the text at `name`, where a.b is the field b of the record a, or why there is none.
+    """Return the text at `name`, or an error if it is missing; a.b is field b of record a.
 
-    Raises UserError for what is neither text nor missing.
+    Raises UserError for a value that is neither text nor missing.
     """
     value = record
     for key in [name] if isinstance(record, dict) and name in record else name.split("."):
@@ -135,7 +135,7 @@ def _read_parquet(corpus: TableFile, languages: tuple[str, str]) -> Iterator[Raw
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=wanted):
                 yield from pairs_of(batch, corpus.fields, languages, str(corpus.path))
     except (pyarrow.ArrowException, OSError) as error:
-        if getattr(error, "errno", None) is not None:  # the system's, not the file's
+        if getattr(error, "errno", None) is not None:  # an error of the system, not of the file
             raise
         raise UserError(f"{corpus.path}: not a readable Parquet file ({error})") from None
 
@@ -160,7 +160,7 @@ def pairs_of(
         is_text = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
         if not any(is_so(column.type) for is_so in is_text):
             raise UserError(f"{where}: field {name} is not text but {column.type}")
-        # as bytes, since a text may be no UTF-8
+        # as bytes, because a text may be invalid UTF-8
         columns.append([text or b"" for text in column.cast(pyarrow.large_binary()).to_pylist()])
     yield from zip(*columns, strict=True)
 
@@ -168,7 +168,7 @@ def pairs_of(
 def column_paths(
     schema: Any, fields: Fields, languages: tuple[str, str], where: str
 ) -> list[Sequence[str]]:
-    """Return where in an Arrow schema the two texts are: a column, then the fields inside it."""
+    """Return the path to each text in an Arrow schema: a column, then the fields inside it."""
     from pyarrow import types
 
     found: list[Sequence[str]] = []

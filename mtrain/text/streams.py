@@ -1,4 +1,4 @@
-"""The files that a command names: `-` is stdin where it reads and stdout where it writes."""
+"""Input and output files of a command: `-` is stdin for input and stdout for output."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ NAMES_OF_STDOUT = (STREAM, Path("/dev/stdout"), Path("/dev/fd/1"), Path("/proc/s
 
 
 def is_stdout(path: Path | None) -> bool:
-    """Tell whether an output, None by default, goes to stdout."""
+    """Return whether an output path means stdout, as None does."""
     return path is None or path in NAMES_OF_STDOUT
 
 
 @contextmanager
 def open_output(path: Path | None) -> Iterator[BinaryIO]:
-    """Open stdout, or a file that appears, complete, when the block ends without an error.
+    """Open stdout, or a file that gets its name, complete, if the block ends without an error.
 
-    Enter it before the long work: a path that cannot be written is refused here.
+    Enter it before long work: it raises an error if the path cannot be written.
     """
     if path is None or is_stdout(path):
         yield open_stdout()
@@ -32,9 +32,9 @@ def open_output(path: Path | None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_folder(path: Path) -> Iterator[None]:
-    """Make a folder to write into; if the block fails, a new one that is still empty goes again.
+    """Create a folder to write into; if the block fails, remove it if it is new and empty.
 
-    Enter it before the long work: a folder that cannot be written is refused here.
+    Enter it before long work: it raises an error if the folder cannot be written.
     """
     is_new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)

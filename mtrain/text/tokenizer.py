@@ -1,7 +1,7 @@
 """SentencePiece: training, encoding, decoding. The only file that imports sentencepiece.
 
-Marks: <pad> 0, <unk> 1, <s> 2, </s> 3 in models trained here; another model may lack <s>, then
-</s> starts the target as well. Byte fallback is on, so nothing a user types is unknown.
+Marks: <pad> 0, <unk> 1, <s> 2, </s> 3 in models trained here. If another model lacks <s>, </s> also
+starts the target. Models trained here use byte fallback, so that no input is unknown.
 """
 
 import os
@@ -23,9 +23,9 @@ WORD_START = "\u2581"
 
 
 def word_numbers(pieces: Sequence[str]) -> list[int]:
-    """Return the number of the word that each SentencePiece piece is of.
+    """Return the word number of each SentencePiece piece.
 
-    A word begins at WORD_START; the first piece is of word 0 whatever it is.
+    A word begins at WORD_START; the first piece always belongs to word 0.
     """
     starts = (place > 0 and piece.startswith(WORD_START) for place, piece in enumerate(pieces))
     return list(accumulate(map(int, starts)))
@@ -59,9 +59,9 @@ class Tokenizer:
         return ids
 
     def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
-        """Return the ids of one random segmentation of each text, the same for the same seed.
+        """Return the ids of one random segmentation of each text, determined by the seed.
 
-        `rate` is BPE-dropout's (Provilkov 2020) or the unigram model's alpha (Kudo 2018).
+        `rate` is the rate of BPE dropout (Provilkov 2020) or the unigram model's alpha (Kudo 2018).
         """
         sampled: list[list[int]] = []
 
@@ -72,7 +72,7 @@ class Tokenizer:
                     self._processor.encode(text, enable_sampling=True, alpha=rate, nbest_size=-1)
                 )
 
-        # SentencePiece's generator is one a thread, seeded at the thread's first use of it
+        # SentencePiece has one generator per thread and seeds it at the thread's first use
         thread = threading.Thread(target=encode)
         thread.start()
         thread.join()
@@ -85,7 +85,7 @@ class Tokenizer:
 
     @property
     def ordinary_ids(self) -> list[int]:
-        """The ids that stand for text: neither marks nor the unknown."""
+        """The ids of text pieces: neither marks nor <unk>."""
         special = self._processor.is_control, self._processor.is_unknown
         return [i for i in range(self.vocab_size) if not any(is_so(i) for is_so in special)]
 
@@ -96,13 +96,13 @@ class Tokenizer:
 
 
 def available_cores() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
 class TokenizerPair:
-    """The tokenizers of the two sides; with a shared vocabulary they are one object."""
+    """The tokenizers of the two sides; one object if they share a vocabulary."""
 
     source: Tokenizer
     target: Tokenizer
@@ -121,7 +121,7 @@ class TokenizerPair:
         return max(self.source.vocab_size, self.target.vocab_size)
 
     def digest(self) -> str:
-        """Return what tells these tokenizers from all others."""
+        """Return the SHA-256 of each model file, joined, which identifies the tokenizers."""
         return ":".join(
             file_digest(side.path) for side in dict.fromkeys((self.source, self.target))
         )
@@ -130,7 +130,7 @@ class TokenizerPair:
 def train_tokenizer(sentences: Iterable[str], config: TokenizerConfig, model_path: Path) -> int:
     """Train a SentencePiece model into `model_path` and return its vocabulary size.
 
-    A vocabulary that the text cannot fill is lowered to what it can, with a warning.
+    If the text cannot fill the vocabulary, lowers its size to the possible one, with a warning.
     """
     kept = list(sentences)
     vocab_size = config.vocab_size
@@ -165,7 +165,7 @@ def _train(
 
 
 def _possible_size(message: str, vocab_size: int, num_sentences: int) -> int:
-    """Read from SentencePiece's complaint the size that would do; say it, or give up."""
+    """Parse the possible size from SentencePiece's error and warn, or raise UserError."""
     too_high = re.search(r"<= (\d+)", message)
     if too_high and int(too_high[1]) < vocab_size:
         possible = int(too_high[1])

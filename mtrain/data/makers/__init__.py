@@ -1,1 +1,1 @@
-"""From rows of a token store to batches, a file a form: padded, packed."""
+"""Batch makers: from rows of a token store to padded or packed batches, one file each."""

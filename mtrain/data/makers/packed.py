@@ -1,10 +1,10 @@
-"""Sequence packing: several sentences in a row, rows of one width, batches of one shape.
+"""Sequence packing (Krell et al. 2021): several sentences in a row, batches of one static shape.
 
-A GPU is fast where it does the same again and again and nothing for padding (Krell et al. 2021).
-A pair's two sentences are in rows of the same number; attention is told which sentence each
-token is of. All batches have the same shape, whatever is in them.
+Packing avoids padding, and a static shape lets a GPU replay an update as a CUDA graph.
+A pair's source and target are in rows of the same index. Sentence indices restrict attention to
+tokens of one sentence pair.
 
-Shapes: R rows, S and T their widths, K most sentences of a row, N pairs.
+Shapes: R rows, S and T the row widths, K the most sentences in a row, N pairs.
 """
 
 from dataclasses import dataclass
@@ -20,22 +20,22 @@ from mtrain.data.store import Column, IntArray, TokenStore
 from mtrain.nn.output import IGNORE_INDEX
 from mtrain.text.tokenizer import TokenizerPair
 
-NO_PAIR = NO_SENTENCE = -1  # in place of a number where a row has no further pair or sentence
-WIDTH = 128  # tokens of a row, about; attention costs as much as a row is wide
-MULTIPLE = 8  # of widths: what attention's kernels ask for
+NO_PAIR = NO_SENTENCE = -1  # index where a row has no further pair or sentence
+WIDTH = 128  # approximate tokens in a row; a token's attention cost grows with the row width
+MULTIPLE = 8  # row widths are multiples of this, as attention kernels require
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of packed batches."""
+    """The static shape of packed batches."""
 
     rows: int
-    source: int  # width of rows of source tokens
+    source: int  # width of source rows
     target: int
 
 
 def fit_shape(source_lengths: IntArray, target_lengths: IntArray, batch_tokens: int) -> Shape:
-    """Return the shape that pairs of these lengths fill on both sides."""
+    """Return a shape that pairs of these lengths fill equally on both sides."""
     totals = np.array([source_lengths.sum(), target_lengths.sum()])
     longest = np.array([source_lengths.max(), target_lengths.max()])
     widths = np.maximum(longest, max(WIDTH, *longest) * totals / totals.max())
@@ -48,14 +48,14 @@ def plan_packed(
 ) -> list[IntArray]:
     """Return the batches of an epoch in order, each the pairs (R,K) of its rows, some NO_PAIR.
 
-    A batch's pairs are drawn at random. Sorted by length they are dealt to the rows to and fro, so
-    that all rows are about as full; what is too much for a row comes first into the next batch.
+    Draws a batch's pairs at random, sorts them by length and deals them to the rows to and fro, so
+    that rows are about equally full. Pairs that overflow a row go first into the next batch.
     """
     random = np.random.default_rng(derive_seed(seed, "plan", epoch))
     order: IntArray = random.permutation(len(source_lengths))
-    start, left = 0, order[:0]  # what is drawn next of the order, and what did not fit before
+    start, left = 0, order[:0]  # next position in the order; pairs that overflowed
     sides = ((source_lengths, shape.source), (target_lengths, shape.target))
-    most = shape.rows * max(shape.source, shape.target)  # pairs that could be drawn
+    most = shape.rows * max(shape.source, shape.target)  # upper bound of pairs per batch
     batches = []
     while len(left) or start < len(order):
         waiting = np.concatenate([left, order[start : start + most]])
@@ -64,7 +64,7 @@ def plan_packed(
             for lengths, width in sides
         )
         drawn = waiting[:count]
-        start += count - len(left)  # which was in a batch once: there is room for all of it
+        start += count - len(left)  # `left` is drawn in full: it was part of a batch before
         pairs = _deal(drawn[np.argsort(-(source_lengths + target_lengths)[drawn])], shape.rows)
         real = pairs != NO_PAIR
         fits = real.copy()
@@ -76,7 +76,7 @@ def plan_packed(
 
 
 def _deal(pairs: IntArray, num_rows: int) -> IntArray:
-    """Return pairs (N,) as (R,K'), the first column downwards, the next one upwards."""
+    """Return pairs (N,) as (R,K'), filling columns downwards and upwards in turn."""
     num_columns = -(-len(pairs) // num_rows)
     columns = np.full((num_columns, num_rows), NO_PAIR)
     columns.reshape(-1)[: len(pairs)] = pairs
@@ -87,16 +87,16 @@ def _deal(pairs: IntArray, num_rows: int) -> IntArray:
 
 @dataclass(frozen=True)
 class _Rows:
-    """One side's tokens in rows (R,W)."""
+    """The packed tokens of one side; every field is (R,W)."""
 
     ids: IntArray
-    sentences: IntArray  # of each token, the number of its sentence in the row
-    positions: IntArray  # in it
+    sentences: IntArray  # index of the token's sentence in its row
+    positions: IntArray  # position of the token in its sentence
     is_filler: npt.NDArray[np.bool_]
 
     @classmethod
     def of(cls, side: Column, pairs: IntArray, width: int, eos_id: int) -> "_Rows":
-        """Return the sentences (R,K) of a side, each with its end mark."""
+        """Pack one side of pairs (R,K), each sentence with its end mark."""
         starts_in_store = side.offsets[pairs]
         lengths = np.where(pairs == NO_PAIR, 0, side.offsets[pairs + 1] - starts_in_store + 1)
         ends = lengths.cumsum(axis=1)
@@ -112,7 +112,7 @@ class _Rows:
 
 
 class PackedMaker(BatchMaker):
-    """Turns rows of pairs of a store into packed batches."""
+    """Turns planned rows of pairs into packed batches."""
 
     kind = "packed"
 
@@ -123,22 +123,22 @@ class PackedMaker(BatchMaker):
         self._shape = fit_shape(*self._lengths, batch_tokens)
 
     def plan(self, seed: int, epoch: int) -> list[IntArray]:
-        """Return the batches of an epoch of the store, as `make` takes them."""
+        """Return the planned batches of an epoch, each an argument for `make`."""
         return plan_packed(*self._lengths, self._shape, seed, epoch)
 
     def largest(self, plan: list[IntArray]) -> Batch:
-        """Return one like all others."""
+        """Return the first batch: all have the same shape."""
         return self.make(plan[0])
 
     def make(self, rows: IntArray, seed: int = 0) -> PackedBatch:
-        """Return the batch of a plan's pairs (R,K)."""
+        """Return the batch of planned pairs (R,K)."""
         tokenizers, shape = self._tokenizers, self._shape
         source = _Rows.of(self._store.source, rows, shape.source, tokenizers.source.eos_id)
         target = _Rows.of(self._store.target, rows, shape.target, tokenizers.target.eos_id)
         target_in = np.roll(target.ids, 1, axis=1)
         target_in[target.positions == 0] = tokenizers.target.bos_id
         target_out = np.where(target.is_filler, IGNORE_INDEX, target.ids)
-        # what fills up a row of the target sees what the last sentence sees
+        # filler of a target row attends to what the row's last sentence attends to
         last = np.where(target.is_filler, NO_SENTENCE, target.sentences).max(axis=1, keepdims=True)
         arrays = {
             "source": source.ids,

@@ -1,4 +1,4 @@
-"""Padded batches: pairs of similar lengths, each side as wide as its longest sentence."""
+"""Padded batches: pairs of similar lengths, each side padded to its longest sentence."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from mtrain.text.tokenizer import TokenizerPair
 
 
 class BatchMaker:
-    """Turns row numbers of a store into batches."""
+    """Turns row indices of a store into batches."""
 
     kind = "padded"
 
@@ -32,25 +32,25 @@ class BatchMaker:
         self._sampling = subword_sampling
 
     def plan(self, seed: int, epoch: int) -> list[IntArray]:
-        """Return the batches of an epoch of the store, as `make` takes them."""
+        """Return the planned batches of an epoch, each an argument for `make`."""
         return plan_epoch(*self._lengths, self._batch_tokens, seed, epoch)
 
     def plan_in_order(self) -> list[IntArray]:
-        """Return the batches of one pass without randomness."""
+        """Return the planned batches of one deterministic pass."""
         return plan_in_order(*self._lengths, self._batch_tokens)
 
     def largest(self, plan: list[IntArray]) -> Batch:
-        """Return the batch of a plan that takes most memory."""
+        """Return the batch of a plan that needs the most memory."""
         volumes = [
             len(rows) * sum(int(side[rows].max()) for side in self._lengths) for rows in plan
         ]
         return self.make(plan[int(np.argmax(volumes))])
 
     def make(self, rows: IntArray, seed: int = 0) -> Batch:
-        """Return the batch of the pairs `rows`; `seed` matters to subword sampling only."""
+        """Return the batch of the pairs `rows`; `seed` affects subword sampling only."""
         source_eos, target_eos = self._tokenizers.source.eos_id, self._tokenizers.target.eos_id
         start = self._tokenizers.target.bos_id
-        links = None  # they are of the stored tokens only
+        links = None  # links exist for the stored segmentation only
         if self._sampling:
             source, source_lengths = self._sample(rows, seed, "source")
             target, target_lengths = self._sample(rows, seed + 1, "target")
@@ -81,7 +81,7 @@ class BatchMaker:
         )
 
     def _sample(self, rows: IntArray, seed: int, name: str) -> tuple[IntArray, IntArray]:
-        """Segment the sentences anew; one that grew too long keeps its stored segmentation."""
+        """Sample segmentations; a sentence that gets too long keeps its stored segmentation."""
         side = getattr(self._store, name)
         tokenizer = getattr(self._tokenizers, name)
         stored = [side.row(row) for row in rows]
@@ -100,7 +100,7 @@ class BatchMaker:
 def pad_pairs(
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]], tokenizers: TokenizerPair
 ) -> Batch:
-    """Return the batch of pairs of ids, given without marks."""
+    """Return the batch of pairs of ids without marks; add the marks."""
     source_eos, target_eos = tokenizers.source.eos_id, tokenizers.target.eos_id
     sources, targets = zip(*pairs, strict=True)
     target_in = [[tokenizers.target.bos_id, *ids] for ids in targets]
