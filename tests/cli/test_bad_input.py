@@ -119,7 +119,7 @@ REFUSED = {
     ),
     "output below a file": (
         ("translate", "run", "test.digits", "--output", "config.yaml/out"),
-        ["config.yaml", "Not a directory"],
+        ["config.yaml", "is a file, not a folder"],
     ),
     "score of nothing": (("score",), ["score takes either a run, or --hypotheses"]),
     "score of a run and files": (
