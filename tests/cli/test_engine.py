@@ -54,7 +54,7 @@ def test_a_damaged_export_is_written_anew(warm: WarmCommandLine, trained_copy: P
         (trained_copy / EXPORT / "model.bin").write_bytes(damaged)
         again = succeed(warm, "translate", "run", *WITH_ENGINE, stdin=b"3 1 2\n")
         assert again.out == ours.out
-        assert f"{EXPORT} is damaged: written anew" in again.err
+        assert f"{EXPORT} is damaged: writing it again" in again.err
         assert (trained_copy / EXPORT / "model.bin").read_bytes() == whole
 
 
