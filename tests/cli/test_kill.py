@@ -82,7 +82,7 @@ class KilledRun:
 
     def _load_newest(self) -> Checkpoint | None:
         """Load the newest checkpoint and no other: an error if that one is not whole."""
-        return load_last_whole(list_checkpoints(self.checkpoints)[-1:])
+        return load_last_whole(list_checkpoints(self.checkpoints)[-1:], with_training=True)
 
 
 def test_a_killed_run_always_has_a_whole_checkpoint_and_goes_on_from_it(
