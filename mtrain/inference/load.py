@@ -18,6 +18,7 @@ from mtrain.errors import UserError
 from mtrain.exchange import exchange_format
 from mtrain.inference.linking import Linker
 from mtrain.models import TranslationModel, alignment_head, build_model
+from mtrain.nn.initialisation import UninitialisedWeights
 from mtrain.nn.prepacked import has_recurrent_layers, prepacked
 from mtrain.runtime.onednn import multiply_with_mkl
 from mtrain.runtime.precision import Precision, choose_precision
@@ -142,7 +143,8 @@ def _load(run: RunFolder, config: Config, checkpoint_name: str | None) -> Loaded
             "restore the tokenizer folder from the original run",
         )
     precision = choose_precision(config.training.precision, config.device)
-    model = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
+    with UninitialisedWeights():
+        model = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
     put_weights(model, checkpoint.weights, str(checkpoint.path))
     model.to(precision.device).eval()
     return LoadedRun(config, tokenizers, model, precision, checkpoint.path)
