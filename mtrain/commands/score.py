@@ -11,7 +11,7 @@ from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.evaluation.buckets import Bucket, score_by_length
 from mtrain.evaluation.metrics import PairedScore, References, Score, compare, score
 from mtrain.text.languages import find_language
-from mtrain.text.lines import decode_line, read_lines
+from mtrain.text.lines import count_invalid, decode_line, read_lines, warn_of_invalid
 from mtrain.text.streams import read_stdin_once
 
 
@@ -101,7 +101,7 @@ def score_files(
     `references` are one or several files, each with a translation of every line.
     """
     read_stdin_once(hypotheses, *references, sources, baseline)
-    texts = {path: _text(list(read_lines(path)))
+    texts = {path: _text(list(read_lines(path)), path)
              for path in (hypotheses, *references, sources, baseline) if path}  # fmt: skip
     check_in_step({path: len(lines) for path, lines in texts.items()}, references[0])
     _warn_of_ter(target_lang)
@@ -169,12 +169,6 @@ def _score(
     baseline: Sequence[str] | None,
     target_lang: str,
 ) -> ScoredSet:
-    language = find_language(target_lang)
-    if not (language.is_spaced or language.is_han):
-        warn(
-            f"{target_lang}: TER splits Chinese characters only; it counts what stands between "
-            "spaces or punctuation as one word, so trust BLEU and chrF"
-        )
     return ScoredSet(
         name,
         len(hypotheses),
@@ -193,9 +187,6 @@ def _warn_of_ter(target_lang: str) -> None:
         )
 
 
-def _text(lines: Sequence[bytes]) -> list[str]:
-    decoded = [decode_line(line) for line in lines]
-    num_invalid = sum(not is_valid for _, is_valid in decoded)
-    if num_invalid:
-        warn(f"{num_invalid} lines are not valid UTF-8; their bad bytes were replaced by U+FFFD")
-    return [text for text, _ in decoded]
+def _text(lines: Sequence[bytes], where: object) -> list[str]:
+    warn_of_invalid(where, count_invalid(lines))
+    return [decode_line(line)[0] for line in lines]

@@ -109,5 +109,5 @@ def test_several_references_count_for_every_figure(mtrain: CommandLine, files: P
 
 def test_ter_says_where_it_cannot_split_words(mtrain: CommandLine, files: Path) -> None:
     told = {code: succeed(mtrain, *FILES[:-1], code).err for code in ("th", "zho_Hans", "de")}
-    assert "warning: th: TER splits Chinese characters only" in told["th"]
+    assert told["th"].count("warning: th: TER splits Chinese characters only") == 1
     assert not told["zho_Hans"] + told["de"]
