@@ -82,7 +82,7 @@ def score_run(
         with progress(f"translating {test.name}", len(test.sources), "lines") as shown:
             translations = translator.translate(test.sources, shown.advance)
         hypotheses = [translation.texts[0] for translation in translations]
-        sources, references = _text(test.sources), [_text(test.references)]
+        sources, references = _text(test.sources, test.name), [_text(test.references, test.name)]
         scored.append(
             _score(test.name, hypotheses, references, sources, None, config.data.target_lang)
         )
