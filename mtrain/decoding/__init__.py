@@ -1,1 +1,1 @@
-"""From source lines to target lines: search over the model contract, and the stream of lines."""
+"""Translation of source lines: search over the model contract, and streams of lines."""

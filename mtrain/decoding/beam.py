@@ -1,6 +1,6 @@
-"""Beam search over the model contract; for a beam of one see greedy.py.
+"""Beam search over the model contract; greedy.py handles a beam of one.
 
-Shapes: B sentences still searched, K hypotheses each, t tokens so far, V vocabulary.
+Shapes: B sentences still in the search, K hypotheses each, t tokens so far, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -16,26 +16,26 @@ from mtrain.decoding.row_selection import rows_to_keep
 from mtrain.decoding.top import top_sums
 from mtrain.models.base import TranslationModel
 
-# above it a hypothesis can win by becoming much longer, so that a look-ahead cannot tell
+# largest length penalty for the look-ahead: above it a much longer hypothesis can still win
 MOST_PENALTY_SETTLED = 1.0
 
 
 class _FoundSoFar:
-    """What has been found for the sentences still searched, a row each, best first."""
+    """Finished hypotheses of the sentences still in the search, one row each, best first."""
 
     def __init__(
         self, limits: Sequence[int], beam_size: int, n_best: int, scoring: Scoring
     ) -> None:
         self.hypotheses: list[list[Hypothesis]] = [[] for _ in limits]
-        self.limits = np.array(limits)  # (B,) most tokens before the end mark
-        # (B,) scores of what comes last of a full beam, and last of what is asked for
+        self.limits = np.array(limits)  # (B,) maximum number of tokens before the end mark
+        # (B,) scores of the last hypothesis of a full beam, and of the n_best-th hypothesis
         self.worst, self.needed = np.full((2, len(limits)), -np.inf)
         self._beam_size = beam_size
         self._n_best = n_best
         self._scoring = scoring
 
     def add(self, row: int, hypothesis: Hypothesis) -> None:
-        """Note a hypothesis, unless there are as many better ones as the beam holds."""
+        """Add a hypothesis, unless the beam is full of better ones."""
         found = self.hypotheses[row]
         found.append(hypothesis)
         found.sort(key=lambda found: (found.cut_off, -found.score))
@@ -46,12 +46,12 @@ class _FoundSoFar:
             self.needed[row] = found[self._n_best - 1].score
 
     def is_full(self) -> npt.NDArray[np.bool_]:
-        """Tell which beams (B,) have found as many as they hold."""
+        """Tell which beams (B,) are full."""
         return self.worst > -np.inf
 
     def is_done(self, best_open: Doubles, length: int) -> npt.NDArray[np.bool_]:
-        """Tell for which sentences (B,) what is open, all of `length` tokens, is given up."""
-        # the coverage penalty can only lower an open hypothesis, and is left out
+        """Tell which sentences (B,) are done; `best_open` is their best open log p at `length`."""
+        # the coverage penalty is left out: it can only lower the score of an open hypothesis
         score = self._scoring.score
         is_done: npt.NDArray[np.bool_] = self.worst >= score(best_open, length + 1)
         if self._scoring.length_penalty <= MOST_PENALTY_SETTLED:
@@ -59,7 +59,7 @@ class _FoundSoFar:
         return is_done
 
     def keep(self, rows: list[int]) -> None:
-        """Keep only some rows."""
+        """Keep only the given rows."""
         self.hypotheses = [self.hypotheses[row] for row in rows]
         self.limits, self.worst, self.needed = (
             part[rows] for part in (self.limits, self.worst, self.needed)
@@ -69,8 +69,8 @@ class _FoundSoFar:
 def look_ahead(length: int) -> int:
     """Return how many tokens an open hypothesis may still gain at zero cost, for early stopping.
 
-    As few as leave the translations as they are: with 4 alone none of 1,014 sentences changed, by
-    four models (with 3 five did, with 1 204).
+    The smallest value that leaves translations unchanged: a constant 4 changed none of 1,014
+    sentences of four models (3 changed five, 1 changed 204).
     """
     return max(4, length // 3)
 
@@ -85,23 +85,23 @@ def beam_search(
     n_best: int,
     scoring: Scoring,
 ) -> list[list[Hypothesis]]:
-    """Return up to K hypotheses of each source (B,S), best first; `n_best` of them are asked for.
+    """Return up to K hypotheses of each source (B,S), best first; the caller wants `n_best`.
 
-    `limits[b]` is the length of sentence b, without end mark, at which a hypothesis is cut off; it
-    then comes after all that ended. `marks` are the ids of <s> and </s>.
-    A sentence is done once K of its hypotheses are ahead of every open one, length considered, or
-    `n_best` of them are ahead even if those gain `look_ahead` tokens at zero cost.
-    Raises `UserError` where coverage is to be penalised and the model has no attention.
+    `limits[b]` is the length, without end mark, at which hypotheses of sentence b are cut off;
+    these rank after all finished ones. `marks` are the ids of <s> and </s>.
+    Early stopping: a sentence is done once K finished hypotheses score at least as high as every
+    open one at its length, or `n_best` do even if it gains `look_ahead` tokens at zero cost.
+    Raises `UserError` for a coverage penalty if the model has no attention over the source.
     """
     bos_id, eos_id = marks
     found = _FoundSoFar(limits, beam_size, n_best, scoring)
-    results = found.hypotheses  # of all sentences, also of those no longer searched
+    results = found.hypotheses  # of all sentences, finished ones included
     watched = scoring.watched if scoring.coverage_penalty else None
     state = model.encode(source, source_lengths, watched)
     tokens = source.new_full((len(limits), 1, 1), bos_id)  # (B,K,1+t)
     scores = torch.zeros(tokens.shape[:2], device=source.device)  # (B,K) sums of log p
-    attention: Tensor | None = None  # (B,K,S) sums, where watched
-    penalties = scores  # (B,K) for what is not covered
+    attention: Tensor | None = None  # (B,K,S) sums over steps, if watched
+    penalties = scores  # (B,K) coverage penalties
     while found.hypotheses:
         logits, state = model.step(tokens[:, :, -1], state)
         if state.attention is not None:
@@ -109,7 +109,7 @@ def beam_search(
             attention = seen if attention is None else attention + seen
             penalties = scoring.coverage(attention, source_lengths)
         candidates = _best_continuations(logits, scores, 2 * beam_size)
-        del logits  # so that the next step's take the same memory, warm in the cache
+        del logits  # the next step's logits reuse this memory, warm in the cache
         _collect(candidates, tokens, penalties, eos_id, beam_size, scoring, found)
         tokens, scores, parents = _continue(candidates, tokens, eos_id, beam_size)
         state = state.reorder(parents)
@@ -120,7 +120,7 @@ def beam_search(
         is_open = _still_open(tokens, scores, penalties, scoring, found)
         if all(is_open):
             continue
-        scores[~torch.tensor(is_open)] = float("-inf")  # nothing more comes of those that are kept
+        scores[~torch.tensor(is_open)] = float("-inf")  # kept closed rows yield no more hypotheses
         kept = rows_to_keep(is_open)
         if len(kept) < len(is_open):
             rows = torch.tensor(kept, device=source.device, dtype=torch.long)
@@ -133,16 +133,16 @@ def beam_search(
 
 @dataclass(frozen=True)
 class _Candidates:
-    """The best continuations of each sentence, best first; C of them."""
+    """The C best continuations of each sentence, best first."""
 
     scores: Tensor  # (B,C)
     ids: Tensor  # (B,C) the token to add
-    parents: Tensor  # (B,C) to which hypothesis
+    parents: Tensor  # (B,C) the hypothesis to add it to
 
 
 def _best_continuations(logits: Tensor, scores: Tensor, count: int) -> _Candidates:
     logits = logits.float()
-    # over them on a CPU, to whose cache memory that is new every step is far away
+    # in place on a CPU: memory newly allocated at each step would miss the cache
     gains = torch.log_softmax(logits, dim=2, out=logits if logits.is_cpu else None)
     best, places = top_sums(gains, scores, count)
     vocab_size = logits.shape[2]
@@ -158,8 +158,8 @@ def _collect(
     scoring: Scoring,
     found: _FoundSoFar,
 ) -> None:
-    """Note the hypotheses that end here: those whose end mark is among the K best candidates."""
-    num_tokens = tokens.shape[2]  # of the ended hypothesis: <s> left out, </s> counted
+    """Add the hypotheses that end here: those with an end mark among the K best candidates."""
+    num_tokens = tokens.shape[2]  # of a finished hypothesis: without <s>, with </s>
     is_ended = (candidates.ids == eos_id) & (candidates.scores > float("-inf"))
     rows, ranks = is_ended[:, :beam_size].nonzero().unbind(1)
     if not len(rows):
@@ -177,8 +177,8 @@ def _collect(
 def _continue(
     candidates: _Candidates, tokens: Tensor, eos_id: int, beam_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return tokens (B,K,1+t), scores (B,K) and parents (B,K) of the K best that go on, best first;
-    where fewer do, the others score -inf."""
+    """Return tokens (B,K,1+t), scores (B,K), parents (B,K) of the K best open hypotheses,
+    best first; if there are fewer, the others score -inf."""
     going_on = candidates.scores.masked_fill(candidates.ids == eos_id, float("-inf"))
     scores, chosen = going_on.topk(min(beam_size, going_on.shape[1]), dim=1)
     parents = candidates.parents.gather(1, chosen)
@@ -190,7 +190,7 @@ def _continue(
 def _still_open(
     tokens: Tensor, scores: Tensor, penalties: Tensor, scoring: Scoring, found: _FoundSoFar
 ) -> list[bool]:
-    """Tell which sentences go on; cut off the hypotheses of those at their length limit."""
+    """Tell which sentences stay open; cut off the hypotheses of those at their length limit."""
     length = tokens.shape[2] - 1
     best = _numbers(scores[:, 0])
     at_limit = length >= found.limits

@@ -1,6 +1,6 @@
-"""Finds translations: token ids in, hypotheses out, in batches of similar lengths.
+"""Search engines: token ids in, hypotheses out, in batches of similar lengths.
 
-Knows the model contract, no model by name. Other engines keep to `Engine` (export/ctranslate2.py).
+Depends on the model contract only. Other engines implement `Engine` (exchange/ctranslate2/).
 """
 
 from abc import ABC, abstractmethod
@@ -24,51 +24,51 @@ from mtrain.models.base import Head, TranslationModel
 from mtrain.runtime.threads import ordered_map
 from mtrain.text.tokenizer import TokenizerPair
 
-# 1, 2 or 4 threads share as many batches evenly; whatever their number, the batches are the same
+# 1, 2 or 4 threads share a multiple of 4 batches evenly; batches do not depend on the threads
 EVEN = 4
-LEAST = 768  # source tokens times hypotheses that are worth a thread
-EXTRA_LENGTH = 10  # tokens that any output may have beyond max_length_ratio
+LEAST = 768  # fewest source tokens times hypotheses that justify a thread
+EXTRA_LENGTH = 10  # tokens that any output may have in addition to max_length_ratio
 
-Found = tuple[int, list[Hypothesis]]  # the number of a source, and what was found, best first
+Found = tuple[int, list[Hypothesis]]  # index of a source, and its hypotheses, best first
 
 
 class Engine(ABC):
-    """Searches for translations as a configuration asks."""
+    """The contract of a search engine; the configuration sets the search."""
 
     def __init__(self, decoding: DecodingConfig, max_positions: int, device: torch.device) -> None:
-        self.max_ids = max_positions - 1  # of a source or a target, without its end mark
+        self.max_ids = max_positions - 1  # most ids of a source or target, without the end mark
         self._decoding = decoding
         self._device = device
 
     @abstractmethod
     def search(self, sources: Sequence[list[int]]) -> Iterator[Found]:
-        """Yield one item a source, in whatever order they are found.
+        """Yield one item a source, in any order.
 
-        No source is empty or longer than `max_ids`. There may be fewer hypotheses than asked for.
+        No source may be empty or longer than `max_ids`. Fewer than n_best hypotheses may come.
         """
 
     def _batches(self, sources: Sequence[list[int]]) -> Iterator[list[int]]:
-        """Yield the numbers of the sources to be searched together, long ones first."""
+        """Yield the indices of the sources of each batch, long sources first."""
         lengths = np.array([len(ids) + 1 for ids in sources], dtype=np.int64)
         options, device = self._decoding, self._device.type
         tokens = options.tokens_at_once(device)
         if device == "cpu":
             plan = _even_plan(lengths, tokens, max(1, LEAST // options.hypotheses_at_once))
-        else:  # has one after the other, and nothing of their being even
+        else:  # a GPU runs one batch at a time and gains nothing from even ones
             plan = plan_in_order(lengths, lengths, tokens)
         for rows in plan:
             yield rows.tolist()
 
     def _limit(self, source: list[int]) -> int:
-        """Return the length at which a translation is cut off."""
+        """Return the maximum length of a translation."""
         return min(self.max_ids, int(self._decoding.max_length_ratio * len(source)) + EXTRA_LENGTH)
 
 
 def _even_plan(lengths: IntArray, batch_tokens: int, least: int) -> list[IntArray]:
-    """Return batches as `plan_in_order` does, but about equal ones that threads can share.
+    """Return batches as `plan_in_order` does, but of about equal size for threads to share.
 
-    There are two, or `EVEN`, where that leaves each at least so many tokens; more than two are a
-    multiple of `EVEN`, where the lengths allow it.
+    Aims for `EVEN` batches, else two, if each then has `least` tokens; for more if `batch_tokens`
+    requires it. A number above two is a multiple of `EVEN` where the lengths allow it.
     """
     plan = partial(plan_in_order, lengths, lengths)
     fewest = plan(batch_tokens)
@@ -82,7 +82,7 @@ def _even_plan(lengths: IntArray, batch_tokens: int, least: int) -> list[IntArra
 
 
 class TorchEngine(Engine):
-    """Our own search."""
+    """Beam search, greedy search and sampling in PyTorch."""
 
     def __init__(
         self,

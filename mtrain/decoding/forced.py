@@ -1,6 +1,6 @@
-"""Forced decoding: what a model attends to as it is made to write a given target.
+"""Forced decoding: the attention of a model while it reads a given target.
 
-Knows the model contract, no model by name; works on ids.
+Depends on the model contract only; works on ids.
 
 Shapes: T target tokens, S source tokens, both with the end mark.
 """
@@ -21,9 +21,9 @@ IdPair = tuple[Sequence[int], Sequence[int]]
 
 
 class ForcedDecoder:
-    """A model with what it needs to be led through given pairs of ids.
+    """Computes the attention of a model on given pairs of ids.
 
-    Raises `UserError` where the model has no such attention, layer or head.
+    Raises `UserError` if the model has no attention over the source, or no such layer or head.
     """
 
     def __init__(
@@ -45,12 +45,11 @@ class ForcedDecoder:
 
     @property
     def max_ids(self) -> int:
-        """The longest side that the model can read, without its end mark."""
+        """Most ids of a side that the model can read, without the end mark."""
         return self._model.max_positions - 1
 
     def alignments(self, pairs: Sequence[IdPair]) -> Iterator[tuple[int, FloatArray]]:
-        """Yield, in no order, the number of each pair and how strongly each of its target tokens
-        attends to each of the source, (T,S)."""
+        """Yield, in any order, each pair's index and weights (T,S), target over source."""
         source_lengths, target_lengths = (
             np.array([len(pair[side]) + 1 for pair in pairs], dtype=np.int64) for side in (0, 1)
         )
@@ -63,7 +62,7 @@ class ForcedDecoder:
 
     @torch.inference_mode()
     def attention(self, pair: IdPair) -> dict[str, FloatArray]:
-        """Return every weight of one pair by kind, shape (layers, heads, rows, columns)."""
+        """Return the attention of one pair by kind, shape (layers, heads, rows, columns)."""
         batch = pad_pairs([pair], self._tokenizers).to(self._device)
         with self._autocast():
             noted = self._model.attention(batch)

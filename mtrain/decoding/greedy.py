@@ -1,6 +1,6 @@
-"""Greedy search over the model contract: each next token is the likeliest.
+"""Greedy search over the model contract: each next token is the argmax of the logits.
 
-Shapes: B sentences still searched, V vocabulary.
+Shapes: B sentences still in the search, V vocabulary.
 """
 
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ from mtrain.models.base import TranslationModel
 
 @dataclass
 class _Sentence:
-    """What has been written for one sentence."""
+    """The output of one sentence so far."""
 
-    limit: int  # most tokens before the end mark
+    limit: int  # maximum number of tokens before the end mark
     tokens: list[int] = field(default_factory=list)
-    found: list[Hypothesis] = field(default_factory=list)  # one, when it is done
+    found: list[Hypothesis] = field(default_factory=list)  # one hypothesis once it is done
 
     def add(self, token: int, logit: float, eos_id: int) -> None:
-        """Go on with a token; what comes after the end is ignored."""
+        """Append a token; tokens after the end are ignored."""
         if self.found:
             return
         if not isfinite(logit):
@@ -43,10 +43,10 @@ def greedy_search(
     limits: list[int],
     marks: tuple[int, int],
 ) -> list[list[Hypothesis]]:
-    """Return one hypothesis of each source (B,S), with no score: nothing is compared with it.
+    """Return one hypothesis of each source (B,S); its score is 0, as nothing is compared with it.
 
-    `limits[b]` is the length of sentence b, without end mark, at which it is cut off. `marks` are
-    the ids of <s> and </s>.
+    `limits[b]` is the length, without end mark, at which sentence b is cut off. `marks` are the
+    ids of <s> and </s>.
     """
     bos_id, eos_id = marks
     sentences = [_Sentence(limit) for limit in limits]

@@ -1,4 +1,4 @@
-"""What a search returns, and how hypotheses of different lengths are compared.
+"""Hypotheses, and the scores that compare hypotheses of different lengths.
 
 Shapes: B sentences, K hypotheses, S source length.
 """
@@ -16,7 +16,7 @@ from mtrain.models.base import Head
 
 Doubles = npt.NDArray[np.float64]
 Numbers = TypeVar("Numbers", float, Doubles)
-LEAST_COVERAGE = 1e-9  # a word that got no attention at all costs much, not everything
+LEAST_COVERAGE = 1e-9  # attention floor: a word without attention has a large but finite penalty
 
 
 @dataclass(frozen=True)
@@ -24,27 +24,27 @@ class Hypothesis:
     """One translation as ids, without marks."""
 
     tokens: list[int]
-    score: float  # comparable between a sentence's hypotheses, higher is better; greedily 0
-    cut_off: bool = False  # the length limit came before the end mark
+    score: float  # comparable within a sentence, higher is better; 0 in greedy search
+    cut_off: bool = False  # reached the length limit before an end mark
 
 
 NO_HYPOTHESIS = Hypothesis(
     [], float("-inf"), cut_off=True
-)  # what a model that gives no numbers says
+)  # the result if a model's logits are not finite
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What makes of log probabilities a score that may be compared."""
+    """Length normalisation and coverage penalty: turns log probabilities into comparable scores."""
 
     length_penalty: float = 1.0
     length_norm: str = "power"
     coverage_penalty: float = 0.0
-    watched: Head = field(default_factory=Head)  # by whose attention the source is covered
+    watched: Head = field(default_factory=Head)  # the attention that measures coverage
 
     @staticmethod
     def of(config: DecodingConfig, watched: Head) -> "Scoring":
-        """Return what the configuration asks for."""
+        """Return the scoring that the configuration sets."""
         return Scoring(config.length_penalty, config.length_norm, config.coverage_penalty, watched)
 
     def score(self, log_probability: Numbers, num_tokens: int) -> Numbers:
@@ -58,7 +58,7 @@ class Scoring:
         return log_probability / scale
 
     def coverage(self, attention: Tensor, source_lengths: Tensor) -> Tensor:
-        """Return the penalties (B,K), none above 0, for what was left unread of the source.
+        """Return the coverage penalties (B,K), at most 0, for source words with little attention.
 
         `attention` (B,K,S) is summed over the target so far. Wu et al. 2016, equation 14:
         coverage_penalty times the sum over source words of log(min(attention, 1)).

@@ -1,4 +1,4 @@
-"""Random translations: each next token is drawn from the model's distribution.
+"""Sampling: each next token is drawn from the model's distribution.
 
 Shapes: B sentences still open, K samples each, V vocabulary.
 """
@@ -25,8 +25,8 @@ def sample_search(
 ) -> list[list[Hypothesis]]:
     """Return K independent samples of each source (B,S), likeliest first.
 
-    A score is that of the model itself, not of the distribution that temperature, top-k (Fan
-    2018) and top-p (Holtzman 2020) make of it.
+    Temperature, top-k (Fan 2018) and top-p (Holtzman 2020) change the distribution that tokens
+    are drawn from; scores come from the unchanged model distribution.
     """
     bos_id, eos_id = marks
     found: list[list[Hypothesis]] = [[] for _ in limits]
@@ -72,7 +72,7 @@ def _draw(
     top_p: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Return one token (B,K) for each distribution (B,K,V)."""
+    """Draw one token (B,K) from each distribution (B,K,V)."""
     scores = log_probabilities / temperature
     vocab_size = scores.shape[-1]
     if 0 < top_k < vocab_size:
@@ -80,7 +80,7 @@ def _draw(
         scores = scores.masked_fill(scores < smallest, float("-inf"))
     if top_p < 1:
         ordered, places = scores.softmax(dim=-1).sort(dim=-1, descending=True)
-        is_beyond = ordered.cumsum(dim=-1) - ordered >= top_p  # the first is never beyond
+        is_beyond = ordered.cumsum(dim=-1) - ordered >= top_p  # never the first
         scores = scores.masked_fill(is_beyond.gather(-1, places.argsort(dim=-1)), float("-inf"))
     drawn = torch.multinomial(scores.softmax(dim=-1).flatten(0, 1), 1, generator=generator)
     return drawn.view(scores.shape[:2])

@@ -1,4 +1,4 @@
-"""The stream of lines into and out of a translator: as it arrives, in order, accounted for."""
+"""Input lines for a translator, in blocks as they arrive, and counts of their outcomes."""
 
 import itertools
 import queue
@@ -12,7 +12,7 @@ from mtrain.decoding.translator import Translation
 
 @dataclass
 class LineTally:
-    """What became of the lines of one file."""
+    """Counts of the lines of one file by outcome."""
 
     lines: int = 0
     ordinary: int = 0
@@ -22,7 +22,7 @@ class LineTally:
     invalid: int = 0
 
     def note(self, translation: Translation) -> None:
-        """Count one line; a split line may be cut off as well."""
+        """Count one line; a line can be both split and cut off."""
         self.lines += 1
         self.empty += translation.is_empty
         self.split += translation.num_segments > 1
@@ -43,14 +43,14 @@ class LineTally:
 
 
 def full_blocks(file: BinaryIO, max_lines: int) -> Iterator[list[bytes]]:
-    """Yield lists of `max_lines` lines without their \\n, the last one shorter."""
+    """Yield lists of `max_lines` lines without their \\n; the last list may be shorter."""
     lines = (line.removesuffix(b"\n") for line in file)
     while block := list(itertools.islice(lines, max_lines)):
         yield block
 
 
 def arriving_blocks(file: BinaryIO, max_lines: int) -> Iterator[list[bytes]]:
-    """Yield lists of lines without their \\n: all that have arrived, from 1 to `max_lines`."""
+    """Yield lists of all lines that have arrived, 1 to `max_lines`, without their \\n."""
     arrived: queue.Queue[bytes | BaseException | None] = queue.Queue(max_lines)
 
     def read() -> None:
@@ -58,7 +58,7 @@ def arriving_blocks(file: BinaryIO, max_lines: int) -> Iterator[list[bytes]]:
             for line in file:
                 arrived.put(line)
             arrived.put(None)
-        except BaseException as error:  # raised where the lines are used
+        except BaseException as error:  # raised again in the consumer
             arrived.put(error)
 
     threading.Thread(target=read, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The best continuations of each sentence, without looking at every one of them twice.
+"""Top-k over all continuations of a sentence, in one pass over the vocabulary.
 
 Shapes: B sentences, K hypotheses, V vocabulary, C wanted.
 """
@@ -12,15 +12,14 @@ from mtrain.nn.largest import CHUNK, chunk_maxima
 
 
 def top_sums(gains: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the C largest of gains (B,K,V) + scores (B,K), largest first, and their places in
-    K times V, both (B,C). A hypothesis whose gains or score are no numbers counts as -inf.
+    """Return the C largest of gains (B,K,V) + scores (B,K) and their places in K*V, both (B,C).
 
-    They lie in the C chunks with the largest maxima: one pass over the gains finds those, and only
-    they are searched.
+    They are sorted, largest first. NaN in gains or scores counts as -inf. The C largest lie in the
+    C chunks with the largest maxima: one pass finds these chunks, topk searches only them.
     """
     num_rows, vocab_size = gains.shape[1:]
     count = min(count, num_rows * vocab_size)
-    if vocab_size < CHUNK or num_rows * vocab_size < 4 * CHUNK * count:  # too little to leave out
+    if vocab_size < CHUNK or num_rows * vocab_size < 4 * CHUNK * count:  # too few chunks to skip
         best = _numbers(gains + scores[:, :, None]).flatten(1).topk(count, dim=1)
         return best.values, best.indices
     maxima = chunk_maxima(gains)

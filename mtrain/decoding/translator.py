@@ -1,4 +1,4 @@
-"""Translates buffers of lines: tokenise, split, let an engine search, put back in order."""
+"""Translates buffers of lines: tokenise, split, search with an engine, restore the order."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,16 +14,16 @@ from mtrain.text.tokenizer import WORD_START, TokenizerPair, available_cores
 
 @dataclass(frozen=True)
 class Translation:
-    """One line's translations, best first; an empty line has empty ones."""
+    """The translations of one line, best first; those of an empty line are empty."""
 
     texts: list[str]
     scores: list[float]
     is_empty: bool = False
     num_segments: int = 1
     is_cut_off: bool = False
-    is_valid_text: bool = True  # False: bytes that are not UTF-8 were replaced
-    segments: Sequence[tuple[list[int], list[int]]] = ()  # ids of each, and of its best hypothesis
-    links: frozenset[Link] | None = None  # between words of line and best text, if asked for
+    is_valid_text: bool = True  # False if bytes that are not UTF-8 were replaced
+    segments: Sequence[tuple[list[int], list[int]]] = ()  # (source, best target) ids of each
+    links: frozenset[Link] | None = None  # of line and best text, by word; None if not requested
 
     @property
     def text(self) -> str:
@@ -32,13 +32,13 @@ class Translation:
 
     @property
     def score(self) -> float:
-        """The score of the best translation; 0 for greedy search, which compares nothing."""
+        """The score of the best translation; 0 for greedy search, which computes none."""
         return self.scores[0]
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """A line, or a part of one, as the model reads it."""
+    """A line, or a part of one, that the model reads at once."""
 
     line: int
     ids: list[int]
@@ -46,18 +46,18 @@ class _Segment:
 
 
 class Translator:
-    """An engine with what it needs to translate text."""
+    """Translates text with an engine and tokenizers."""
 
     def __init__(self, engine: Engine, tokenizers: TokenizerPair, n_best: int) -> None:
         self._engine = engine
         self._tokenizers = tokenizers
         self._n_best = n_best
-        self.num_tokens = 0  # translated so far, end marks included
+        self.num_tokens = 0  # target tokens so far, end marks included
 
     def translate(
         self, lines: Sequence[bytes], on_progress: Callable[[int], None] = lambda lines: None
     ) -> list[Translation]:
-        """Return the translation of each line; `on_progress` hears how many more are done."""
+        """Return the translation of each line; tell `on_progress` how many more lines are done."""
         cleaned, validity = clean_lines(lines)
         segments = self._segment(cleaned)
         hypotheses = self._search(segments, on_progress)
@@ -98,11 +98,11 @@ class Translator:
     def _search(
         self, segments: Sequence[_Segment], on_progress: Callable[[int], None]
     ) -> dict[int, list[Hypothesis]]:
-        """Return n_best hypotheses of each segment."""
+        """Return n_best hypotheses of each segment by its index."""
         remaining = Counter(segment.line for segment in segments)
         found: dict[int, list[Hypothesis]] = {}
         for number, hypotheses in self._engine.search([segment.ids for segment in segments]):
-            # a search that found fewer repeats its last
+            # if the search found fewer, repeat the last one
             found[number] = (hypotheses + hypotheses[-1:] * self._n_best)[: self._n_best]
             self.num_tokens += len(hypotheses[0].tokens) + 1
             line = segments[number].line
@@ -113,7 +113,7 @@ class Translator:
     def _join(
         self, segments: Sequence[_Segment], found: Sequence[list[Hypothesis]], is_valid: bool
     ) -> Translation:
-        """Put a line's segments together, the i-th best of each for the i-th best line."""
+        """Join a line's segments: the i-th best hypotheses of all make the i-th best line."""
         starts_word = [segment.starts_word for segment in segments]
         texts, scores = [], []
         for ranked in zip(*found, strict=True):

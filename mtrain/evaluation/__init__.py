@@ -1,1 +1,1 @@
-"""How good translations are: metrics, comparison, quality by length."""
+"""Evaluation: metrics, paired tests, quality by length, word alignment, attention plots."""

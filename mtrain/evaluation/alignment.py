@@ -1,9 +1,9 @@
-"""Word alignments: Pharaoh's format, the error rate, symmetrisation, links out of attention.
+"""Word alignment: Pharaoh format, error rate, symmetrisation, links from attention.
 
-A link is (source word, target word), both counted from 0. Knows no model: attention comes in as
-an array of weights.
+A link is (source word, target word), both counted from 0. Depends on no model: attention is an
+array of weights.
 
-Shapes: T pieces of the target, S pieces of the source.
+Shapes: T target pieces, S source pieces.
 """
 
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -21,24 +21,24 @@ from mtrain.text.links import Link, parse_link
 
 Links = Set[Link]
 
-# In Moses' order, on which the result of growing depends.
+# In Moses' order: the result of growing depends on it.
 NEIGHBOURS = ((0, -1), (-1, 0), (0, 1), (1, 0), (-1, -1), (1, -1), (-1, 1), (1, 1))
 
 
 @dataclass(frozen=True)
 class Gold:
-    """The links that people gave one sentence pair."""
+    """The human alignment of one sentence pair."""
 
     sure: Links
-    possible: Links  # the sure ones as well
+    possible: Links  # includes the sure links
 
 
 @dataclass(frozen=True)
 class AlignmentScore:
-    """The error rate of the links A against sure ones S and possible ones P, and what it counts.
+    """Alignment error rate of links A against sure links S and possible links P, with counts.
 
     Och & Ney 2003, section 5: precision |A∩P| / |A|, recall |A∩S| / |S|,
-    AER 1 - (|A∩S| + |A∩P|) / (|A| + |S|). All are fractions, of the whole corpus.
+    AER 1 - (|A∩S| + |A∩P|) / (|A| + |S|). All are fractions over the whole corpus.
     """
 
     aer: float
@@ -52,10 +52,10 @@ class AlignmentScore:
 
 
 def read_alignments(path: Path, first_index: int = 0) -> list[Gold]:
-    """Read a file of lines like `0-0 1-2 3p4`: sure links i-j, possible ones ipj.
+    """Read a file of lines like `0-0 1-2 3p4`: sure links i-j, possible links ipj.
 
-    The file counts words from `first_index`, the links returned from 0. Raises UserError for
-    what is no such link.
+    The file counts words from `first_index`; the returned links count from 0. Raises UserError
+    for an invalid link.
     """
     return [
         _read_links(clean_bytes(line), f"{path}:{number}", first_index)
@@ -80,14 +80,14 @@ def _read_links(line: str, where: str, first_index: int) -> Gold:
 
 
 def format_links(links: Links) -> str:
-    """Return links as a line of Pharaoh's format, in order: `0-0 1-2`."""
+    """Return links as a line in Pharaoh format, sorted: `0-0 1-2`."""
     return " ".join(f"{source}-{target}" for source, target in sorted(links))
 
 
 def alignment_error_rate(hypotheses: Sequence[Links], golds: Sequence[Gold]) -> AlignmentScore:
-    """Return the error rate of the links of each sentence pair, counted over all of them.
+    """Return the alignment error rate over all sentence pairs.
 
-    Where there is no link to divide by, none is wrong and none is missing.
+    Without links to divide by, precision and recall are 1 and the error rate is 0.
     """
     pairs = list(zip(hypotheses, golds, strict=True))
     links = sum(len(hypothesis) for hypothesis in hypotheses)
@@ -111,10 +111,10 @@ def _share(part: int, whole: int) -> float:
 
 
 def symmetrise(forward: Links, backward: Links, method: str) -> Links:
-    """Return one alignment of a sentence pair out of those of both directions.
+    """Combine the alignments of both directions of a sentence pair into one.
 
-    `forward` is of the model from source to target, `backward` of the other, with its links
-    turned round to (source, target); `method` is a name in SYMMETRISATIONS. Koehn, Och & Marcu
+    `forward` comes from the source-to-target model. `backward` comes from the reverse model, with
+    links flipped to (source, target). `method` is a name in SYMMETRISATIONS. Koehn, Och & Marcu
     2003, in the order of Moses' symal.
     """
     return SYMMETRISATIONS[method](forward, backward)
@@ -123,9 +123,9 @@ def symmetrise(forward: Links, backward: Links, method: str) -> Links:
 def _grow(
     forward: Links, backward: Links, final: Callable[[Iterable[bool]], bool] | None
 ) -> set[Link]:
-    """Grow the intersection by neighbours, in the end by all that `final` takes.
+    """Grow the intersection by neighbours from the union, then by the links that `final` accepts.
 
-    A neighbour is taken if one of its words has no link yet, a final link if `any` or `all` have.
+    Adds a neighbour if one of its words has no link yet, a final link if `any` or `all` have none.
     """
     links, union = set(forward & backward), forward | backward
     sources, targets = {source for source, _ in links}, {target for _, target in links}
@@ -141,7 +141,7 @@ def _grow(
     while len(links) > num_before:
         num_before = len(links)
         for source, target in sorted(union, key=_target_first):
-            if (source, target) in links:  # perhaps since a moment ago
+            if (source, target) in links:  # may have been added in this pass
                 near = [(source + right, target + down) for right, down in NEIGHBOURS]
                 add([link for link in near if link in union], any)
     if final is not None:
@@ -164,19 +164,19 @@ SYMMETRISATIONS: dict[str, Callable[[Links, Links], Links]] = {
 
 
 def word_links(weights: ArrayLike, source_words: ArrayLike, target_words: ArrayLike) -> set[Link]:
-    """Link each word of the target to the word of the source that it attends to most.
+    """Link each target word to the source word that it attends to most.
 
-    `weights` (T, S) is the attention of target pieces over source pieces; `source_words` (S,) and
-    `target_words` (T,) have the number of each piece's word (`tokenizer.word_numbers`), -1 where
-    it is of none, as end marks are.
-    A source word has the sum over its pieces, a target word the mean over its own. A target word
-    that attends most to what is no word, taken together, gets no link.
+    `weights` (T, S) is the attention of target pieces over source pieces. `source_words` (S,) and
+    `target_words` (T,) give the word number of each piece (`tokenizer.word_numbers`), -1 for
+    pieces outside any word, such as end marks.
+    Weights are summed over the pieces of a source word, averaged over those of a target word. A
+    target word gets no link if it attends most to the source pieces outside any word, summed.
     """
     source_words, target_words = np.asarray(source_words), np.asarray(target_words)
-    # what is no word, -1, stands first: where it ties with a word, there is no link
+    # -1, for no word, sorts first: argmax picks it in a tie, so that a tie gives no link
     sources, targets = np.unique(source_words), np.unique(target_words[target_words >= 0])
     is_of_source = source_words[:, None] == sources
-    is_of_target = targets[:, None] == target_words  # sums have their maximum where means do
+    is_of_target = targets[:, None] == target_words  # the argmax of sums is that of means
     if not sources.size:
         return set()
     attended = is_of_target @ np.asarray(weights, dtype=np.float64) @ is_of_source

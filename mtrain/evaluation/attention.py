@@ -1,6 +1,6 @@
-"""What a model attended to in a sentence: weights with the tokens that they belong to.
+"""Attention of a model in a sentence: weights with the tokens of their rows and columns.
 
-Knows no model and draws nothing: weights come in as arrays, and go out as arrays or a file.
+Depends on no model and draws nothing: input is arrays, output is arrays or a file.
 """
 
 import re
@@ -21,8 +21,8 @@ Label = TypeVar("Label")
 
 START = "<s>"
 BYTE_PIECES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
-# Scripts that put no space between words: Thai to Tibetan, Burmese, Khmer, Chinese and Japanese.
-# There a piece is the nearest thing to a word.
+# Scripts without spaces between words: Thai to Tibetan, Burmese, Khmer, Chinese and Japanese.
+# For these, a piece stands in for a word.
 UNSPACED = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uf900-\ufaff\uff00-\uffef]"
 )
@@ -33,9 +33,9 @@ class SentenceAttention:
     """The attention weights of one sentence pair.
 
     Tokens are SentencePiece pieces, or words, with `</s>` last. `weights` maps a kind to an array
-    (layers, heads, rows, columns) whose rows sum to one: `encoder` is of the source over itself,
-    `decoder` of the target over itself (in a decoder-only model of both over both), `cross` of the
-    target over the source.
+    (layers, heads, rows, columns); rows sum to one. Kinds: `encoder` is source self-attention,
+    `decoder` is target self-attention (over source and target in a decoder-only model), `cross`
+    is target over source.
     """
 
     source: list[str]
@@ -45,13 +45,13 @@ class SentenceAttention:
     def axes(self, kind: str) -> tuple[list[str], list[str]]:
         """Return the tokens of the rows and of the columns of a kind.
 
-        A row of the target has the token that is predicted there, a column of it, one place
-        later, the token that has been read.
+        A target row has the token predicted at that position. A target column has the token
+        read there, which is the one predicted a position earlier.
         """
         return _axes(kind, self.weights[kind].shape[2:], self.source, self.target, START)
 
     def matrix(self, kind: str, layer: int | None = None, head: int | None = None) -> FloatArray:
-        """Return the weights (rows, columns) of a layer and head, each from 0; None is the mean."""
+        """Return the weights (rows, columns) of a layer and head, from 0; None takes the mean."""
         weights = self.weights[kind]
         chosen = weights if layer is None else weights[[layer]]
         chosen = chosen if head is None else chosen[:, [head]]
@@ -62,7 +62,7 @@ class SentenceAttention:
 def _axes(
     kind: str, shape: tuple[int, ...], source: list[Label], target: list[Label], start: Label
 ) -> tuple[list[Label], list[Label]]:
-    """Return what stands along the rows and columns of a kind, told by their number."""
+    """Return the labels of the rows and columns of a kind; their counts tell which."""
     read = [start, *target[:-1]]
     possible = {
         "encoder": [(source, source)],
@@ -76,14 +76,14 @@ def _axes(
 
 
 def merge_subwords(attention: SentenceAttention) -> SentenceAttention:
-    """Return the same attention between words: pieces joined, without the marks of their starts.
+    """Return the attention between words: join pieces, remove word start marks.
 
-    A word is attended to as much as its pieces together, and attends as they do on average, so
-    that rows still sum to one. End marks stay by themselves; so do pieces of a script that puts
-    no spaces between words.
+    Weights are summed over the pieces of a column's word and averaged over the pieces of a row's
+    word, so that rows still sum to one. End marks stay separate; so do pieces of scripts without
+    spaces between words.
     """
     source, target = _word_numbers(attention.source), _word_numbers(attention.target)
-    apart = [number + len(source) for number in target]  # no target word is a source word
+    apart = [number + len(source) for number in target]  # distinct from source words
     weights = {}
     for kind, pieces in attention.weights.items():
         rows, columns = (_membership(axis) for axis in
@@ -96,7 +96,7 @@ def merge_subwords(attention: SentenceAttention) -> SentenceAttention:
 
 
 def _word_numbers(pieces: list[str]) -> list[int]:
-    """Return the number of each piece's word, from 0; the last piece, the end mark, has its own."""
+    """Return the word number of each piece, from 0; the last piece, the end mark, gets its own."""
     begins = [
         piece.startswith(WORD_START)
         or place == len(pieces) - 1
@@ -107,7 +107,7 @@ def _word_numbers(pieces: list[str]) -> list[int]:
 
 
 def _membership(words: list[int]) -> npt.NDArray[np.float32]:
-    """Return 1 where a place (rows) belongs to a word (columns, in order of appearance)."""
+    """Return 1 where a position (row) belongs to a word (column, in order of first appearance)."""
     order = {word: column for column, word in enumerate(dict.fromkeys(words))}
     return np.eye(len(order), dtype=np.float32)[[order[word] for word in words]]
 
@@ -120,7 +120,7 @@ def _words(pieces: list[str], numbers: list[int]) -> list[str]:
 
 
 def _plain(word: str) -> str:
-    """Return a word's pieces as text: no start mark (unless that is all), bytes as characters."""
+    """Return a word's pieces as text: drop start marks (unless alone), decode byte pieces."""
     text = word.replace(WORD_START, "") or word
     return BYTE_PIECES.sub(
         lambda found: bytes.fromhex(re.sub("<0x|>", "", found[0])).decode("utf-8", "replace"), text
@@ -131,7 +131,7 @@ def save_npz(path: Path, sentences: Sequence[SentenceAttention]) -> None:
     """Write sentences to a file that `numpy.load` reads, without pickled objects.
 
     Sentence 0 has its tokens at `0/source` and `0/target`, and float32 weights at `0/cross` and
-    so on. The file appears complete or not at all.
+    so on. The write is atomic.
     """
     arrays: dict[str, Any] = {}
     for number, sentence in enumerate(sentences):

@@ -1,7 +1,7 @@
-"""Attention as one HTML page that needs nothing else: no network, no server, no other file.
+"""Attention as one self-contained HTML page: no network, no server, no other file.
 
-The page itself is attention_page.html; here the data are put into it. A weight takes a byte there,
-so it is shown to the nearest 1/255.
+This module fills in the template attention_page.html. Each weight takes one byte, so the page
+shows it to the nearest 1/255.
 """
 
 import base64
@@ -24,10 +24,10 @@ LONGEST_TEXT = 90  # characters, in the list of sentences
 
 
 def write_page(path: Path, sentences: Sequence[SentenceAttention], title: str) -> None:
-    """Write a page that shows the sentence, kind, layer and head one chooses on it.
+    """Write a page on which the reader selects sentence, kind, layer and head.
 
-    A fragment chooses as well, counted from 1: `#sentence=2&kind=cross&layer=1&head=3`, and
-    `&row=4&column=5` a cell.
+    A URL fragment selects them as well, counted from 1: `#sentence=2&kind=cross&layer=1&head=3`;
+    `&row=4&column=5` selects a cell.
     """
     data = {"title": title, "sentences": [_sentence(sentence) for sentence in sentences]}
     template = files("mtrain.evaluation").joinpath(TEMPLATE).read_text(encoding="utf-8")
@@ -46,17 +46,17 @@ def _sentence(sentence: SentenceAttention) -> dict[str, Any]:
 
 
 def _text(tokens: list[str]) -> str:
-    """Return pieces or words as a line to know the sentence by."""
+    """Return pieces or words as a line that identifies the sentence in the list."""
     are_pieces = any(token.startswith(WORD_START) for token in tokens)
     text = "".join(tokens).replace(WORD_START, " ") if are_pieces else " ".join(tokens)
     return text.strip()[:LONGEST_TEXT]
 
 
 def _quantised(weights: FloatArray) -> str:
-    """Return a byte for each weight, 255 for one, in base64."""
+    """Return the weights in base64, one byte each; 1.0 is 255."""
     return base64.b64encode(np.rint(weights * 255).astype(np.uint8).tobytes()).decode()
 
 
 def _script_json(data: object) -> str:
-    """Return JSON that cannot end the <script> that it stands in: `<` is written as an escape."""
+    """Return JSON that cannot close its <script> element: `<` is escaped."""
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,4 +1,4 @@
-"""Quality by the length of the source."""
+"""Translation quality by source length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ UPPER_BOUNDS = (5, 10, 15, 20, 30, 40, 60)  # words
 
 @dataclass(frozen=True)
 class Bucket:
-    """The sentences whose source has `shortest` to `longest` words."""
+    """Scores of the sentences with `shortest` to `longest` source words."""
 
     shortest: int
     longest: int | None
     sentences: int
     bleu: float
     chrf: float
-    # words, or characters in a language without spaces, of the hypotheses over those of the
-    # references; of several references each sentence's nearest counts, as in BLEU
+    # hypothesis length over reference length, in words (characters for a language without
+    # spaces); with several references, the nearest in length counts, as in BLEU
     length_ratio: float
 
 
 def score_by_length(
     sources: Sequence[str], hypotheses: Sequence[str], references: References, target_lang: str
 ) -> list[Bucket]:
-    """Return corpus BLEU and chrF of each range of source lengths that has sentences."""
+    """Return corpus BLEU and chrF for each range of source lengths, without empty ranges."""
     buckets, shortest = [], 0
     for longest in (*UPPER_BOUNDS, None):
         rows = [row for row, source in enumerate(sources)

@@ -1,4 +1,4 @@
-"""Attention as pictures: PNG heatmaps of one matrix, or of every layer and head.
+"""Attention as PNG heatmaps of one matrix, or of every layer and head.
 
 Needs the extra `plot`. White is 1 and black is 0, as in Bahdanau et al. 2015, figure 3.
 """
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 150
 LONGEST_SIDE = 36.0  # inches, 5400 pixels
-SMALLEST_FONT = 4.0  # points: below it, tokens are left out
+SMALLEST_FONT = 4.0  # points; labels that need a smaller font are left out
 LONGEST_TOKEN = 24  # characters
-INVISIBLE = ("Cc", "Zl", "Zp")  # what a font has no sign for: controls, line and paragraph ends
-# The first that has a character draws it; those that are not installed are left out.
+INVISIBLE = ("Cc", "Zl", "Zp")  # no glyphs: controls, line and paragraph separators
+# The first font with a glyph draws it; fonts that are not installed are skipped.
 FONTS = (
     "DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei",
     "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic",
@@ -33,7 +33,7 @@ FONTS = (
 
 
 def check_available(purpose: str) -> None:
-    """Raise UserError where matplotlib, which the purpose needs, is missing."""
+    """Raise UserError if matplotlib is not installed; `purpose` says what needs it."""
     if find_spec("matplotlib") is None:
         raise missing_extra("matplotlib", "plot", purpose)
 
@@ -45,7 +45,7 @@ def write_heatmap(
     layer: int | None = None,
     head: int | None = None,
 ) -> None:
-    """Draw the attention of a layer and head, each from 0; None is the mean."""
+    """Draw the attention of a layer and head, counted from 0; None is the mean."""
     matrix = sentence.matrix(kind, layer, head)
     num_rows, num_columns = matrix.shape
     cell = min(0.28, LONGEST_SIDE / max(num_rows, num_columns))
@@ -57,9 +57,9 @@ def write_heatmap(
 
 
 def write_all_heads(path: Path, sentence: SentenceAttention, kind: str) -> None:
-    """Draw the attention of every head: rows are layers, columns heads, both named from 1."""
+    """Draw the attention of every head: rows are layers, columns are heads, labelled from 1."""
     num_layers, num_heads, num_rows, num_columns = sentence.weights[kind].shape
-    gap_across, gap_down, narrowest = 0.15, 0.3, 0.9  # inches; the name stands in the gap below
+    gap_across, gap_down, narrowest = 0.15, 0.3, 0.9  # inches; the gap below holds the name
     cell = min(
         max(0.11, narrowest / num_columns),
         (LONGEST_SIDE / num_heads - gap_across) / num_columns,
@@ -84,8 +84,8 @@ def _name(layer: int | None, head: int | None) -> str:
 
 
 def _new_figure(width: float, height: float) -> "Figure":
-    """Return a figure of so many inches; what sticks out of it is saved as well."""
-    from matplotlib.figure import Figure  # not pyplot, which keeps every figure it makes
+    """Return a figure of this size in inches; `_save` includes what exceeds it."""
+    from matplotlib.figure import Figure  # not pyplot: it keeps every figure alive
 
     return Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
 
@@ -98,7 +98,7 @@ def _draw(axes: "Axes", matrix: FloatArray, name: str, font_size: float) -> None
 
 
 def _label(axes: "Axes", rows: list[str], columns: list[str], cell: float) -> None:
-    """Write tokens on top and on the left, where cells of so many inches leave room."""
+    """Label columns at the top and rows on the left, if cells (in inches) leave room."""
     font_size = min(11.0, cell * 72 * 0.8)
     if font_size < SMALLEST_FONT:
         return
@@ -109,7 +109,7 @@ def _label(axes: "Axes", rows: list[str], columns: list[str], cell: float) -> No
 
 
 def _shown(token: str) -> str:
-    """Return a token on one line, not too long, and without control characters."""
+    """Return a token on one line, shortened, without control characters."""
     plain = "".join("·" if unicodedata.category(sign) in INVISIBLE else sign for sign in token)
     return plain if len(plain) <= LONGEST_TOKEN else plain[: LONGEST_TOKEN - 1] + "…"
 
@@ -123,5 +123,5 @@ def _fonts() -> list[str]:
 
 def _save(figure: "Figure", path: Path) -> None:
     with write_whole(path) as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # no font has it; a box stands in its place
+        warnings.filterwarnings("ignore", "Glyph")  # no font has the glyph: a box replaces it
         figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.1)

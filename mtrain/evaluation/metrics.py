@@ -1,4 +1,4 @@
-"""BLEU, chrF and TER with their signatures, and paired tests. The only user of sacrebleu."""
+"""BLEU, chrF and TER with signatures, and paired tests. Only this module uses sacrebleu."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from mtrain.text.languages import find_language
 
 BOOTSTRAP_SAMPLES = 1000
 
-References = Sequence[Sequence[str]]  # one or several translations of the text, each with its lines
+References = Sequence[Sequence[str]]  # one or several references, each a list of lines
 
 
 @dataclass(frozen=True)
 class Score:
-    """A figure and what it takes to reproduce it."""
+    """A corpus score and the signature that reproduces it."""
 
     name: str
     value: float
@@ -28,7 +28,7 @@ class Score:
 
 @dataclass(frozen=True)
 class PairedScore:
-    """A metric on two outputs for the same references."""
+    """A metric on two outputs with the same references."""
 
     name: str
     value: float
@@ -38,10 +38,10 @@ class PairedScore:
 
 
 def bleu_tokenizer(target_lang: str) -> str:
-    """Return sacreBLEU's tokenizer for a language code: 13a where spaces stand between words.
+    """Return sacreBLEU's tokenizer for a language code: 13a for languages with spaces.
 
-    Elsewhere its own for Chinese, Japanese and Korean, the latter two where they are installed;
-    else single characters. None is ever fetched.
+    Chinese, Japanese and Korean have their own; the last two need an installed MeCab and fall
+    back to characters, as do other languages without spaces. Nothing is downloaded.
     """
     language = find_language(target_lang)
     if language.is_han:
@@ -70,7 +70,7 @@ def score(hypotheses: Sequence[str], references: References, target_lang: str) -
 def bleu_and_chrf(
     hypotheses: Sequence[str], references: Sequence[str], target_lang: str
 ) -> tuple[float, float]:
-    """Return the two that training watches, against the lines of one reference."""
+    """Return corpus BLEU and chrF, the validation metrics, against one reference."""
     return bleu_and_chrf_of_several(hypotheses, [references], target_lang)
 
 
@@ -92,9 +92,9 @@ def _corpus_score(metric: Metric, hypotheses: Sequence[str], references: Referen
 def compare(
     hypotheses: Sequence[str], baseline: Sequence[str], references: References, target_lang: str
 ) -> list[PairedScore]:
-    """Return BLEU and chrF of two outputs, with p from paired bootstrap resampling.
+    """Return BLEU and chrF of two outputs, with p-values from paired bootstrap resampling.
 
-    Koehn 2004: the chance that the difference is one of this choice of sentences alone.
+    Koehn 2004: the probability that the difference is due to the choice of sentences alone.
     """
     streams = list(map(list, references))
     metrics = {"BLEU": BLEU(tokenize=bleu_tokenizer(target_lang), references=streams),
@@ -111,7 +111,7 @@ def compare(
         assert isinstance(first, Result)
         assert isinstance(second, Result)
         assert second.p_value is not None
-        # where nothing differs in any sample, sacrebleu counts that as no sample against it
+        # if no sample has a difference, sacrebleu counts no sample as evidence against: p is near 0
         p_value = second.p_value if second.score != first.score else 1.0
         paired.append(PairedScore(name, second.score, first.score, p_value, str(signatures[name])))
     return paired

@@ -1,6 +1,6 @@
-"""Exchange formats: a model for other programs, a file or folder each, by name.
+"""Exchange formats: write a model for other programs.
 
-A format is imported when it is asked for: its library is an extra.
+A format is imported on first use: its library is an extra.
 """
 
 from importlib import import_module
@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from mtrain.errors import UserError, missing_extra
 from mtrain.exchange.base import ExchangeFormat
 
-# name: module and class, and the package that it needs, an extra of the same name
+# name: module, class, and the package that it needs; an extra with the format's name installs it
 FORMATS: dict[str, tuple[str, str, str]] = {
     "ctranslate2": ("mtrain.exchange.ctranslate2", "CTranslate2Format", "ctranslate2"),
 }
@@ -18,9 +18,9 @@ __all__ = ["FORMATS", "ExchangeFormat", "exchange_format"]
 
 
 def exchange_format(name: str, purpose: str) -> ExchangeFormat:
-    """Return a format by its name. Raises `UserError` if there is none, or its package is missing.
+    """Return a format by its name; error messages name `purpose`, which needs it.
 
-    `purpose` is what an error says the format is needed for.
+    Raises `UserError` if the name is unknown or its package is missing.
     """
     if name not in FORMATS:
         raise UserError(f"there is no exchange format {name}", f"known: {', '.join(FORMATS)}")

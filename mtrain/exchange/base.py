@@ -1,4 +1,4 @@
-"""The contract of an exchange format, and exports that appear whole or not at all."""
+"""The contract of an exchange format, and atomic exports."""
 
 import json
 import tempfile
@@ -15,9 +15,9 @@ DIGESTS = "digests.json"  # written last
 
 
 class ExchangeFormat(ABC):
-    """A format of another program."""
+    """Writes models in the format of another program."""
 
-    name: str  # by which a model's `export_limits` says why it cannot be written in it
+    name: str  # the key of this format in a model's `export_limits`
 
     @abstractmethod
     def write(
@@ -33,9 +33,9 @@ def export(
     config: Config,
     tokenizers: TokenizerPair,
 ) -> None:
-    """Write a model in a format, under another name first; digests last, then one rename.
+    """Write a model, then its digests, to a temporary folder; then rename that to `folder`.
 
-    Raises `UserError` if the format cannot hold this model, or the folder cannot be written.
+    Raises `UserError` if the format does not support this model, or write permission is missing.
     """
     limit = model.export_limits.get(target.name)
     if limit:
@@ -55,12 +55,12 @@ def export(
             "translate once with this engine as someone who has, or copy the run",
         ) from None
     except OSError:
-        if not folder.is_dir():  # else another process was faster
+        if not folder.is_dir():  # otherwise another process has written it
             raise
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether an export is what `export` wrote."""
+    """Tell whether the files of an export match the digests that `export` wrote."""
     try:
         written: dict[str, str] = json.loads((folder / DIGESTS).read_text("utf-8"))
     except (OSError, ValueError):

@@ -1,1 +1,1 @@
-"""From a run folder to a translator: what the Python API and the verbs share."""
+"""Loads a run folder as a translator, for the Python API and the commands."""

@@ -1,4 +1,4 @@
-"""Links between the words of lines and their translations, by what a model attends to."""
+"""Links between the words of lines and their translations, from a model's attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from mtrain.text.lines import clean_bytes
 from mtrain.text.links import Link
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, word_numbers
 
-NO_WORD = -1  # what end marks are of
+NO_WORD = -1  # word number of end marks
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """A pair that the model reads at once, and of which word of its line each piece is."""
+    """A pair that the model reads at once, with the word number of each piece in its line."""
 
     line: int
     ids: IdPair
@@ -38,9 +38,9 @@ class Linker:
     ) -> list[set[Link]]:
         """Return the links between the words of each pair of `texts`, counted from 0.
 
-        `lines` holds the ids of each pair, in one segment, several, or none. A pair with a segment
-        over the model's limit, or whose words are not those of its pieces, gets no links. Of a
-        word that was cut between segments, each part may have one.
+        `lines` holds the ids of each pair in zero or more segments. A pair gets no links if a
+        segment exceeds the model's limit, or if its pieces form other words than its text. If a
+        word was cut between segments, each part may have its own link.
         """
         segments = [
             segment
@@ -65,7 +65,7 @@ class Linker:
         return self.link(ids, texts)
 
     def report(self) -> None:
-        """Warn of the lines that were left without links."""
+        """Warn about the lines that got no links."""
         if self._num_too_long:
             warn(
                 f"{self._num_too_long} lines have no links: longer than the "
@@ -98,15 +98,15 @@ class Linker:
 
 
 def _numbers(segments: Sequence[Sequence[int]], tokenizer: Tokenizer) -> list[list[int]]:
-    """Return of each segment the numbers of its pieces' words in the whole line, and a mark's."""
+    """Return the word number in the line of each piece of each segment, then NO_WORD."""
     numbers = iter(word_numbers(tokenizer.pieces(list(chain.from_iterable(segments)))))
     return [[*(next(numbers) for _ in ids), NO_WORD] for ids in segments]
 
 
 def _num_words(text: str) -> tuple[int, int]:
-    """Count words between blanks and between spaces of any kind.
+    """Count the words separated by blanks, and those separated by any whitespace.
 
-    To a tokenizer that keeps a no-break space it belongs to a word, to others it parts two.
+    A no-break space is part of a word for tokenizers that keep it, a separator for others.
     """
     return sum(map(bool, text.split(" "))), len(text.split())
 

@@ -1,4 +1,4 @@
-"""From a run folder to its model, ready to translate or to be shown; reads no optimiser state."""
+"""Loads the model of a run folder for inference, without the optimiser state."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from mtrain.text.tokenizer import TokenizerPair, available_cores
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run's model with what belongs to it. Nothing here changes the model."""
+    """A run's model with its configuration and tokenizers. No method changes the model."""
 
     config: Config
     tokenizers: TokenizerPair
@@ -38,11 +38,11 @@ class LoadedRun:
     def translate(
         self, lines: Iterable[str], alignments: bool = False, **decoding: Any
     ) -> list[Translation]:
-        """Return the translation of each line; an empty line has an empty one.
+        """Return the translation of each line; that of an empty line is empty.
 
         `decoding` are options of the section `decoding`: beam_size=1, n_best=5, method="sample".
-        With `alignments`, a translation's `links` are the words that belong together. Raises
-        `UserError` for an option that does not exist or fit.
+        With `alignments`, each translation's `links` connect source and target words. Raises
+        `UserError` for an unknown option or an invalid value.
         """
         run = self.with_decoding(**decoding) if decoding else self
         raw = [line.encode("utf-8", "surrogatepass") for line in lines]
@@ -54,7 +54,7 @@ class LoadedRun:
                 for translation, found in zip(translations, links, strict=True)]  # fmt: skip
 
     def with_decoding(self, **options: Any) -> "LoadedRun":
-        """Return the same model with other options of `decoding`."""
+        """Return the same run with other options in the section `decoding`."""
         return replace(self, config=with_values(self.config, "decoding", options))
 
     def translator(self) -> Translator:
@@ -81,7 +81,7 @@ class LoadedRun:
 
     def _ctranslate2_engine(self) -> Engine:
         exchange_format("ctranslate2", f"decoding.engine: {self.config.decoding.engine}")
-        from mtrain.exchange.ctranslate2 import open_engine  # an extra
+        from mtrain.exchange.ctranslate2 import open_engine  # needs an extra
 
         return open_engine(
             self.model,
@@ -93,14 +93,14 @@ class LoadedRun:
         )
 
     def forced_decoder(self) -> ForcedDecoder:
-        """Return what leads the model through given translations."""
+        """Return a forced decoder for given translations."""
         device, autocast = self.precision.device, self.precision.autocast
         batch_tokens = self.config.decoding.tokens_at_once(device.type)
         head = alignment_head(self.config)
         return ForcedDecoder(self.model, self.tokenizers, device, autocast, batch_tokens, head)
 
     def linker(self) -> Linker:
-        """Return what links words by the model's attention."""
+        """Return a linker of words by the model's attention."""
         return Linker(self.tokenizers, self.forced_decoder())
 
     def encode_pairs(
@@ -108,7 +108,7 @@ class LoadedRun:
     ) -> list[Sequence[IdPair]]:
         """Return the ids of each pair of cleaned lines, as one segment.
 
-        A pair with an empty side has none.
+        A pair with an empty side has no segment.
         """
         cores = available_cores()
         source_ids = self.tokenizers.source.encode(sources, cores)
@@ -117,13 +117,13 @@ class LoadedRun:
 
 
 def load(path: Path, checkpoint_name: str | None, overrides: Sequence[str]) -> LoadedRun:
-    """Return the model of a run folder; says nothing."""
+    """Return the model of a run folder without printing anything."""
     run = RunFolder.open(path)
     return _load(run, run.config(tuple(overrides)), checkpoint_name)
 
 
 def load_run(run: RunFolder, config: Config, checkpoint_name: str | None) -> LoadedRun:
-    """Return the run's model, and say which checkpoint is used and where it computes."""
+    """Return the run's model; print its checkpoint, device and precision."""
     loaded = _load(run, config, checkpoint_name)
     precision = loaded.precision
     say(f"using {loaded.checkpoint} on {precision.device} in {precision.name}")
@@ -131,9 +131,9 @@ def load_run(run: RunFolder, config: Config, checkpoint_name: str | None) -> Loa
 
 
 def _load(run: RunFolder, config: Config, checkpoint_name: str | None) -> LoadedRun:
-    """Return the run's model with its best checkpoint, or the one named.
+    """Return the run's model with its best checkpoint, or the named one.
 
-    Raises `UserError` if there is none, or if tokenizer and checkpoint do not belong together.
+    Raises `UserError` if there is no checkpoint, or if it was trained with another tokenizer.
     """
     tokenizers = run.tokenizers()
     checkpoint = _choose(run, config, checkpoint_name)

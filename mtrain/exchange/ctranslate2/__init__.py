@@ -1,4 +1,4 @@
-"""CTranslate2: a Transformer in its format, and its search as an engine. Extra: `ctranslate2`."""
+"""CTranslate2: export of Transformers, and its search engine. Extra: `ctranslate2`."""
 
 from mtrain.exchange.ctranslate2.engine import open_engine
 from mtrain.exchange.ctranslate2.format import CTranslate2Format

@@ -1,7 +1,7 @@
-"""CTranslate2's search as an engine of ours, on an export of the model.
+"""CTranslate2 as a search engine, on an export of the model.
 
-An export is never trusted unseen: before it translates, its log probabilities are compared with
-those of the model that it was made from.
+Before an export translates, its log probabilities are compared with those of the model that it
+was made from.
 
 Shapes: T target tokens, the end mark included.
 """
@@ -28,15 +28,15 @@ from mtrain.exchange.ctranslate2.format import CTranslate2Format, vocabulary
 from mtrain.models import TranslationModel
 from mtrain.text.tokenizer import TokenizerPair, available_cores
 
-FOLDER = "ctranslate2"  # of the export, inside the checkpoint that it was made from
+FOLDER = "ctranslate2"  # the export's, inside the checkpoint that it was made from
 TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-# largest mean difference, from the model in fp32, of the log probability of a token
+# largest mean difference of a token's log probability from that of the fp32 model
 TOLERANCES = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.2, "int8": 0.2}
-PROBE_LENGTHS = (1, 2, 3, 5, 8, 13, 34, 89)  # of the sequences that are compared
+PROBE_LENGTHS = (1, 2, 3, 5, 8, 13, 34, 89)  # lengths of the compared sequences
 
 
 class CTranslate2Engine(Engine):
-    """CTranslate2's beam search on an export; it has its own rule of when to stop."""
+    """CTranslate2's beam search on an export; it has its own early stopping rule."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class CTranslate2Engine(Engine):
         super().__init__(decoding, max_positions, torch.device(device))
         self._source, self._target = tokenizers.source, tokenizers.target
         self._id_of = {piece: number for number, piece in enumerate(vocabulary(self._target))}
-        # sentences are independent: a thread each is faster than threads that share a product
+        # one thread a batch is faster than threads that share each matrix product
         self._num_workers = available_cores() if device == "cpu" else 1
         self._translator = ctranslate2.Translator(
             str(folder),
@@ -77,10 +77,10 @@ class CTranslate2Engine(Engine):
             beam_size=decoding.beam_size,
             num_hypotheses=decoding.n_best,
             length_penalty=decoding.length_penalty,
-            max_input_length=0,  # by default it cuts
+            max_input_length=0,  # 0: no limit; the default truncates
             min_decoding_length=0,
             max_decoding_length=1 + max(map(self._limit, sources)),
-            return_scores=not decoding.is_greedy,  # greedily, it computes them for nothing else
+            return_scores=not decoding.is_greedy,  # greedy search has no other use for them
             return_end_token=True,
         )
         return begun
@@ -105,7 +105,7 @@ class CTranslate2Engine(Engine):
         return Hypothesis(tokens[:limit], score, cut_off=not ended or len(tokens) > limit)
 
     def log_probabilities(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
-        """Return that of each target token of each pair, (T) numbers."""
+        """Return the log probabilities (T) of the target tokens of each pair."""
         scored = self._translator.score_batch(
             [self._source.pieces(source) for source, _ in pairs],
             [self._target.pieces(target) for _, target in pairs],
@@ -122,10 +122,10 @@ def open_engine(
     precision: str,
     checkpoint: Path,
 ) -> CTranslate2Engine:
-    """Return an engine on the export inside a checkpoint, made where there is none, and checked.
+    """Return an engine on the export inside a checkpoint; export first if needed, then check it.
 
-    `precision` is fp32, bf16 or fp16. Raises `UserError` where the model cannot be exported, the
-    checkpoint's folder cannot be written, or the export does not compute what the model does.
+    `precision` is fp32, bf16 or fp16. Raises `UserError` if the model cannot be exported, the
+    checkpoint's folder cannot be written, or the export's log probabilities exceed the tolerance.
     """
     folder, decoding = checkpoint / FOLDER, config.decoding
     if folder.is_dir() and not is_whole(folder):
@@ -157,9 +157,9 @@ def open_engine(
 
 
 def _compute_type(device: str, precision: str, is_int8: bool) -> str:
-    """Return CTranslate2's number format nearest to the one that the model was trained in.
+    """Return CTranslate2's compute type for `precision`, or fall back to fp32.
 
-    A processor that trains in bf16 may have no fast bf16 here; then search computes in fp32.
+    CTranslate2 may lack bf16 on a processor that trains in bf16.
     """
     wanted = f"int8_{TYPES[precision]}" if is_int8 else TYPES[precision]
     fallback = "int8_float32" if is_int8 else "float32"
@@ -172,7 +172,7 @@ def _difference(
     tokenizers: TokenizerPair,
     device: torch.device,
 ) -> float:
-    """Return the mean difference of a log probability between export and model, on random ids."""
+    """Return the mean absolute difference in token log p of export and model, on random ids."""
     random = np.random.default_rng(0)
     sides = tokenizers.source, tokenizers.target
     pairs: list[tuple[list[int], list[int]]] = []

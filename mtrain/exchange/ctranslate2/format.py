@@ -1,4 +1,4 @@
-"""A Transformer in CTranslate2's format."""
+"""Export of a Transformer in CTranslate2's format."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -79,13 +79,13 @@ def _spec(
     (spec.config.bos_token,) = (spec.config.decoder_start_token,) = target.pieces([target.bos_id])
     spec.config.add_source_eos = True
     norm = cast(Any, model.encoder[0]).residuals[0].norm
-    spec.config.layer_norm_epsilon = norm.eps or torch.finfo(torch.float32).eps  # RMSNorm's own
+    spec.config.layer_norm_epsilon = norm.eps or torch.finfo(torch.float32).eps  # RMSNorm's default
     spec.validate()
     return spec
 
 
 def _put_layer(spec: Any, ours: Any) -> None:
-    """Copy a layer of the encoder, or of the decoder, which attends to the memory as well."""
+    """Copy an encoder layer, or a decoder layer, which also has cross-attention."""
     norms = [residual.norm for residual in ours.residuals]
     own = ours.self_attention
     _put_attention(spec.self_attention, norms[0], own.in_projection, own.out_projection)
