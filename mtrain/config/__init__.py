@@ -1,4 +1,4 @@
-"""A configuration as types, a file a section (run.py joins them), and its way in from YAML."""
+"""The configuration: typed sections, one file each, joined in run.py and loaded from YAML."""
 
 from mtrain.config.load import load_config, parse_overrides, with_values
 from mtrain.config.run import Config

@@ -1,4 +1,4 @@
-"""What two configurations differ in, and which differences only say where a file lies."""
+"""Compare two configurations, and tell moved files from real differences."""
 
 import re
 from collections.abc import Sequence
@@ -37,12 +37,12 @@ def changed_keys(old: Config, new: Config, allowed: Sequence[str]) -> Difference
 
 
 def describe(changed: Differences) -> str:
-    """Return a line `key: old -> new` for each difference."""
+    """Return one line `key: old -> new` per difference."""
     return "".join(f"\n  {key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
 
 
 def only_moved(changed: Differences) -> bool:
-    """Tell whether each difference is another place of a file, whose content may be the same."""
+    """Tell whether every difference is a changed file path; file contents are not compared."""
     return all(
         PLACE.fullmatch(key) and _kind(key, old) == _kind(key, new)
         for key, (old, new) in changed.items()
@@ -50,7 +50,7 @@ def only_moved(changed: Differences) -> bool:
 
 
 def _kind(key: str, path: str | None) -> str | None:
-    """Return how the file at a path is read, or None where there is none."""
+    """Return the kind of a file, which decides how it is read, or None for no path."""
     if path is None or not key.startswith("data.") or not key.endswith(".path"):
         return path and "file"
     found = TABLE_KIND.search(Path(path).name)

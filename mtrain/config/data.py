@@ -1,4 +1,4 @@
-"""The section `data`: the corpora to learn from and to measure on, and what is filtered out."""
+"""The section `data`: corpora for training, validation and test, and the training filters."""
 
 import os
 from typing import Annotated, Any
@@ -18,41 +18,41 @@ class PairFiles(Section):
     target: HomePath
     """its translation, line by line"""
     name: Name | None = None
-    """what reports and scores call it"""
+    """name in reports and scores"""
 
 
 class AlignedPairFiles(PairFiles):
-    """The same to learn from, with or without the links between their words."""
+    """Text files for training, optionally with word alignments."""
 
     alignments: HomePath | None = None
-    """file with the links of a pair a line, as 0-0 1-2: source word - target word, from 0"""
+    """file of word alignments, one pair a line, as 0-0 1-2: source word - target word, from 0"""
 
 
 class TableFile(Section):
-    """One TSV, JSONL or Parquet file with both sides in it."""
+    """One TSV, JSONL or Parquet file with both sides."""
 
     path: HomePath
-    """the file; its kind is told by .tsv, .jsonl or .parquet (then .gz, .xz, .zst, .bz2)"""
+    """the file: .parquet, or .tsv or .jsonl, which may be compressed (.gz, .xz, .zst, .bz2)"""
     fields: tuple[str | int, str | int] | None = None
-    """source and target column: a number from 0 in TSV, else a name; a.b reaches into a record.
-    By default columns 0 and 1, or the two languages at the top or inside `translation`"""
+    """source and target column: a number from 0 in TSV, else a name; a.b is a nested field.
+    By default columns 0 and 1, or the two language codes, at the top level or in `translation`"""
     name: Name | None = None
-    """what reports and scores call it"""
+    """name in reports and scores"""
 
 
 class HubDataset(Section):
-    """A data set of the Hub, by name or as a local folder."""
+    """A data set of the Hugging Face Hub, by name or as a local folder."""
 
     hub: Annotated[str, AfterValidator(os.path.expanduser)]
-    """name on the Hub, or a local folder: in the Hub's layout, or written by `save_to_disk`"""
+    """name on the Hub, or a local folder in the Hub's layout or written by `save_to_disk`"""
     config: str | None = None
-    """the data set's configuration, such as de-en"""
+    """configuration of the data set, such as de-en"""
     split: str = "train"
-    """which split"""
+    """split of the data set"""
     fields: tuple[str | int, str | int] | None = None
     """source and target column, as in a Parquet file"""
     name: Name | None = None
-    """what reports and scores call it"""
+    """name in reports and scores"""
 
 
 def _corpus_kind(value: Any) -> str:
@@ -75,32 +75,32 @@ TrainCorpus = Annotated[
 
 
 class FilterConfig(Section):
-    """Which training pairs are left out. valid and test are not filtered; only the dev loss does
-    without pairs over max_tokens."""
+    """Filters on training pairs. They do not apply to valid and test, but the dev loss leaves out
+    pairs over max_tokens."""
 
     max_tokens: PositiveInt = 250
-    """longest side in tokens, end of sentence included"""
+    """maximum tokens on either side, end of sentence included"""
     max_ratio: Annotated[float, Field(ge=1)] = 4.0
-    """longer side over shorter side, where the longer has over 10 tokens"""
+    """maximum length ratio in tokens, longer side over shorter, if the longer has over 10"""
     drop_identical: bool = True
-    """leave out pairs whose two sides are the same"""
+    """remove pairs with the same text on both sides"""
     drop_duplicates: bool = True
-    """keep the first of equal pairs only"""
+    """keep only the first of equal pairs"""
     drop_overlap: bool = True
-    """leave out pairs that also stand in valid or test"""
+    """remove pairs that also occur in valid or test"""
 
 
 class DataConfig(Section):
-    """What to learn from, and what to measure on."""
+    """Corpora for training, validation and test."""
 
     source_lang: str
-    """language code of the source"""
+    """language code of the source side"""
     target_lang: str
-    """language code of the target (de, zh-TW, jpn, zho_Hans); also chooses sacreBLEU's tokenizer"""
+    """language code of the target side (de, zh-TW, jpn, zho_Hans); selects sacreBLEU's tokenizer"""
     train: Annotated[list[TrainCorpus], Field(min_length=1)]
-    """the corpora to learn from"""
+    """training corpora"""
     valid: Annotated[list[Corpus], Field(min_length=1)]
-    """held-out text that steers training: dev loss, dev BLEU, best checkpoint"""
+    """held-out text for dev loss, dev BLEU and chrF, and for choosing the best checkpoint"""
     test: list[Corpus] = Field([])
     """held-out text for `mtrain score`"""
     filters: FilterConfig = FilterConfig()
@@ -125,5 +125,5 @@ class DataConfig(Section):
 
     @property
     def has_alignments(self) -> bool:
-        """Whether some of train comes with links between its words."""
+        """Whether any training corpus has word alignments."""
         return any(getattr(corpus, "alignments", None) for corpus in self.train)

@@ -13,53 +13,53 @@ class DecodingConfig(Section):
     """How a model translates."""
 
     engine: Literal["torch", "ctranslate2", "ctranslate2-int8"] = "torch"
-    """what searches: mtrain itself, or CTranslate2 on an export of the model, whose numbers or
-    eight-bit weights may choose other words (extra: ctranslate2); validation is always torch"""
+    """search in PyTorch, or in CTranslate2 on an exported model (extra: ctranslate2); its rounding
+    or 8-bit weights may change translations. Validation always uses torch"""
     method: Literal["beam", "sample"] = "beam"
     """beam search (greedy with beam_size 1), or sampling"""
     beam_size: Annotated[int, Field(gt=0, le=1000)] = 5
-    """hypotheses searched in parallel"""
+    """hypotheses in the beam"""
     length_penalty: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """a hypothesis's score is its log probability over its norm to this power"""
+    """exponent of the length norm; a hypothesis's score is its log probability / norm ** this"""
     length_norm: Literal["power", "gnmt"] = "power"
-    """the norm: its length, or GNMT's (5 + length) / 6"""
+    """length norm: the length in tokens (power), or (5 + length) / 6 (gnmt)"""
     coverage_penalty: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """beam search: GNMT's penalty for source tokens that got little attention, times this"""
+    """beam search: weight of GNMT's penalty for source tokens that received little attention"""
     alignment_layer: PositiveInt | None = None
-    """decoder layer whose attention aligns words, covers the source and is guided by alignments;
-    by default the last but one"""
+    """decoder layer, from 1, that supplies attention for word alignment, the coverage penalty and
+    guided alignment; by default the last but one"""
     alignment_head: PositiveInt | None = None
-    """which of its heads; by default the first if data.train has alignments, else their mean"""
+    """head of that layer, from 1; by default 1 if data.train has alignments, else their mean"""
     n_best: Annotated[int, Field(gt=0, le=1000)] = 1
-    """hypotheses written a line, best first; beam search ends once these are settled"""
+    """hypotheses to write per line, best first; beam search stops early once these many lead"""
     max_length_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.0
-    """longest output: this times the source's tokens, plus 10"""
+    """maximum output length: this times the source length in tokens, plus 10"""
     temperature: Annotated[float, Field(ge=1e-3, le=1000)] = 1.0
-    """sampling: below 1 is safer, above 1 wilder"""
+    """sampling: divides the logits; below 1 sharpens the distribution, above 1 flattens it"""
     top_k: NonNegativeInt = 0
-    """sampling: only from the so many likeliest; 0 is all"""
+    """sampling: draw from the k most probable tokens; 0 is all"""
     top_p: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
-    """sampling: only from the likeliest that together have this probability"""
+    """sampling: draw from the fewest most probable tokens that together reach this probability"""
     batch_tokens: PositiveInt | None = None
-    """source tokens times beams translated at once, at most; by default 12,288 on a CPU and 65,536
-    on a GPU"""
+    """maximum of source tokens times hypotheses per sentence in a batch; by default 12,288 on a CPU
+    and 65,536 on a GPU"""
     buffer_lines: PositiveInt = 10_000
     """lines read ahead and sorted by length"""
 
     @property
     def is_greedy(self) -> bool:
-        """Whether each next token is the likeliest."""
+        """Whether decoding is greedy: the argmax at each step."""
         return self.method == "beam" and self.beam_size == 1
 
     @property
     def hypotheses_at_once(self) -> int:
-        """How many hypotheses of a sentence are written side by side."""
+        """Number of hypotheses of a sentence that are decoded in parallel."""
         return self.beam_size if self.method == "beam" else self.n_best
 
     def tokens_at_once(self, device: str) -> int:
-        """Return how many source tokens a batch has at most on a `cpu` or `cuda`.
+        """Return the maximum source tokens of a batch on `cpu` or `cuda`.
 
-        Each has as many places as hypotheses.
+        It is batch_tokens divided by the hypotheses per sentence.
         """
         return max(1, (self.batch_tokens or BATCH_TOKENS[device]) // self.hypotheses_at_once)
 

@@ -1,6 +1,6 @@
-"""From a YAML file and `--set` overrides to a `Config`, or to every error at once.
+"""Load a `Config` from a YAML file and `--set` overrides, or report all errors at once.
 
-Each error names the line of the file, the key, and the nearest key that exists.
+An error names the line and the key; for an unknown key it suggests the closest known one.
 """
 
 import difflib
@@ -16,21 +16,21 @@ from mtrain.config.run import UNION_MEMBERS, Config
 from mtrain.errors import UserError
 
 MERGE = "tag:yaml.org,2002:merge"
-KeyPath = tuple[str, ...]  # an item of a list goes by its index, as text
+KeyPath = tuple[str, ...]  # a list item has its index, as text
 
-# besides YAMLError: !!int x, and an anchor that holds itself
+# ValueError comes from `!!int x`, RecursionError from an anchor that contains itself
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars: `no` is a language, 1e-3 is a number, 1:30 is text.
+    """Reads plain scalars by YAML 1.2: `no` is a string, 1e-3 is a number, 1:30 is a string.
 
-    With the merge keys of YAML 1.1: `<<: *anchor` takes over the keys that do not stand here.
+    Supports the merge keys of YAML 1.1: `<<: *anchor` adds the keys that the mapping lacks.
     """
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what any YAML would take for something else than text."""
+    """Quotes every string that YAML 1.1 or `_Loader` would read as another type."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -47,9 +47,9 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Return the configuration in `path`, with each `key=value` of `overrides` put over it.
+    """Return the configuration in `path`, with each `key=value` of `overrides` applied.
 
-    Raises `UserError` with all that is wrong, a line each.
+    Raises `UserError` with one line per problem.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -69,7 +69,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[tuple[KeyPath, Any]]:
-    """Split `training.max_updates=2000` into its place and its YAML value."""
+    """Parse overrides like `training.max_updates=2000` into key paths and YAML values."""
     parsed: list[tuple[KeyPath, Any]] = []
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -86,14 +86,14 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[KeyPath, Any]]:
 
 
 def with_values(config: Config, section: str, values: dict[str, Any]) -> Config:
-    """Return a configuration with other values in one section, checked like a file."""
+    """Return a copy with `values` set in one section, validated like a file."""
     tree = config.model_dump(mode="json")
     tree[section] |= values
     return _validate(tree, {}, section)
 
 
 def dump_config(config: Config) -> str:
-    """Return the whole configuration as YAML, every default spelled out."""
+    """Return the whole configuration as YAML, all defaults included."""
     tree = config.model_dump(mode="json")
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
@@ -124,7 +124,7 @@ def _parse(text: str, path: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
 def _note_lines(
     node: yaml.Node, place: KeyPath, path: str, lines: dict[KeyPath, str], duplicates: list[str]
 ) -> None:
-    """Note where each key and item stands, and which keys stand twice in one mapping."""
+    """Record the line of each key and item, and the keys that a mapping repeats."""
     lines.setdefault(place, f"{path}:{node.start_mark.line + 1}")
     if isinstance(node, yaml.MappingNode):
         for key, value in _pairs(node):
@@ -140,9 +140,9 @@ def _note_lines(
 
 
 def _pairs(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
-    """Return the keys and values of a mapping: its own, then those that `<<` takes over.
+    """Return the keys and values of a mapping: its own, then those merged by `<<`.
 
-    Of several, `<<: [*one, *other]`, the first that has a key gives it.
+    In `<<: [*one, *other]` the first mapping with a key supplies it.
     """
     pairs = [pair for pair in node.value if pair[0].tag != MERGE]
     known = {str(key.value) for key, _ in pairs}
@@ -159,7 +159,7 @@ def _pairs(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
 
 
 def _put(tree: dict[str, Any], place: KeyPath, value: Any) -> None:
-    """Set one value, making the sections on the way to it."""
+    """Set one value, and create missing sections on its path."""
     here: Any = tree
     for key in place[:-1]:
         if isinstance(here, list):
@@ -193,10 +193,10 @@ def _validate(tree: dict[str, Any], lines: dict[KeyPath, str], path: str) -> Con
 
 
 def _explain(problem: Any, lines: dict[KeyPath, str], path: str) -> str:
-    # pydantic names the member of a union that it tried, as <pair>: no key of ours
+    # leave out <pair> and the like: pydantic's names for members of a union, not keys
     place = tuple(str(key) for key in problem["loc"] if not re.fullmatch("<.+>", str(key)))
     where = path
-    for length in range(len(place), -1, -1):  # the nearest enclosing key that the file holds
+    for length in range(len(place), -1, -1):  # the innermost key that the file contains
         if place[:length] in lines:
             where = lines[place[:length]]
             break
@@ -234,7 +234,7 @@ def _suggest(name: str, names: Sequence[str]) -> str:
 
 
 def _section(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """Return the section type that pydantic was in at `loc`."""
+    """Return the type of the section at pydantic's location `loc`."""
     section: type[BaseModel] | None = Config
     for key in loc:
         if key in UNION_MEMBERS:

@@ -1,6 +1,6 @@
-"""The section `model`: one kind of it for each architecture, told apart by `type`.
+"""The section `model`: one class per architecture, selected by `type`.
 
-A new architecture has its keys here, in a section of its own and a line of `ModelConfig`.
+To add an architecture, define its section here and add it to `ModelConfig`.
 """
 
 from typing import Annotated, Any, Literal, get_args
@@ -11,44 +11,44 @@ from mtrain.config.section import PositiveInt, Probability, Section
 
 
 class ModelSection(Section):
-    """What every architecture has."""
+    """Keys that every architecture has."""
 
     type: str
     """architecture"""
     dropout: Probability = 0.1
-    """on embeddings, on every sub-layer's output, between recurrent layers and on the readout"""
+    """dropout on embeddings, sub-layer outputs, between recurrent layers and on the readout"""
     max_positions: Annotated[int, Field(ge=8, le=1 << 20)] = 512
-    """longest source or target in tokens; `translate` splits a longer source line"""
+    """maximum source or target length in tokens; `translate` splits longer source lines"""
     tie_embeddings: Literal["auto", "all", "decoder", "none"] = "auto"
-    """which of source, target and output matrix are one: all three, the decoder's two, none;
-    auto is all with a shared tokenizer, else decoder"""
+    """weight tying: source and target embedding and output matrix (all), the last two (decoder)
+    or none; auto is all with a shared tokenizer, else decoder"""
 
 
 class StackSection(ModelSection):
-    """What the layers of a Transformer are made of."""
+    """Keys of a stack of Transformer layers."""
 
     decoder_layers: PositiveInt = 3
-    """depth of the decoder"""
+    """number of decoder layers"""
     d_model: PositiveInt = 256
-    """width"""
+    """width of embeddings and hidden states"""
     num_heads: PositiveInt = 4
-    """attention heads; divides d_model"""
+    """attention heads; must divide d_model"""
     ffn_dim: PositiveInt = 1024
-    """width inside the feed-forward layers"""
+    """inner width of the feed-forward layers"""
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
-    """of the feed-forward layers; swiglu has a gate, so half as many weights again"""
+    """activation of the feed-forward layers; swiglu's gate adds half as many weights again"""
     attention_dropout: Probability = 0.0
-    """on attention weights"""
+    """dropout on attention weights"""
     norm: Literal["pre", "post"] = "pre"
-    """normalise before each sub-layer, or after its residual as in the paper"""
+    """normalise before each sub-layer (pre), or after its residual as in Vaswani 2017 (post)"""
     norm_type: Literal["layer", "rms"] = "layer"
-    """LayerNorm, or RMSNorm, which neither centres nor shifts"""
+    """LayerNorm, or RMSNorm, which has no mean subtraction and no bias"""
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
-    """position encoding: added to the embeddings, or turning queries and keys"""
+    """position encoding: added to the embeddings, or (rotary) a rotation of queries and keys"""
 
     @property
     def layer(self) -> dict[str, Any]:
-        """The keys that a layer is made with."""
+        """Constructor arguments of a layer."""
         shared = {"d_model", "num_heads", "ffn_dim", "activation", "dropout", "attention_dropout",
                   "norm", "norm_type"}  # fmt: skip
         return self.model_dump(include=shared)
@@ -68,23 +68,23 @@ class StackSection(ModelSection):
 
 
 class TransformerConfig(StackSection):
-    """The Transformer's form and size."""
+    """Keys of the encoder-decoder Transformer."""
 
     type: Literal["transformer"] = "transformer"
     """architecture"""
     encoder_layers: PositiveInt = 3
-    """depth of the encoder"""
+    """number of encoder layers"""
 
 
 class DecoderOnlyConfig(StackSection):
-    """Form and size of one stack that reads source, separator and target in a row."""
+    """Keys of the decoder-only model: one stack reads source, separator and target."""
 
     type: Literal["decoder_only"] = "decoder_only"
     """architecture"""
     source_attention: Literal["full", "causal"] = "full"
-    """whether a source token sees the whole source (prefix LM) or only what is before it"""
+    """source tokens attend to the whole source (full: prefix LM) or only to the left (causal)"""
     source_loss: bool = False
-    """also learn to predict the source; needs source_attention: causal and one vocabulary"""
+    """also train on predicting the source; needs source_attention: causal and one vocabulary"""
 
     @model_validator(mode="after")
     def _source_is_not_given_away(self) -> "DecoderOnlyConfig":
@@ -97,35 +97,35 @@ class DecoderOnlyConfig(StackSection):
 
 
 class RnnConfig(ModelSection):
-    """Form and size of the recurrent encoder-decoder."""
+    """Keys of the recurrent encoder-decoder."""
 
     type: Literal["rnn"] = "rnn"
     """architecture"""
     cell: Literal["gru", "lstm"] = "gru"
     """recurrent unit"""
     encoder_layers: PositiveInt = 1
-    """depth of the encoder"""
+    """number of encoder layers"""
     decoder_layers: PositiveInt = 1
-    """depth of the decoder"""
+    """number of decoder layers"""
     bidirectional_layers: Annotated[int, Field(ge=0)] = 1
-    """how many of the lowest encoder layers read both ways"""
+    """number of bidirectional encoder layers, from the lowest up"""
     embedding_dim: PositiveInt = 256
-    """width of the embeddings and of what the output matrix reads"""
+    """width of the embeddings and of the output layer's input"""
     hidden_dim: PositiveInt = 512
-    """width of each recurrent state, in each direction, and of the alignment model"""
+    """width of each recurrent state, per direction, and of the attention's scoring layer"""
     attention: Literal["none", "additive", "dot", "general"] = "additive"
-    """how a query is matched with the encoder's states (Bahdanau 2015; Luong 2015);
-    with none the decoder knows the source by its first state alone"""
+    """attention score: additive (Bahdanau 2015), dot or general (Luong 2015);
+    with none the decoder sees the source only through its initial state"""
     query: Literal["previous", "bottom", "top"] = "previous"
-    """what attention asks with: the state before this token, whose answer then makes the next
-    (Bahdanau); the bottom layer's new state, for the layers above (GNMT); the top one (Luong)"""
+    """attention query: the bottom layer's previous state, with the context as its input (Bahdanau);
+    its new state, with the context for the layers above (GNMT); or the top layer's state (Luong)"""
     input_feeding: bool = False
-    """with query top: let the next step read what attention found (Luong 2015, section 3.3)"""
+    """with query top: feed the attentional state into the next step (Luong 2015, section 3.3)"""
     residual: bool = False
-    """add each layer's input to its output, from the third layer on (GNMT)"""
+    """residual connections, from the third layer on (GNMT)"""
     readout: Literal["maxout", "tanh"] = "maxout"
-    """what joins state, context and last word before the output matrix: pairs of units of which
-    the larger counts (Bahdanau 2015), or one tanh layer (Luong 2015)"""
+    """layer before the output matrix: maxout over pairs of units, from state, context and last
+    word (Bahdanau 2015), or tanh, from state and context (Luong 2015)"""
 
     @model_validator(mode="after")
     def _attention_fits_the_states(self) -> "RnnConfig":
@@ -166,7 +166,7 @@ ModelConfig = Annotated[
     Discriminator(_model_type),
 ]
 
-# By their tags, by which an error says which kind it was in.
+# Keys are the tags that pydantic's errors name.
 MODEL_SECTIONS: dict[str, type[BaseModel]] = {
     tag.tag: section for section, tag in map(get_args, get_args(get_args(ModelConfig)[0]))
 }

@@ -1,6 +1,6 @@
-"""A run: all sections together, and what they must agree on.
+"""The whole configuration of a run, with checks across sections.
 
-All sections are frozen: nothing changes a configuration after it is loaded.
+All sections are frozen: a loaded configuration never changes.
 """
 
 from pathlib import Path
@@ -17,20 +17,20 @@ from mtrain.config.training import TrainingConfig
 
 
 class Config(Section):
-    """A run, whole."""
+    """The configuration of a run."""
 
     run_dir: HomePath
-    """everything that training leaves and translating needs; can be moved"""
+    """output folder of training, with everything that `translate` needs; it can be moved"""
     data_dir: HomePath | None = None
-    """what `prepare` writes; several runs may share it. By default RUN_DIR/data"""
+    """output folder of `prepare`; several runs may share it. By default RUN_DIR/data"""
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] = 1
-    """of initial weights, order of the data, dropout and sampling"""
+    """random seed of initial weights, data order, dropout and sampling"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto is the GPU where there is one"""
+    """auto uses a GPU if there is one, else the CPU"""
     data: DataConfig
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = TransformerConfig()
-    """an architecture by its `type`, with its own keys"""
+    """the model; `type` selects the architecture, which decides the other keys"""
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
 
@@ -61,16 +61,16 @@ class Config(Section):
 
     @property
     def shares_vocabulary(self) -> bool:
-        """Whether source and target ids mean the same."""
+        """Whether source and target use the same vocabulary."""
         return self.tokenizer.shared and not isinstance(self.tokenizer.path, SidePaths)
 
     @property
     def data_path(self) -> Path:
-        """Where the data folder is."""
+        """Path of the data folder."""
         return self.data_dir or self.run_dir / "data"
 
 
-# The tags of unions, by which an error says which member of a union it was in.
+# The members of unions by the tags that pydantic's errors name.
 UNION_MEMBERS: dict[str, type[BaseModel]] = {
     "<pair>": AlignedPairFiles,
     "<table>": TableFile,

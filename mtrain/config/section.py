@@ -1,4 +1,4 @@
-"""What every section of a configuration is made of."""
+"""The base class and the value types of all configuration sections."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-# so large that nobody misses more, so small that no arithmetic overflows
+# large enough for any use, small enough that arithmetic does not overflow
 MAX_INT, MAX_FLOAT = (1 << 31) - 1, 1e9
 
 PositiveInt = Annotated[int, Field(gt=0, le=MAX_INT)]
@@ -26,9 +26,9 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 def expand(path: str) -> str:
-    """Replace ~, $NAME and ${NAME} at their place in a path; $$ is a dollar sign.
+    """Expand ~, $NAME and ${NAME} in a path; $$ is a dollar sign.
 
-    Raises ValueError for a variable that the environment does not define.
+    Raises ValueError for an undefined environment variable or a malformed one.
     """
     try:
         return os.path.expanduser(Template(path).substitute(os.environ))
@@ -38,7 +38,7 @@ def expand(path: str) -> str:
         raise ValueError(f"{path}: a variable is $NAME or ${{NAME}}, a dollar sign is $$") from None
 
 
-# written so that reading it again expands nothing
+# serialised with $$ so that reading it again expands nothing
 HomePath = Annotated[
     Path,
     AfterValidator(lambda path: Path(expand(str(path)))),
@@ -47,7 +47,7 @@ HomePath = Annotated[
 
 
 class Section(BaseModel):
-    """Keys that belong together; an unknown one is an error."""
+    """A frozen group of keys; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -56,5 +56,5 @@ class Section(BaseModel):
     def _a_switch_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         kind = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and kind is not bool:
-            raise ValueError(f"takes no {str(value).lower()}")  # which pydantic would count as 1
+            raise ValueError(f"takes no {str(value).lower()}")  # pydantic would read it as 1 or 0
         return value

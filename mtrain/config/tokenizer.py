@@ -1,4 +1,4 @@
-"""The section `tokenizer`: how text becomes tokens."""
+"""The section `tokenizer`: how text is split into tokens."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from mtrain.config.section import HomePath, PositiveInt, Section
 
 
 class SidePaths(Section):
-    """A SentencePiece model for each side."""
+    """One SentencePiece model per side."""
 
     source: HomePath
     """SentencePiece model of the source side"""
@@ -21,14 +21,14 @@ def _is_one_path(value: Any) -> str:
 
 
 class TokenizerConfig(Section):
-    """How text becomes tokens."""
+    """How text is split into tokens."""
 
     type: Literal["bpe", "unigram"] = "bpe"
-    """what SentencePiece trains"""
+    """type of the SentencePiece model"""
     vocab_size: Annotated[int, Field(ge=300, le=1_000_000)] = 8000
-    """pieces, the 256 bytes and 4 marks included; lowered if the text cannot fill it"""
+    """vocabulary size, with 256 bytes and 4 special tokens; lowered if the text is too small"""
     shared: bool = True
-    """one model for both languages; false trains one a side"""
+    """train one model for both languages; false trains one per side"""
     path: (
         Annotated[
             Annotated[HomePath, Tag("<one>")] | Annotated[SidePaths, Tag("<sides>")],
@@ -36,10 +36,10 @@ class TokenizerConfig(Section):
         ]
         | None
     ) = None
-    """use this SentencePiece model, or {source: ..., target: ...}, and train none"""
+    """existing SentencePiece model to use, or {source: ..., target: ...}; then none is trained"""
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
-    """share of the characters that become pieces; the rest is spelled in bytes"""
+    """share of characters covered by the vocabulary; the rest falls back to bytes"""
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "identity"
-    """SentencePiece's rule; identity keeps the target's characters, the others rewrite some"""
+    """SentencePiece's normalisation rule; all but identity change some characters of the target"""
     train_sentences: PositiveInt = 500_000
-    """most sentences, both sides together, that the tokenizer is trained on"""
+    """maximum sentences to train the tokenizer on, both sides together"""

@@ -1,4 +1,4 @@
-"""The section `training`: how a model learns, and which checkpoints are kept."""
+"""The section `training`: optimisation, validation and checkpoints."""
 
 from typing import Literal
 
@@ -16,59 +16,59 @@ from mtrain.config.section import (
 
 
 class TrainingConfig(Section):
-    """How a model learns, and what is kept of it."""
+    """How a model is trained, and which checkpoints are kept."""
 
     objective: Literal["translation"] = "translation"
-    """what is learnt"""
+    """training objective"""
     batch_tokens: PositiveInt = 4096
-    """most tokens of a batch on either side, its little padding included"""
+    """maximum tokens per batch on either side, padding included"""
     accumulate: PositiveInt = 1
-    """batches an update"""
+    """batches per update (gradient accumulation)"""
     max_minutes: PositiveFloat | None = None
-    """wall-clock budget that the schedule fits itself to, validation included"""
+    """wall-clock budget in minutes, validation included; the schedule adapts to it"""
     max_updates: PositiveInt = Field(
         default_factory=lambda given: 3000 if given.get("max_minutes") is None else MAX_INT
     )
-    """when training ends, also the length of the linear and cosine schedules; by default 3000, or
-    with max_minutes when those are over"""
+    """maximum updates, and length of the linear and cosine schedules; by default 3000, or no limit
+    with max_minutes"""
     learning_rate: PositiveFloat = 1e-3
-    """highest learning rate, reached after the warm-up"""
+    """peak learning rate, reached at the end of the warm-up"""
     warmup_updates: NonNegativeInt = 500
     """updates of linear warm-up"""
     schedule: Literal["linear", "cosine", "inverse_sqrt"] = "linear"
-    """after the warm-up: to zero in a line or a cosine, or with 1/sqrt(update)"""
+    """decay after the warm-up: linear or cosine to zero, or 1/sqrt(update)"""
     adam_betas: tuple[Probability, Probability] = (0.9, 0.98)
-    """AdamW's decay rates"""
+    """AdamW's decay rates (beta1, beta2) of the two moments"""
     weight_decay: NonNegativeFloat = 0.0
-    """AdamW's decoupled decay, on matrices only"""
+    """AdamW's decoupled weight decay, on matrices only"""
     clip_norm: NonNegativeFloat = 1.0
-    """largest gradient norm; 0 is no clipping"""
+    """maximum gradient norm, by clipping; 0 turns clipping off"""
     label_smoothing: Probability = 0.1
-    """share of the probability spread over the vocabulary"""
+    """share of the target probability spread over the vocabulary"""
     alignment_weight: NonNegativeFloat = 0.05
-    """weight of the loss that guides an attention head by data.train's alignments, if any"""
+    """weight of the guided-alignment loss, if data.train has alignments"""
     subword_sampling: Probability = 0.0
-    """sample other segmentations: BPE-dropout rate, or unigram's smoothing alpha; 0 is off"""
+    """sample segmentations: BPE-dropout rate, or the unigram model's alpha; 0 is off"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 on a GPU that has it, fp16 on one that has not, fp32 on a CPU"""
+    """auto: bf16 on a GPU that supports it, fp16 on any other GPU, fp32 on a CPU"""
     compile_layers: bool = True
-    """on a GPU, have torch fuse the kernels of a Transformer: slower to start, then faster"""
+    """on a GPU, compile a Transformer's layers with torch: slower start, higher throughput"""
     valid_every: PositiveInt = 250
     """updates between validations"""
     save_every: PositiveInt | None = None
-    """updates between checkpoints, besides the one at each validation"""
+    """updates between additional checkpoints; every validation saves one as well"""
     valid_metric: Literal["bleu", "chrf", "loss"] = "bleu"
-    """what names the best checkpoint and stops early"""
+    """dev metric that selects the best checkpoint and decides early stopping"""
     patience: NonNegativeInt = 0
-    """end after so many validations without a better valid_metric; 0 is never"""
+    """early stopping: validations in a row without a better valid_metric; 0 is off"""
     keep_best: PositiveInt = 1
-    """checkpoints kept for their valid_metric"""
+    """number of checkpoints to keep by best valid_metric"""
     keep_last: PositiveInt = 2
-    """checkpoints kept for being the newest"""
+    """number of newest checkpoints to keep"""
     ema_decay: Probability = 0.0
-    """translate with an exponential moving average of the weights; 0 is off"""
+    """decay of an exponential moving average of the weights, used to translate; 0 is off"""
     average_checkpoints: NonNegativeInt = 0
-    """at the end, average the newest so many checkpoints into one more; 0 is off"""
+    """at the end, write one more checkpoint, the mean of this many of the newest; 0 is off"""
     log_every: PositiveInt = 50
     """updates between lines in metrics.jsonl"""
     tensorboard: bool = False
