@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ctranslate2
 import pytest
 import torch
 
@@ -190,3 +191,14 @@ def test_a_model_that_is_no_transformer_is_refused_by_the_key_that_forbids_it(
     ):
         open_engine(loud_model(config, tokenizers), config, tokenizers, CPU, "fp32", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_trained_in_bf16_is_searched_in_a_format_that_the_processor_has(
+    small_task: Path, tokenizers: TokenizerPair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_of(small_task, MODELS["transformer-pre-sinusoidal-all"])
+    engine = open_engine(loud_model(config, tokenizers), config, tokenizers, CPU, "bf16", tmp_path)
+    assert len(list(engine.search([[5, 6, 7]]))) == 1
+    formats = ctranslate2.get_supported_compute_types("cpu")
+    expected = "bfloat16" if "bfloat16" in formats else "float32"
+    assert f"in {expected}:" in capsys.readouterr().err
