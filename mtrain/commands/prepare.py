@@ -24,7 +24,6 @@ from mtrain.text.tokenizer import TokenizerPair
 
 def prepare(config: Config) -> str:
     """Build the data folder of a configuration and return the report on it."""
-    find_language(config.data.target_lang)  # a mistyped code is told now, not at the first score
     folder, run = DataFolder(config.data_path), RunFolder(config.run_dir)
     if not folder.manifest_path.is_file():
         run.check_belongs(config)
@@ -45,6 +44,7 @@ def prepare(config: Config) -> str:
             f"{folder.path}: this folder exists and is not mtrain's",
             "choose another data_dir (or run_dir), or remove the folder",
         )
+    find_language(config.data.target_lang)  # a mistyped code is told now, not at the first score
     destination = folder.path.resolve()  # it may be a link to a larger disk
     lock_path = destination.with_name(f".{destination.name}.lock")
     with hold(lock_path, f"{folder.path}: another `mtrain prepare` is at work here"):

@@ -1,6 +1,7 @@
 """Links count the words that the tokenizer sees, whatever spaces a translation has."""
 
 import pytest
+import torch
 
 from mtrain.data.folders import DataFolder
 from mtrain.inference.load import LoadedRun
@@ -46,6 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedRun]:
         config = small_config(folder, folder / "run", tokenizer=tokenizer)
         tokenizers = DataFolder(config.data_path).tokenizers()
         sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+        torch.manual_seed(1)
         model, precision = build_model(config, *sizes), choose_precision("fp32", "cpu")
         loaded[normalization] = LoadedRun(config, tokenizers, model, precision, folder)
     return loaded
