@@ -1,7 +1,6 @@
-"""What mtrain says while it works: messages and progress, always on stderr.
+"""Messages and progress, always on stderr; stdout is for results.
 
-stdout is for results. On a terminal a long job shows a bar; in a log it writes a plain line
-now and then.
+A long job shows a progress bar on a terminal, and writes a plain line every ten seconds elsewhere.
 """
 
 import sys
@@ -13,10 +12,10 @@ SECONDS_BETWEEN_LOG_LINES = 10.0
 
 
 def say(message: str) -> None:
-    """Write a line to stderr without tearing a progress bar."""
+    """Write a line to stderr without breaking a progress bar."""
     from tqdm import tqdm
 
-    with suppress(OSError):  # whoever read the log is gone; the work goes on
+    with suppress(OSError):  # the reader of the log is gone; continue
         tqdm.write(message, file=sys.stderr)
         sys.stderr.flush()
 
@@ -27,21 +26,21 @@ def warn(message: str) -> None:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return 75.2 as '1:15' and 4000 as '1:06:40'."""
+    """Format seconds: 75.2 as '1:15' and 4000 as '1:06:40'."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 class Progress:
-    """Counts work done; a bar on a terminal, a line every ten seconds in a log."""
+    """Shows progress: a bar on a terminal, else a line every ten seconds."""
 
     def __init__(self, name: str, total: int | None, unit: str, initial: int) -> None:
         self._name, self._total, self._unit = name, total, unit
         self._count = self._initial = initial
         self._started = self._last_line = time.monotonic()
         self._note = ""
-        from tqdm import tqdm  # which help and completion never need
+        from tqdm import tqdm  # imported late: help and completion do not need it
 
         self._bar = (
             tqdm(total=total, initial=initial, desc=name, unit=unit, unit_scale=True,
@@ -51,14 +50,14 @@ class Progress:
         )  # fmt: skip
 
     def advance(self, count: int, note: str = "", total: int | None = None) -> None:
-        """Add `count` to what is done; `note` holds figures to show, `total` a better forecast."""
+        """Add `count` units of work; show `note`; replace the total by `total`, if given."""
         self._count += count
         self._note = note
         self._total = total or self._total
         if self._bar is not None:
             self._bar.total = self._total
             self._bar.set_postfix_str(note, refresh=False)
-            with suppress(OSError):  # the terminal has closed; the work goes on
+            with suppress(OSError):  # the terminal has closed; continue
                 self._bar.update(count)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LOG_LINES:
             self._write_line()

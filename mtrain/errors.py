@@ -1,28 +1,28 @@
-"""The one exception that a user is meant to see, and the exit codes.
+"""The exception for user errors, and the exit codes.
 
-Knows nothing of the rest of mtrain. Everything that a user can cause is raised as a
-`UserError`; any other exception is a bug and keeps its traceback.
+Imports nothing of mtrain. Code raises `UserError` for everything that a user can cause; any other
+exception is a bug and keeps its traceback.
 """
 
 import errno
 
-EXIT_GATE_FAILED = 1  # the program worked, the answer is no: a score under --fail-under
+EXIT_GATE_FAILED = 1  # no error, but a failed check, such as a score under --fail-under
 EXIT_USER_ERROR = 2
 
 OUT_OF_MEMORY_SIGNS = (
     "DefaultCPUAllocator",
     "std::bad_alloc",
-    "out of memory",  # CUDA, and NCCL, which quotes it
+    "out of memory",  # CUDA; NCCL quotes CUDA
     "_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSPARSE, cuSOLVER
     "ALLOCATION_FAILED",  # cuDNN 9
 )
 
 
 class UserError(Exception):
-    """What is wrong, where, and how to mend it.
+    """An error that the user can fix.
 
-    `message` names the file, line or key; `hint` says what to do. Several problems found
-    together are joined into one message, a line each.
+    `message` says what is wrong and names the file, line or key; `hint` says what to do. Problems
+    found together share one message, one a line.
     """
 
     def __init__(self, message: str, hint: str = "", exit_code: int = EXIT_USER_ERROR) -> None:
@@ -36,7 +36,7 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """A signal asked the work to stop, and what was to be kept is on disk."""
+    """A signal stopped the work; everything to be kept is on disk."""
 
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ def missing_extra(package: str, extra: str, purpose: str) -> UserError:
 
 
 def describe_system_error(error: OSError) -> str | None:
-    """Return in the user's terms what the system refused, or None for what is not his doing."""
+    """Return a message for a system error that the user can fix, else None."""
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}the disk is full; nothing that was complete is lost"
@@ -66,10 +66,10 @@ def describe_system_error(error: OSError) -> str | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out, of the GPU or of the machine.
+    """Tell whether GPU or host memory ran out.
 
-    torch raises an OutOfMemoryError for its own allocations; where a library under it fails to
-    allocate, a RuntimeError quotes that library.
+    torch raises OutOfMemoryError for its own allocations, and a RuntimeError with the library's
+    message if an allocation of a library fails.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

@@ -82,7 +82,7 @@ def save_checkpoint(
         if is_full or (isinstance(error, SafetensorError) and "os error 28" in str(error)):
             raise UserError(
                 f"{folder / name}: the disk is full, the checkpoint could not be written",
-                "make room, then run the same command again: it goes on from the last checkpoint",
+                "make room, then run the same command again: it resumes from the last checkpoint",
             ) from None
         raise
     return destination

@@ -1,7 +1,7 @@
-"""The command line, a file a verb: parse, call a command, turn errors into exit codes.
+"""The command line: parses arguments, calls a command, turns errors into exit codes.
 
-No logic of its own. A command is imported when it is called, so that help and errors in the
-configuration never wait for torch.
+Has no other logic. Imports a command only when it is called, so that help and configuration errors
+do not wait for torch.
 """
 
 from mtrain.cli.entry import main

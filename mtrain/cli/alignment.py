@@ -1,4 +1,4 @@
-"""The verbs `align` and `attention`: what a model attends to, as links and as pictures."""
+"""The verbs `align` and `attention`: a model's attention as word alignments and as pictures."""
 
 from pathlib import Path
 from typing import Annotated

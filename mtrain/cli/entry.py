@@ -1,4 +1,4 @@
-"""The entry point: signals, and from every error to one message and an exit code."""
+"""The entry point: handles signals, and turns each error into a message and an exit code."""
 
 import os
 import signal
@@ -22,10 +22,10 @@ from mtrain.runtime.environment import shorten_waiting
 def main() -> None:
     """Run the command line and exit with its code."""
     shorten_waiting()
-    if sys.stderr is None:  # closed: else its number would be that of the next file opened
+    if sys.stderr is None:  # closed: else the next file opened would get its descriptor
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored under nohup
         signal.signal(signal.SIGHUP, _interrupt)
     try:
         app(prog_name="mtrain")
@@ -52,8 +52,8 @@ def main() -> None:
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
-    """End a command as Ctrl-C does, its files cleaned up; training waits for signals itself."""
-    if number == signal.SIGHUP:  # which a closing terminal and the shell in it both send
+    """End a command and clean up its files, like Ctrl-C; training has handlers of its own."""
+    if number == signal.SIGHUP:  # a closing terminal and its shell both send it
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise Interrupted(number, "stopped by a signal")
 

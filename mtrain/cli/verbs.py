@@ -1,4 +1,4 @@
-"""The Typer app: the verbs in groups, each with an example, and what holds for all of them."""
+"""The Typer app: the verbs in groups, each with an example, and their common behaviour."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -34,19 +34,19 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
 
 
 class ReaderGone(Exception):
-    """The reader of our output has closed it."""
+    """The reader of stdout has closed the pipe."""
 
 
 class _Group(TyperGroup):
-    """The verbs, listed by group; none takes an option twice that has one value."""
+    """Lists the verbs by group; rejects repeated options that take one value."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        if not ctx.resilient_parsing:  # a shell that completes half a line
+        if not ctx.resilient_parsing:  # true while a shell completes a line
             check_given_once(command, ctx, rest)
         return name, command, rest
 
-    def invoke(self, ctx: Any) -> Any:  # Typer would exit with 1, which says "the answer is no"
+    def invoke(self, ctx: Any) -> Any:  # Typer would exit with 1, a failed gate
         try:
             return super().invoke(ctx)
         except BrokenPipeError:

@@ -1,1 +1,1 @@
-"""The verbs, a file each: the only place where the parts are wired together."""
+"""The commands, one file each: they connect the other packages."""

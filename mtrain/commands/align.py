@@ -1,4 +1,4 @@
-"""`mtrain align`: which words of given translations go together, line by line."""
+"""`mtrain align`: word alignments of given translations, line by line."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,9 +31,9 @@ def align(
     symmetrisation: str,
     checkpoint_name: str | None,
 ) -> None:
-    """Write the links of each pair of lines in Pharaoh's format, by the run's attention.
+    """Write the word alignment of each pair of lines, from attention, in Pharaoh format.
 
-    With a run of the reverse direction, the links of both are made one.
+    With a run of the `reverse` direction, symmetrise the links of both.
     """
     if symmetrisation not in SYMMETRISATIONS:
         raise UserError(
@@ -87,7 +87,7 @@ def _align(
 
 
 class _Aligner:
-    """One run, and its way from lines to links."""
+    """Aligns lines with one run."""
 
     def __init__(self, run: RunFolder, config: Config, checkpoint_name: str | None) -> None:
         self.path = run.path

@@ -1,4 +1,4 @@
-"""`mtrain attention`: what a model attends to, as pictures, as a page and as arrays."""
+"""`mtrain attention`: a model's attention weights as a page, as pictures and as arrays."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from mtrain.text.tokenizer import TokenizerPair
 
 END = "</s>"
 BLOCK_LINES = 50
-MAX_WEIGHTS = 50_000_000  # a page of more, 70 MB, would be too much for a browser
+MAX_WEIGHTS = 50_000_000  # a page of 70 MB; browsers struggle with larger ones
 PAGE, ARRAYS, PICTURES = "attention.html", "attention.npz", "[0-9]*-*.png"
 
 
@@ -31,9 +31,9 @@ def show_attention(
     wants_pictures: bool,
     checkpoint_name: str | None,
 ) -> None:
-    """Write the attention of each line and its translation into a folder.
+    """Write the attention for each line and its translation into a folder.
 
-    The translation is the model's own, or that of `references`, which it is then made to write.
+    Translations come from the model, or from `references` by forced decoding.
     """
     if wants_pictures:
         check_available("drawing pictures (left out with --no-pictures)")
@@ -62,7 +62,7 @@ def _see_all(
     targets: Sequence[bytes] | None,
     wants_words: bool,
 ) -> list[SentenceAttention]:
-    """Return the attention of each line. Raises UserError where it is too much for one page."""
+    """Return the attention of each line. Raises UserError if it is too much for one page."""
     decoder = loaded.forced_decoder()
     shown: list[SentenceAttention] = []
     num_weights = 0
@@ -79,7 +79,7 @@ def _see_all(
 
 
 def see(tokenizers: TokenizerPair, decoder: ForcedDecoder, ids: IdPair) -> SentenceAttention:
-    """Return the attention of one pair of ids, with its tokens."""
+    """Return the attention of one pair of id sequences, with its tokens."""
     source, target = (
         [*tokenizer.pieces(list(side)), END]
         for tokenizer, side in zip((tokenizers.source, tokenizers.target), ids, strict=True)
@@ -90,7 +90,7 @@ def see(tokenizers: TokenizerPair, decoder: ForcedDecoder, ids: IdPair) -> Sente
 def _pairs(
     loaded: LoadedRun, lines: Sequence[bytes], targets: Sequence[bytes] | None, max_ids: int
 ) -> Iterator[IdPair]:
-    """Yield the ids of each line and its translation; lines without words are left out, said."""
+    """Yield the ids of each line and its translation; warns of empty lines and skips them."""
     translator = loaded.translator()
     with progress("attending", len(lines), "lines") as shown:
         for start in range(0, len(lines), BLOCK_LINES):
@@ -114,7 +114,7 @@ def _pairs(
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder with other things in it than an earlier result."""
+    """Raise UserError for stdout, a file, or a folder with content other than an earlier result."""
     if folder == STREAM:
         raise UserError("--output takes a folder: a page and arrays cannot go to stdout")
     if folder.exists() and not folder.is_dir():

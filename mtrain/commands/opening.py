@@ -1,4 +1,4 @@
-"""Opens the run that a verb works with, before the wait for torch. Knows no torch."""
+"""Opens the run of a command without importing torch, so that errors appear at once."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ def open_run(
     overrides: Sequence[str] | None,
     options: Mapping[str, int | str | None] | None = None,
 ) -> OpenedRun:
-    """Open a run and its configuration, with `options` (a value for a key) and `overrides`.
+    """Open a run and its configuration, with `overrides` and then `options` (key to value) applied.
 
-    Raises UserError for a folder that is no run and for a wrong value.
+    Raises UserError if the folder is not a run or a value is invalid.
     """
     given = [f"{key}={value}" for key, value in (options or {}).items() if value is not None]
     run = RunFolder.open(path)

@@ -1,6 +1,6 @@
-"""What an option on a command line may not be: given twice, or no number.
+"""Checks of command-line options: not repeated, and finite numbers.
 
-Click lets the last of several win without a word. Knows Click's commands, but does not import it.
+Click silently takes the last of repeated options. Uses Click's objects without importing Click.
 """
 
 import math
@@ -11,9 +11,9 @@ from mtrain.errors import UserError
 
 
 def check_given_once(command: Any, parent: Any, arguments: Sequence[str]) -> None:
-    """Raise UserError for the options of a Click command that must not be repeated but are.
+    """Raise UserError for repeated options of a Click command that take one value.
 
-    `parent` is the context of the command's group. A flag may be repeated, but not contradicted.
+    `parent` is the context of the command's group. A flag without a --no form may be repeated.
     """
     context = type(parent)(command, info_name=command.name, parent=parent)
     _, _, order = command.make_parser(context).parse_args(list(arguments))
@@ -29,7 +29,7 @@ def check_given_once(command: Any, parent: Any, arguments: Sequence[str]) -> Non
 
 
 def check_finite(value: float | None) -> float | None:
-    """Return a value of --fail-under; raise UserError for what no score can be under."""
+    """Return the value of --fail-under; raise UserError if it is not finite."""
     if value is not None and not math.isfinite(value):
         raise UserError(f"--fail-under: {value} is no BLEU score")
     return value

@@ -1,4 +1,4 @@
-"""`mtrain prepare`: from parallel text to a data folder, or nothing where nothing changed."""
+"""`mtrain prepare`: build a data folder from parallel text, unless nothing changed."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from mtrain.text.tokenizer import TokenizerPair
 
 
 def prepare(config: Config) -> str:
-    """Build the data folder of a configuration and return the report on it."""
+    """Build the data folder of a configuration and return a report on it."""
     folder, run = DataFolder(config.data_path), RunFolder(config.run_dir)
     if not folder.manifest_path.is_file():
         run.check_belongs(config)
@@ -35,7 +35,7 @@ def prepare(config: Config) -> str:
         run.check_belongs(meant if is_unchanged else config)
         if is_unchanged:
             is_moved = manifest["settings"] != present["settings"]
-            if is_moved and manifest["format"] == FORMAT:  # `train` need not compare again
+            if is_moved and manifest["format"] == FORMAT:  # saves `train` the comparison
                 _write_manifest(folder.path, manifest | present)
             say(f"{folder.path}: nothing changed, nothing to do")
             return describe_manifest(manifest)
@@ -44,8 +44,8 @@ def prepare(config: Config) -> str:
             f"{folder.path}: this folder exists and is not mtrain's",
             "choose another data_dir (or run_dir), or remove the folder",
         )
-    find_language(config.data.target_lang)  # a mistyped code is told now, not at the first score
-    destination = folder.path.resolve()  # it may be a link to a larger disk
+    find_language(config.data.target_lang)  # reports a mistyped code now, not at the first score
+    destination = folder.path.resolve()  # it may be a symbolic link to another disk
     lock_path = destination.with_name(f".{destination.name}.lock")
     with hold(lock_path, f"{folder.path}: another `mtrain prepare` is at work here"):
         manifest = _build(config, destination, inputs)
@@ -54,9 +54,9 @@ def prepare(config: Config) -> str:
 
 
 def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Build a data folder beside its place, put it there when complete, return its manifest."""
+    """Build a data folder next to `destination`, move it there, and return its manifest."""
     prefix = f".{destination.name}.building-"
-    for leftover in destination.parent.glob(f"{prefix}*"):  # of a builder that was killed
+    for leftover in destination.parent.glob(f"{prefix}*"):  # of a killed builder
         shutil.rmtree(leftover, ignore_errors=True)
     building = Path(tempfile.mkdtemp(dir=destination.parent, prefix=prefix))
     try:
@@ -67,17 +67,17 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
         _put_in_place(building, destination)
     except BaseException as error:
         shutil.rmtree(building, ignore_errors=True)
-        if isinstance(error, OSError) and error.filename is None:  # writing does not say where
+        if isinstance(error, OSError) and error.filename is None:  # write errors name no file
             error.filename = str(destination)
         raise
     return manifest
 
 
 def _measure_ceilings(config: Config, folder: Path, names: list[str]) -> dict[str, Any]:
-    """Measure what the target's tokenizer cannot write of valid and test."""
+    """Measure how much of valid and test the target tokenizer cannot write."""
 
     def scores(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, float]:
-        from mtrain.evaluation.metrics import bleu_and_chrf  # sacreBLEU, which most never need
+        from mtrain.evaluation.metrics import bleu_and_chrf  # sacreBLEU, which is rarely needed
 
         return bleu_and_chrf(hypotheses, references, config.data.target_lang)
 
@@ -91,7 +91,7 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def _put_in_place(building: Path, destination: Path) -> None:
-    """Rename the new folder to its name; an older one is first renamed away, then removed."""
+    """Rename the new folder into place; move an old one out of the way first, then remove it."""
     if destination.exists():
         outdated = building.with_name(f"{building.name}-outdated")
         os.replace(destination, outdated)

@@ -1,4 +1,4 @@
-"""`mtrain score`: how good a run, or a file of translations, is; and yes or no for a CI."""
+"""`mtrain score`: scores of a run or a file of translations, and a pass/fail gate for CI."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from mtrain.text.streams import read_stdin_once
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """All that is said of one set of sentences."""
+    """All scores of one set of sentences."""
 
     name: str
     sentences: int
@@ -27,7 +27,7 @@ class ScoredSet:
 
     @property
     def bleu(self) -> float:
-        """The figure that a gate asks for."""
+        """The BLEU score, which --fail-under checks."""
         return next(score.value for score in self.scores if score.name == "BLEU")
 
 
@@ -38,9 +38,9 @@ def check_request(
     beside: Path | None,
     of_run: Sequence[str] | None,
 ) -> None:
-    """Refuse what is neither a run nor files, and what belongs to the other of the two.
+    """Raise UserError unless either a run or files are given, with matching options.
 
-    `beside` stands for all that belongs to files alone, `of_run` to a run alone.
+    `beside` stands for options that apply to files only, `of_run` for those of a run only.
     """
     if (run is None) == (hypotheses is None) or (hypotheses is None) == bool(references):
         raise UserError(
@@ -63,7 +63,7 @@ def check_request(
 def score_run(
     run_dir: Path, overrides: tuple[str, ...], checkpoint_name: str | None
 ) -> list[ScoredSet]:
-    """Translate the run's test sets with its best checkpoint and score each."""
+    """Translate the run's test sets, by default with its best checkpoint, and score each."""
     run = RunFolder.open(run_dir)
     config = run.config(overrides)
     tests = run.test_sets(config)
@@ -73,7 +73,7 @@ def score_run(
             "name one under data.test and run `mtrain prepare` and `mtrain train` again, "
             "or score files: mtrain score --hypotheses OUT.txt --references REF.txt",
         )
-    from mtrain.inference.load import load_run  # torch, which scoring files never needs
+    from mtrain.inference.load import load_run  # loads torch, which scoring files does not need
 
     translator = load_run(run, config, checkpoint_name).translator()
     _warn_of_ter(config.data.target_lang)
@@ -96,9 +96,9 @@ def score_files(
     baseline: Path | None,
     target_lang: str,
 ) -> list[ScoredSet]:
-    """Score a file of translations, alone or against a baseline's, line by line.
+    """Score a file of translations, and compare it with a baseline's if given.
 
-    `references` are one or several files, each with a translation of every line.
+    Each file of `references` has one translation per line of `hypotheses`.
     """
     read_stdin_once(hypotheses, *references, sources, baseline)
     texts = {path: _text(list(read_lines(path)), path)
@@ -116,7 +116,7 @@ def score_files(
 
 
 def check_in_step(num_lines: Mapping[Path, int], references: Path) -> None:
-    """Raise UserError if a file has not as many lines as the references, or there are none."""
+    """Raise UserError if line counts differ from the references, or if these are empty."""
     wanted = num_lines[references]
     for path, count in num_lines.items():
         if count != wanted:
@@ -154,7 +154,7 @@ def as_text(scored: Sequence[ScoredSet]) -> str:
 
 
 def check_gate(scored: Sequence[ScoredSet], fail_under: float) -> None:
-    """Raise, with the exit code of a failed gate, if a set's BLEU is under `fail_under`."""
+    """Raise UserError, with EXIT_GATE_FAILED, if a set's BLEU is under `fail_under`."""
     failed = [f"{entry.name}: BLEU {entry.bleu:.2f} is under {fail_under:g}"
               for entry in scored if entry.bleu < fail_under]  # fmt: skip
     if failed:

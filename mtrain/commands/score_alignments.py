@@ -1,4 +1,4 @@
-"""`mtrain score --alignments`: how far word alignments are from those that people made."""
+"""`mtrain score --alignments`: word alignments scored against gold alignments."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,10 +30,10 @@ def answer(
     others: Mapping[str, object],
     is_json: bool,
 ) -> str:
-    """Score alignments as the command line asks; return JSON or a table.
+    """Score alignments as the command line requests; return JSON or a table.
 
-    `others` are options, by name, that belong to scoring translations. Raises UserError for a
-    request that does not fit together.
+    `others` are options, by name, that apply to scoring translations. Raises UserError for options
+    that do not fit together.
     """
     refused = [name for name, value in others.items() if value is not None and value != []]
     if len(references or ()) > 1:
@@ -61,8 +61,8 @@ def score_alignments(
 ) -> AlignmentScore:
     """Score a file of alignments, counted from 0, against a gold file.
 
-    `texts` are the sentences, source and target, in which every link must lie. A hypothesis that
-    points outside raises UserError; a gold link that does is the publisher's: a warning.
+    `texts` are the source and target sentences, to check links against. An outside link
+    raises UserError in `hypotheses`, but only warns in `golds`, which the user did not make.
     """
     read_stdin_once(hypotheses, golds, *(texts or ()))
     said, wanted = _read_sure(hypotheses), read_alignments(golds, gold_first_index)
@@ -86,12 +86,12 @@ def score_alignments(
 
 
 def as_json(name: str, scored: AlignmentScore) -> str:
-    """Return the figures as one JSON object."""
+    """Return the scores as one JSON object."""
     return json.dumps({"name": name, **asdict(scored)}, indent=1, ensure_ascii=False)
 
 
 def as_text(name: str, scored: AlignmentScore) -> str:
-    """Return the figures as a table."""
+    """Return the scores as a table."""
     return "\n".join(
         (
             f"{name}, {scored.sentences:,} sentences",
@@ -123,7 +123,7 @@ def _count_words(path: Path) -> list[int]:
 def _outside(
     path: Path, alignments: Sequence[Links], sizes: Sequence[tuple[int, int]], first_index: int
 ) -> Iterator[str]:
-    """Say which links point outside their sentence pair, as the file numbers them."""
+    """Yield a message for each link outside its sentence pair, numbered as in the file."""
     pairs = zip(alignments, sizes, strict=True)
     for number, (links, (num_source, num_target)) in enumerate(pairs, start=1):
         for source, target in sorted(links):

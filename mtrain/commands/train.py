@@ -1,4 +1,4 @@
-"""`mtrain train`: from prepared data to checkpoints; the same command resumes."""
+"""`mtrain train`: train on prepared data; the same command resumes."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,15 +16,15 @@ from mtrain.training.signals import StopSignal
 def train(config: Config, config_path: Path | None = None) -> str | None:
     """Train to the end and return the learning curve, or None in all processes but the first.
 
-    `config_path` is the configuration's file, which an error names.
+    `config_path` is the configuration's file, for error messages.
     """
     with ProcessGroup() as group:
         config, data, run = _open(config, config_path)
-        setup = build_setup(config, data, group)  # refuses what cannot be trained: no run yet
+        setup = build_setup(config, data, group)  # first, so that its errors leave no run folder
         with run.lock() if group.is_first else nullcontext():
             if group.is_first:
                 run.begin(config, data)
-            with StopSignal() as stop:  # from here on a signal saves before it ends the command
+            with StopSignal() as stop:  # from now on a signal saves before it ends the command
                 build_trainer(setup, run, group, stop).run()
         if not group.is_first:
             return None
@@ -36,7 +36,7 @@ def train(config: Config, config_path: Path | None = None) -> str | None:
 def check(config: Config, config_path: Path | None = None) -> str | None:
     """Return the forecast of a dry run, or None in all processes but the first. Writes nothing.
 
-    Raises `UserError`, with the exit code of a failed gate, if the checkpoints have no room.
+    Raises `UserError`, with EXIT_GATE_FAILED, if the disk has no room for the checkpoints.
     """
     with ProcessGroup() as group:
         config, data, run = _open(config, config_path)

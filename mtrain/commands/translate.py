@@ -1,4 +1,4 @@
-"""`mtrain translate`: lines in, as many lines out, in the same order."""
+"""`mtrain translate`: translate a text line by line, in order."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,10 +27,10 @@ def translate(
     alignments_path: Path | None,
     checkpoint_name: str | None,
 ) -> None:
-    """Translate a file, or stdin, into a file that appears when it is complete, or stdout.
+    """Translate a file or stdin to a file, which appears when it is complete, or to stdout.
 
-    With n_best over 1 each hypothesis is a line `line number ||| text ||| score`. With
-    `alignments_path` the links between the words of each line and its best translation go there.
+    With n_best over 1 each hypothesis is a line `line number ||| text ||| score`. Writes the word
+    alignment of each line and its best translation to `alignments_path`, if given.
     """
     if alignments_path and _is_same(output_path, alignments_path):
         raise UserError(f"{output_path or '-'}: --output and --alignments name the same file")

@@ -11,7 +11,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class PairFiles(Section):
-    """Two line-aligned text files, plain or gz, xz, zst, bz2."""
+    """Two line-aligned text files, plain or compressed (gz, xz, zst, bz2)."""
 
     source: HomePath
     """text file in the source language"""

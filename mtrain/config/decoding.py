@@ -44,7 +44,7 @@ class DecodingConfig(Section):
     """maximum of source tokens times hypotheses per sentence in a batch; by default 12,288 on a CPU
     and 65,536 on a GPU"""
     buffer_lines: PositiveInt = 10_000
-    """lines read ahead and sorted by length"""
+    """lines read at once and sorted by length for batching"""
 
     @property
     def is_greedy(self) -> bool:

@@ -70,9 +70,9 @@ class TrainingConfig(Section):
     average_checkpoints: NonNegativeInt = 0
     """at the end, write one more checkpoint, the mean of this many of the newest; 0 is off"""
     log_every: PositiveInt = 50
-    """updates between lines in metrics.jsonl"""
+    """updates between training records in metrics.jsonl"""
     tensorboard: bool = False
-    """also write TensorBoard events into the run folder (extra: tensorboard)"""
+    """also write TensorBoard events to the run folder (extra: tensorboard)"""
 
     @model_validator(mode="after")
     def _averaged_checkpoints_are_kept(self) -> "TrainingConfig":

@@ -1,1 +1,1 @@
-"""Learning: loss, optimiser, schedule, the update, the loop around it, and what it leaves."""
+"""Training: objectives, optimiser, schedule, updates, the training loop, checkpoints and log."""

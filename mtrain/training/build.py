@@ -1,4 +1,4 @@
-"""Builds what trains from a configuration and its data, and hands each part its own."""
+"""Builds the parts of training from a configuration and its data, and connects them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ from mtrain.training.validation import Validator
 
 @dataclass(frozen=True)
 class Setup:
-    """A model that has learnt nothing yet, and what it learns with."""
+    """An untrained model and everything needed to train it."""
 
     config: Config
     precision: Precision
@@ -44,7 +44,7 @@ class Setup:
     state: TrainState
     updater: Updater
     validator: Validator
-    updates: Callable[[int, int], Iterator[PlannedUpdate]]  # from (epoch, batch) of the plan on
+    updates: Callable[[int, int], Iterator[PlannedUpdate]]  # all from (epoch, batch) of the plan
 
 
 def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup, stop: StopSignal) -> Trainer:
@@ -68,7 +68,7 @@ def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup, stop: StopS
 
 
 def build_forecaster(setup: Setup, group: ProcessGroup) -> Forecaster:
-    """Return what tries a little of the training and foretells the rest."""
+    """Return a forecaster, which runs a few updates and extrapolates."""
     return Forecaster(
         setup.config.training,
         setup.maker,
@@ -83,10 +83,10 @@ def build_forecaster(setup: Setup, group: ProcessGroup) -> Forecaster:
 
 
 def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
-    """Build everything on its device; the same seed gives the same weights everywhere.
+    """Build everything on its device; the same seed gives the same initial weights.
 
-    Raises `UserError` if the processes cannot share an update evenly, or the model has no
-    attention that the configuration asks for.
+    Raises `UserError` if the batches of an update do not divide evenly among the processes, or if
+    the model lacks the attention that the configuration names.
     """
     training = config.training
     if training.accumulate % group.size:
@@ -159,7 +159,7 @@ def _validator(
 def _batch_maker(
     config: Config, store: TokenStore, tokenizers: TokenizerPair, model: Model, on_gpu: bool
 ) -> BatchMaker:
-    """Return a maker of packed batches on a GPU, or say why they must be padded."""
+    """Return a maker of packed batches on a GPU, else of padded ones; on a GPU, say why."""
     training = config.training
     limits = config.model.max_positions, training.batch_tokens
     if on_gpu:

@@ -1,6 +1,6 @@
-"""A dry run: the largest planned batch and a few timed updates, and what they foretell.
+"""A dry run: computes the largest planned batch, times a few updates and extrapolates.
 
-Changes nothing on disk. The model that it trains a little is thrown away.
+Changes nothing on disk. Discard the model afterwards: the timed updates change it.
 """
 
 import shutil
@@ -29,7 +29,7 @@ VALIDATION_SENTENCES = 100
 
 @dataclass(frozen=True)
 class Forecast:
-    """What training will take."""
+    """Estimated time, memory and disk space of a training run."""
 
     largest_batch: str
     peak_memory: float  # GB
@@ -45,7 +45,7 @@ class Forecast:
 
     @property
     def fits_on_disk(self) -> bool:
-        """Whether the checkpoints have room."""
+        """Whether the disk has room for the checkpoints."""
         return self.disk_needed < self.disk_free
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Forecast:
 
 
 class Forecaster:
-    """Runs a little of the training and extrapolates."""
+    """Times a few updates and a part of a validation, and extrapolates."""
 
     def __init__(
         self,
@@ -89,10 +89,10 @@ class Forecaster:
         self._updates = updates
         self._group = group
         self._device = device
-        self._rate = config.learning_rate / 100  # small: this is no training
+        self._rate = config.learning_rate / 100  # small: the updates are for timing only
 
     def forecast(self, run_dir: Path) -> Forecast:
-        """Return what training would take; the same on every process, but for memory."""
+        """Return the forecast; all but the memory is the same on every process."""
         config = self._config
         largest = self._maker.largest(self._plan)
         self._update(0, [largest])
@@ -115,7 +115,7 @@ class Forecaster:
             updates=updates,
             epochs=updates * config.accumulate / len(self._plan),
             checkpoint_size=size,
-            # one more than is kept exists while it is written
+            # while one is written, there is one more than is kept
             disk_needed=size * (config.keep_best + config.keep_last + 1),
             disk_free=shutil.disk_usage(existing).free / 1e9,
         )
@@ -126,7 +126,7 @@ class Forecaster:
         return self._updater.update(number, batches, num_tokens, self._rate)
 
     def _time_updates(self) -> tuple[float, float]:
-        """Return the mean seconds and target tokens of an update, the first left out."""
+        """Return the mean seconds and target tokens of an update, without the first."""
         seconds, tokens = [], []
         for number, planned in zip(range(TIMED_UPDATES + 1), self._updates(0, 0), strict=False):
             started = time.perf_counter()
@@ -136,9 +136,9 @@ class Forecaster:
         return float(np.mean(seconds[1:])), float(np.mean(tokens[1:]))
 
     def _time_validation(self) -> float:
-        """Return the seconds of a validation, from a share of its sentences.
+        """Return the seconds of a validation, extrapolated from some of its sentences.
 
-        An untrained model writes to the length limit, so this overestimates.
+        Overestimates, because an untrained model decodes up to the length limit.
         """
         started = time.perf_counter()
         share = self._validator.translate_some(self._state.model, VALIDATION_SENTENCES)

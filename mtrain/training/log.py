@@ -1,4 +1,4 @@
-"""What training writes down as it goes: metrics.jsonl always, TensorBoard if asked for."""
+"""The training log: metrics.jsonl, and TensorBoard events on request."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from mtrain.training.updater import UpdateResult
 
 
 class MetricsLog:
-    """Appends events to metrics.jsonl; going on from an update drops what came after it."""
+    """Appends events to metrics.jsonl; on a resume, drops events after the resumed update."""
 
     def __init__(self, path: Path, resume_update: int, tensorboard: bool) -> None:
         kept = [event for event in read_metrics(path) if event["update"] <= resume_update]
@@ -22,7 +22,7 @@ class MetricsLog:
         self._writer = _tensorboard_writer(path.parent / "tensorboard") if tensorboard else None
 
     def write(self, kind: str, update: int, **figures: Any) -> None:
-        """Add an event of a kind (train, valid, ...) at an update."""
+        """Write an event of a kind (train, valid, ...) at an update."""
         self._file.write(_as_line({"kind": kind, "update": update, **figures}))
         self._file.flush()
         if self._writer is not None:
@@ -31,21 +31,21 @@ class MetricsLog:
                     self._writer.add_scalar(f"{kind}/{name}", value, update)
 
     def close(self) -> None:
-        """Write out what is buffered."""
+        """Flush and close all files."""
         self._file.close()
         if self._writer is not None:
             self._writer.close()
 
 
 def _as_line(event: dict[str, Any]) -> str:
-    """Return an event as JSON, which knows no NaN: what is not finite is null."""
+    """Return an event as a line of JSON, with null for NaN and infinity, which JSON lacks."""
     known = {key: None if isinstance(value, float) and not math.isfinite(value) else value
              for key, value in event.items()}  # fmt: skip
     return json.dumps(known) + "\n"
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the events of a metrics.jsonl; a last line torn by a kill is left out."""
+    """Return the events of a metrics.jsonl; skips a last line that a kill left incomplete."""
     if not path.is_file():
         return []
     events = []
@@ -61,7 +61,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class Meter:
-    """Sums over the updates since the last line of the log; validation does not count."""
+    """Sums over the updates since the last log record, without validation."""
 
     tokens: int = 0
     seconds: float = 0.0
@@ -71,7 +71,7 @@ class Meter:
     gradient_norm: float = 0.0
 
     def note(self, result: UpdateResult, seconds: float, seconds_waited: float) -> None:
-        """Add an update that took `seconds`, of which data was waited for `seconds_waited`."""
+        """Add an update that took `seconds`, including `seconds_waited` for data."""
         self.tokens += result.num_tokens
         self.seconds += seconds
         self.seconds_waited += seconds_waited
@@ -82,7 +82,7 @@ class Meter:
 
     @property
     def tokens_per_second(self) -> float:
-        """Real target tokens a second."""
+        """Throughput in real target tokens per second."""
         return self.tokens / max(self.seconds, 1e-9)
 
     def figures(self) -> dict[str, float]:

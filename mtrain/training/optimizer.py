@@ -9,22 +9,22 @@ EPSILON = 1e-9  # Vaswani 2017, section 5.3
 
 
 class ConditionalAdamW(torch.optim.AdamW):
-    """AdamW whose step the device skips where `found_inf` is 1, without host synchronisation.
+    """AdamW whose step the device skips if `found_inf` is 1, without host synchronisation.
 
     The fused kernel reads these two attributes, which `torch.amp.GradScaler` sets as well.
     """
 
     grad_scale: Tensor | None = None
-    found_inf: Tensor | None = None  # 1 where the next step must change nothing, else 0
+    found_inf: Tensor | None = None  # 1 if the next step must change nothing, else 0
 
     def step_where(self, is_finite: Tensor) -> None:
-        """Step if the boolean tensor is true."""
+        """Step if the boolean tensor `is_finite` is true."""
         self.found_inf = (~is_finite).float()
         self.step()
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> ConditionalAdamW:
-    """Return AdamW (Loshchilov 2019) in one fused kernel; only matrices decay."""
+    """Return fused AdamW (Loshchilov 2019) with weight decay on matrices only."""
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
@@ -34,7 +34,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> ConditionalAdam
     rate = config.learning_rate
     return ConditionalAdamW(
         groups,
-        # a CUDA graph replays the step, so what changes must be a tensor on the GPU
+        # a CUDA graph replays the step, so a changing value must be a tensor on the GPU
         lr=torch.tensor(rate, device=parameters[0].device) if is_on_gpu else rate,
         betas=config.adam_betas,
         eps=EPSILON,
@@ -44,7 +44,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> ConditionalAdam
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of the next step."""
+    """Set the learning rate of the next step."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -53,7 +53,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return AdamW's moments and step counts, named after the parameters they belong to."""
+    """Return AdamW's moments and step counts, named after their parameters."""
     return {
         f"{name}/{key}": value
         for name, parameter in model.named_parameters()
@@ -64,7 +64,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 def restore_optimizer(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` returned."""
+    """Restore the state that `optimizer_tensors` returned."""
     for name, parameter in model.named_parameters():
         prefix = f"{name}/"
         state = {
@@ -77,19 +77,19 @@ def restore_optimizer(
 
 
 class WeightAverage:
-    """Exponential moving average of a model's parameters; off with a decay of 0."""
+    """Exponential moving average of a model's parameters; a decay of 0 turns it off."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._model = model
         self._decay = decay
-        # by the parameters' names; empty where no average is kept
+        # by parameter name; empty if the average is off
         self.weights: dict[str, Tensor] = (
             {name: p.detach().clone() for name, p in model.named_parameters()} if decay else {}
         )
 
     @torch.no_grad()
     def update(self, num_updates: int) -> None:
-        """Move towards the present weights; faster at the start, so that it is forgotten."""
+        """Move towards the current weights; the decay is lower in early updates, to forget them."""
         if not self.weights:
             return
         decay = min(self._decay, (1 + num_updates) / (10 + num_updates))

@@ -1,4 +1,4 @@
-"""Saves training into the checkpoints of a run, and resumes it from them."""
+"""Saves training to the checkpoints of a run, and resumes from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,17 +34,17 @@ class Identity:
 
     store: str  # fingerprint of the training tokens
     tokenizers: str  # their digest
-    batches: str  # kind of batches; of another kind, the epoch's plan is another one
-    folder: Path  # of the data, for errors
+    batches: str  # kind of batches; another kind has another plan of the epoch
+    folder: Path  # data folder, for error messages
 
     def matches(self, state: dict[str, Any]) -> bool:
-        """Tell whether a checkpoint was trained on these data."""
+        """Tell whether a checkpoint was trained on this data."""
         data: dict[str, str] = state["identity"]
         return data == self.data
 
     @property
     def data(self) -> dict[str, str]:
-        """The part that decides whether a checkpoint belongs to these data."""
+        """The fields that tie a checkpoint to its data."""
         return {"store": self.store, "tokenizers": self.tokenizers}
 
 
@@ -67,7 +67,7 @@ class Saver:
         self._saved: tuple[int, int] | None = None  # (update, validated_update) last written
 
     def save(self, validation: Validation | None) -> None:
-        """Write a checkpoint, unless the last one says the same."""
+        """Write a checkpoint, unless nothing has changed since the last one."""
         position = self._state.position
         stands = (position.update, position.validated_update)
         if not self._is_first or self._saved == stands:
@@ -77,7 +77,7 @@ class Saver:
         self._saved = stands
 
     def resume(self) -> Validation | None:
-        """Restore the newest whole checkpoint, if there is one; return its validation.
+        """Restore the newest undamaged checkpoint, if any; return its validation.
 
         Raises `UserError` if it was trained on other data.
         """
@@ -102,14 +102,14 @@ class Saver:
         if self._is_first:
             say(f"resuming from {checkpoint.path}")
             for damaged in resumable[resumable.index(checkpoint.path) + 1 :]:
-                set_aside(damaged)  # else it could be kept, for its figures, instead of a whole one
+                set_aside(damaged)  # else its scores could keep it in place of an undamaged one
         validation = checkpoint.state["validation"]
         return Validation(**validation) if validation else None
 
     def mean_of_newest(self, count: int) -> tuple[dict[str, Tensor], int] | None:
-        """Return the mean of the newest checkpoints' weights, and of how many it is.
+        """Return the mean weights of the newest checkpoints, and the number averaged.
 
-        Leaves out damaged ones with a warning; returns None if none is whole.
+        Leaves out damaged ones with a warning; returns None if all are damaged.
         """
         updates = {path.stem: path for path in self._resumable()}  # the last of each update
         chosen = []
@@ -125,11 +125,11 @@ class Saver:
         return mean, len(chosen)
 
     def save_average(self, weights: dict[str, Tensor], validation: Validation) -> None:
-        """Write weights to translate with; training cannot resume from them."""
+        """Write averaged weights for translation; training cannot resume from them."""
         self._write(self._average_name, weights, {}, validation)
 
     def has_average(self) -> bool:
-        """Tell whether `save_average` has been done."""
+        """Tell whether `save_average` has written its checkpoint."""
         return (self._folder / self._average_name).exists()
 
     @property

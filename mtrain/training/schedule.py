@@ -4,13 +4,13 @@ import math
 
 from mtrain.config.training import TrainingConfig
 
-COOL_DOWN = 0.1  # share of a time budget in which inverse_sqrt goes down to zero
+COOL_DOWN = 0.1  # share of the time budget in which inverse_sqrt decays to zero
 
 
 def last_update(update: int, minutes: float, config: TrainingConfig) -> int:
-    """Return which update will be the last, from how fast the first `update` ones went by.
+    """Estimate the number of the last update from the `minutes` of the first `update` ones.
 
-    Without `max_minutes` that is max_updates, and the clock decides nothing.
+    Without `max_minutes` it is `max_updates`, whatever the clock says.
     """
     if config.max_minutes is None or not update or minutes <= 0:
         return config.max_updates
@@ -18,10 +18,10 @@ def last_update(update: int, minutes: float, config: TrainingConfig) -> int:
 
 
 def learning_rate(update: int, last: int, config: TrainingConfig) -> float:
-    """Return the rate of the update after `update` ones, of `last` in all.
+    """Return the learning rate of the next update, after `update` of `last` updates.
 
-    Linear warm-up; then to zero at `last` in a line or a cosine, or with 1/sqrt(update)
-    (Vaswani 2017, section 5.3), which only a time budget brings down to zero.
+    Linear warm-up; then linear or cosine decay to zero at `last`, or decay with 1/sqrt(update)
+    (Vaswani 2017, section 5.3), which reaches zero only under a time budget.
     """
     warmup = config.warmup_updates
     if update < warmup:

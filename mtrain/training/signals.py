@@ -1,6 +1,6 @@
 """SIGTERM, SIGINT, SIGHUP: the first asks training to save and stop, the second exits at once.
 
-But for a second SIGHUP: a terminal that closes sends it, and the shell in it sends it again.
+A second SIGHUP is ignored: a closing terminal and its shell both send one.
 """
 
 import os
@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 
 
 class StopSignal:
-    """While entered, remembers the first signal; `number` is 0 until then."""
+    """A context that records the first signal; `number` is 0 until one arrives."""
 
     HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -20,7 +20,7 @@ class StopSignal:
         self._previous = {
             number: signal.signal(number, self._receive)
             for number in self.HANDLED
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # nohup's
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # nohup
         }
         return self
 

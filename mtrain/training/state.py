@@ -1,6 +1,6 @@
-"""What training changes: model, optimiser, average, loss scale, position. All that a resume needs.
+"""The training state: model, optimiser, average, loss scale, position. All that a resume needs.
 
-Knows no files: `tensors` and `load` exchange what a checkpoint holds.
+Independent of files: `weights`, `tensors` and `figures` export the state, `load` restores it.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,17 +20,17 @@ from mtrain.training.optimizer import (
     restore_optimizer,
 )
 
-OWN = "own/"  # prefix of the model's own weights, where those to translate with are an average
+OWN = "own/"  # prefix of the model's own weights, if `weights` is an average
 
 
 @dataclass
 class Position:
-    """Where training stands."""
+    """Progress of training."""
 
     update: int = 0
     epoch: int = 0
-    batch: int = 0  # of the epoch's plan, the next one to use
-    target_tokens: int = 0  # learnt from so far
+    batch: int = 0  # the next one in the epoch's plan
+    target_tokens: int = 0  # trained on so far
     minutes: float = 0.0  # trained so far, validation included
     skipped: int = 0  # updates whose loss or gradient was not finite
     validated_update: int = -1
@@ -39,12 +39,12 @@ class Position:
 
     @property
     def is_validated(self) -> bool:
-        """Whether the present weights have been validated."""
+        """Whether the current weights have been validated."""
         return self.validated_update == self.update
 
 
 class TrainState:
-    """A model and everything that its training changes."""
+    """A model and everything that training changes."""
 
     def __init__(self, model: Model, config: TrainingConfig, precision: Precision) -> None:
         self.model = model
@@ -56,18 +56,18 @@ class TrainState:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights to translate with: the average where one is kept, else the model's own."""
+        """The weights for translation: the moving average if it is on, else the model's own."""
         return self.average.weights or self._own_weights()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what else than `weights` a resume needs."""
+        """Return the tensors besides `weights` that a resume needs."""
         tensors = optimizer_tensors(self.model, self.optimizer)
         if self.average.weights:
             tensors |= {OWN + name: weight for name, weight in self._own_weights().items()}
         return tensors
 
     def figures(self) -> dict[str, Any]:
-        """Return what a resume needs that is no tensor, for JSON."""
+        """Return the values besides tensors that a resume needs, for JSON."""
         return {"position": asdict(self.position), "scaler": self.scaler.state_dict()}
 
     def load(
@@ -79,14 +79,14 @@ class TrainState:
     ) -> None:
         """Restore what `weights`, `tensors` and `figures` returned.
 
-        Raises `UserError`, naming `origin`, if the weights are not those of this model.
+        Raises `UserError`, naming `origin`, if the weights do not fit this model.
         """
         own = {key.removeprefix(OWN): tensor for key, tensor in tensors.items()
                if key.startswith(OWN)}  # fmt: skip
         put_weights(self.model, own or weights, origin)
         self.average.restore(weights)
         restore_optimizer(self.model, self.optimizer, tensors)
-        if figures["scaler"]:  # empty where the loss was not scaled
+        if figures["scaler"]:  # empty if the loss was not scaled
             self.scaler.load_state_dict(figures["scaler"])
         self.position = Position(**figures["position"])
 

@@ -1,6 +1,6 @@
 """The training loop: update, validate, save, stop.
 
-All processes take the same decisions, from numbers that they share once an update.
+All processes make the same decisions, from numbers that they share once per update.
 """
 
 import math
@@ -30,11 +30,11 @@ MAX_SKIPPED_IN_A_ROW = 20
 
 
 class _StopRequested(Exception):
-    """A signal came during work that need not be finished."""
+    """A signal arrived during work that can be abandoned."""
 
 
 class Trainer:
-    """Trains from where a state stands to the end, or until a signal."""
+    """Trains from a given state to the end, or until a signal."""
 
     def __init__(
         self,
@@ -49,8 +49,8 @@ class Trainer:
         group: ProcessGroup,
         stop: StopSignal,
     ) -> None:
-        """Take over a state; `validation` is the last one, `log` is None but on the first
-        process."""
+        """Take over `state`; `validation` is its last one, `log` is None on all processes but the
+        first."""
         self._config = config
         self._state = state
         self._updater = updater
@@ -64,7 +64,7 @@ class Trainer:
         self._meter = Meter()
         self._ties = TieWatch(self._config.valid_metric, self._config.patience)
         self._skipped_in_a_row = 0
-        self._validation_minutes = 0.0  # that the last validation took
+        self._validation_minutes = 0.0  # of the last validation
         self._started = time.monotonic() - 60 * state.position.minutes
 
     def run(self) -> None:
@@ -86,7 +86,7 @@ class Trainer:
     def _loop(self, feed: Prefetcher[PlannedUpdate], shown: Progress) -> None:
         position, save_every = self._state.position, self._config.save_every
         while True:
-            if self._group.size == 1:  # several stop where they have shared the signal
+            if self._group.size == 1:  # several processes stop in `_share`
                 self._stop_if(self._stop.number)
             is_finished = self._is_finished()
             try:
@@ -140,7 +140,7 @@ class Trainer:
     def _share(self, planned: PlannedUpdate) -> int:
         """Return the target tokens of an update's batches on all processes.
 
-        In the same message processes share the clock, and signals: one stops all.
+        The same message shares clock and signals; a signal to one process stops all.
         """
         own = sum(batch.num_target_tokens for batch in planned.batches)
         if self._group.size == 1:
@@ -174,11 +174,11 @@ class Trainer:
     # -- when -----------------------------------------------------------------------------------
 
     def _minutes(self) -> float:
-        """Return the minutes of training so far, by this process's clock."""
+        """Return the minutes of training so far by the clock of this process."""
         return (time.monotonic() - self._started) / 60
 
     def _minutes_spent(self) -> float:
-        """Return the minutes of the budget used, with those that a last validation will take."""
+        """Return the used minutes of the budget, plus those to reserve for a last validation."""
         return self._state.position.minutes + self._validation_minutes
 
     def _last_update(self) -> int:
@@ -210,7 +210,7 @@ class Trainer:
     # -- validation -----------------------------------------------------------------------------
 
     def _validate(self) -> None:
-        """Measure the present weights; all processes share the sentences."""
+        """Validate the current weights; the processes share the sentences."""
         position, started = self._state.position, time.monotonic()
         self._validation = self._measure(self._state.average.weights, self._group)
         self._note_quality(self._validation)
@@ -221,7 +221,7 @@ class Trainer:
         self._write_validation(self._validation)
 
     def _measure(self, weights: dict[str, Tensor], group: ProcessGroup) -> Validation:
-        """Validate the model's own weights, or others in their place."""
+        """Validate the model with `weights` in place of its own."""
         model = self._state.model
         num_sentences = -(-len(self._validator) // group.size)
         with (
@@ -245,13 +245,13 @@ class Trainer:
         best = -math.inf if position.best is None else position.best
         if self._group.is_first:
             self._ties.note(value, best)
-        if quality > best:  # NaN never is
+        if quality > best:  # false for NaN
             position.best, position.validations_since_best = quality, 0
         else:
             position.validations_since_best += 1
 
     def _average_checkpoints(self) -> None:
-        """Add the mean of the newest checkpoints to them, measured like any other."""
+        """Save the mean of the newest checkpoints as one more, validated like any other."""
         count = self._config.average_checkpoints
         if not count or not self._group.is_first or self._saver.has_average():
             return

@@ -1,6 +1,6 @@
-"""One update of the weights: the gradients of several batches on all processes, then a step.
+"""One update of the weights: gradients of several batches on all processes, then a step.
 
-Knows no files and no schedule; is told the learning rate. How a device computes is in steps/.
+Independent of files and schedule. steps/ contains the computation on each kind of device.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,20 +21,20 @@ from mtrain.training.steps import Step
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """Figures of one update, over all processes."""
+    """Results of one update, over all processes."""
 
-    loss: float  # what the objective minimises, per target token
+    loss: float  # of the objective, per target token
     gradient_norm: float  # before clipping
     num_tokens: int  # real target tokens
 
     @property
     def is_finite(self) -> bool:
-        """False where the update was skipped."""
+        """Whether the update was applied; False if it was skipped."""
         return bool(torch.isfinite(torch.tensor([self.loss, self.gradient_norm])).all())
 
 
 class Updater:
-    """Computes updates in the order that makes them the same for any number of processes."""
+    """Computes updates that do not depend on the number of processes."""
 
     def __init__(self, state: TrainState, step: Step, group: ProcessGroup, seed: int) -> None:
         self._state = state
@@ -50,11 +50,11 @@ class Updater:
         learning_rate: float,
         before_batch: Callable[[], None] = lambda: None,
     ) -> UpdateResult:
-        """Learn from this process's share of an update's batches.
+        """Update the weights from this process's share of an update's batches.
 
-        The gradient is that of the mean loss over `num_tokens`, the real target tokens of all
-        batches of all processes. An update whose loss or gradient is not finite changes nothing,
-        and neither does one that `before_batch` ends by raising.
+        The loss is the mean over `num_tokens`, the real target tokens of all batches on all
+        processes. The weights stay unchanged if loss or gradient is not finite, or if
+        `before_batch` raises.
         """
         self._state.model.train()
         set_learning_rate(self._state.optimizer, learning_rate)
@@ -73,17 +73,17 @@ class Updater:
         num_tokens: int,
         before_batch: Callable[[], None],
     ) -> Tensor:
-        """Accumulate gradients; if memory runs out, again with every batch in more parts."""
+        """Accumulate gradients; if memory runs out, retry with each batch in more parts."""
         while True:
             try:
-                for batch in batches[:1]:  # all have the same shape, or are not prepared at all
+                for batch in batches[:1]:  # all have one shape, or need no preparation
                     self._step.prepare(batch)
                 return self._accumulate(number, batches, num_tokens, before_batch)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 largest = max(len(batch.source_lengths) for batch in batches)
-            # outside the handler, which keeps the failed pass's tensors alive
+            # outside the handler, because its traceback keeps the tensors alive
             if self._step.num_parts >= largest:
                 raise UserError(
                     "out of memory on a single sentence pair",
@@ -102,12 +102,12 @@ class Updater:
         num_tokens: int,
         before_batch: Callable[[], None],
     ) -> Tensor:
-        """Add the gradients of the mean loss and return this process's part of that loss, ()."""
+        """Accumulate gradients of the mean loss; return this process's part of that loss, ()."""
         self._step.clear_gradients()
         total = torch.zeros((), device=self._state.parameters[0].device)
         for index, batch in enumerate(batches):
             before_batch()
-            # dropout depends on the update and the batch, not on what ran before
+            # dropout depends only on seed, update and batch
             position = self._group.rank + index * self._group.size
             seed = derive_seed(self._seed, "dropout", number, position)
             total += self._step.accumulate(batch, num_tokens, seed)

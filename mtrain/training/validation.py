@@ -1,4 +1,4 @@
-"""Dev loss, and dev BLEU and chrF by the search that `translate` uses."""
+"""Validation: dev loss, and dev BLEU and chrF with the search that `translate` uses."""
 
 import math
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from mtrain.training.objectives import Objective
 
 @dataclass(frozen=True)
 class Validation:
-    """Figures on the valid set."""
+    """Results on the valid set."""
 
     loss: float  # negative log likelihood per target token, without smoothing
     bleu: float
     chrf: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for the log and the checkpoint."""
+        """Return the results as a dictionary, for the log and the checkpoint."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class Validation:
 
 
 class Validator:
-    """Measures a model on the valid set; several processes share its sentences."""
+    """Evaluates a model on the valid set; several processes share its sentences."""
 
     def __init__(
         self,
@@ -64,9 +64,9 @@ class Validator:
     def validate(
         self, model: Model, on_progress: Callable[[int], None], group: ProcessGroup
     ) -> Validation:
-        """Return the figures, the same on every process of the group.
+        """Return the results, the same on every process of the group.
 
-        `on_progress` hears of every few sentences of this process, and may raise to stop.
+        `on_progress` gets the count of newly translated sentences, and may raise to stop.
         """
         model.eval()
         loss = self._loss(model, group)
@@ -77,7 +77,7 @@ class Validator:
         return Validation(loss, bleu, chrf)
 
     def translate_some(self, model: Model, num_sentences: int) -> float:
-        """Translate the first sentences, to time it; return their share of all sentences."""
+        """Translate the first sentences, for timing; return their share of all sentences."""
         chosen = self._sources[:num_sentences]
         model.eval()
         self._translator.translate(chosen)
@@ -89,6 +89,6 @@ class Validator:
         for rows in self._plan[group.rank :: group.size]:
             batch = self._maker.make(rows).to(self._device)
             own.append((float(self._objective(model, batch).nll), batch.num_target_tokens))
-        # in the order of the plan, so that the sum is the same for any number of processes
+        # in plan order, so that the sum does not depend on the number of processes
         sums = group.gather(own)
         return sum(nll for nll, _ in sums) / sum(tokens for _, tokens in sums)

@@ -1,4 +1,4 @@
-"""Objectives: what a model learns, a file each, by the name that `training.objective` gives."""
+"""Training objectives, one file each, registered under their name in `training.objective`."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ __all__ = ["OBJECTIVES", "LossSums", "Objective", "build_objective"]
 
 
 def build_objective(config: Config, precision: Precision) -> Objective:
-    """Return the configured objective, with what is added to it."""
+    """Return the configured objective, with guided alignment if there are alignments."""
     training = config.training
     objective = OBJECTIVES[training.objective](config, precision)
     if config.data.has_alignments and training.alignment_weight:

@@ -9,11 +9,11 @@ from mtrain.data.batch import Batch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, TranslationModel
 from mtrain.training.objectives.base import LossSums, Objective
 
-LEAST_ATTENTION = 1e-9  # keeps the logarithm finite where a head ignores a word
+LEAST_ATTENTION = 1e-9  # keeps the logarithm finite at zero attention
 
 
 class AlignmentGuidance(Objective):
-    """Adds to another objective the loss of one head, for batches with alignments."""
+    """Adds the alignment loss of one head to another objective, for batches with alignments."""
 
     def __init__(self, objective: Objective, head: Head, weight: float) -> None:
         self._objective = objective

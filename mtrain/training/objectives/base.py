@@ -15,22 +15,22 @@ from mtrain.runtime.precision import Precision
 
 @dataclass(frozen=True)
 class LossSums:
-    """Sums over all that a batch has to predict; each is a scalar."""
+    """Sums over all tokens to predict in a batch; each is a scalar."""
 
     loss: Tensor  # to be minimised; has a gradient
     nll: Tensor  # plain negative log likelihood, for validation
 
 
 class Objective(ABC):
-    """What a model learns from a batch.
+    """A loss of a model on a batch.
 
     The loss must be a sum over pairs, so that a batch can be computed in parts: by threads,
-    by processes, or one after another where memory is scarce.
+    by processes, or sequentially after memory ran out.
     """
 
     @abstractmethod
     def __call__(self, model: Model, batch: Batch, record: AttentionRecord = NO_RECORD) -> LossSums:
-        """Return the sums of a batch; `record` takes the attention weights that it asks for."""
+        """Return the sums of a batch; the attention weights that `record` asks for go into it."""
 
 
 def predict(
@@ -42,11 +42,11 @@ def predict(
 ) -> LossSums:
     """Return the cross-entropy of a model's predictions.
 
-    The model computes in the precision's format; the loss is summed in fp32.
+    The model computes under autocast of `precision`; the loss is summed in fp32.
     """
     with precision.autocast():
         predictions = model(batch, record)
-    # some last layers give fp32, some half; in fp16 small gradients would be lost
+    # the last layer may return fp32 or half precision; fp16 would lose small gradients
     features = predictions.features
     features = features.bfloat16() if precision.name == "bf16" else features.float()
     sums = model.output.cross_entropy(

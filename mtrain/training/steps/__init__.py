@@ -1,4 +1,4 @@
-"""Steps: how an update is computed on a device, a file each: eager, CPU threads, CUDA graphs."""
+"""Ways to compute an update on a device, one file each: eager, CPU threads, CUDA graphs."""
 
 from mtrain.config.training import TrainingConfig
 from mtrain.runtime.precision import Precision
@@ -14,7 +14,7 @@ __all__ = ["Step", "build_step"]
 def build_step(
     state: TrainState, objective: Objective, config: TrainingConfig, precision: Precision
 ) -> Step:
-    """Return the fastest step for a device."""
+    """Return the fastest step for the device."""
     on_cpu = precision.device.type == "cpu"
     kind = CpuThreadsStep if on_cpu else CudaGraphStep
     return kind(state, objective, config, precision.device)

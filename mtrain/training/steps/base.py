@@ -1,6 +1,6 @@
-"""The contract of a step: gradients of some batches, then a change of the weights.
+"""The interface of a step: accumulate gradients over batches, then update the weights.
 
-Knows no plan, no processes and no schedule.
+Independent of the batch plan, other processes and the schedule.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from mtrain.training.state import TrainState
 
 
 class Step(ABC):
-    """How an update is computed on one device."""
+    """Computes an update on one device."""
 
     def __init__(
         self,
@@ -29,38 +29,38 @@ class Step(ABC):
         self._objective = objective
         self._clip_norm = config.clip_norm or float("inf")
         self._device = device
-        self.num_parts = 1  # into which each batch is split, because one ran out of memory
+        self.num_parts = 1  # that each batch is split into; over 1 after memory ran out
 
     @abstractmethod
     def clear_gradients(self) -> None:
-        """Begin an update: no parameter has a gradient."""
+        """Clear all gradients, to begin an update."""
 
     @abstractmethod
     def accumulate(self, batch: Batch, num_tokens: int, seed: int) -> Tensor:
-        """Add the gradient of a batch's part of the mean loss, and return that part, ().
+        """Add the gradient of a batch's summed loss over `num_tokens`; return that loss, ().
 
-        The mean is over `num_tokens`. The seed alone decides dropout.
+        The seed alone determines dropout.
         """
 
     def prepare(self, batch: Batch) -> None:
-        """Do once, for batches like this one, what must come before gradients are cleared."""
+        """Prepare for batches of this shape, once; call it before `clear_gradients`."""
         return
 
     def apply(self, loss: Tensor) -> Tensor:
-        """Change the weights, unless loss or gradient norm is not finite; return the two, (2,)."""
+        """Update the weights if loss and gradient norm are finite; return both, (2,)."""
         state = self._state
         state.scaler.unscale_(state.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(state.parameters, self._clip_norm)
         figures = torch.stack([loss, norm])
         if state.scaler.is_enabled():
-            state.scaler.step(state.optimizer)  # skips by itself
+            state.scaler.step(state.optimizer)  # skips the step itself if a gradient is not finite
             state.scaler.update()
         else:
             state.optimizer.step_where(figures.isfinite().all())
         return figures
 
     def split_further(self) -> None:
-        """Compute each batch in twice as many parts from here on."""
+        """Compute each batch in twice as many parts from now on."""
         self.num_parts *= 2
 
     def _parts(self, batch: Batch) -> Sequence[Batch]:

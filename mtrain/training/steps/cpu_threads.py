@@ -1,6 +1,6 @@
 """Data parallelism over CPU threads: each computes the gradient of one slice of the batch.
 
-Threads that share every product wait for each other at each of them; a small model has hundreds.
+Intra-op threads would synchronise at every matrix product; a small model has hundreds of them.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from mtrain.nn.dropout import seeded_dropout
 from mtrain.runtime.threads import ordered_map
 from mtrain.training.steps.eager import EagerStep
 
-LEAST_TOKENS = 256  # of the target that are worth a thread
-MOST_AT_ONCE = 4  # each has a gradient of its own, as large as the model
+LEAST_TOKENS = 256  # target tokens that justify a thread
+MOST_AT_ONCE = 4  # threads; each holds a gradient as large as the model
 
 
 class CpuThreadsStep(EagerStep):
     """Gives each thread a slice of the batch, and adds their gradients in order.
 
-    The same number of threads gives the same bits. Where memory ran out, slices are computed one
-    after another and need no gradients of their own.
+    Results are bit-identical for the same number of threads. After memory ran out, slices are
+    computed sequentially and add to one gradient.
     """
 
     def accumulate(self, batch: Batch, num_tokens: int, seed: int) -> Tensor:
@@ -32,7 +32,7 @@ class CpuThreadsStep(EagerStep):
         def learn(number: int, part: Batch) -> tuple[Tensor, Sequence[Tensor | None]]:
             with seeded_dropout(derive_seed(seed, number)):
                 loss = self._loss(part, num_tokens)
-            if number == 0 or at_once == 1:  # all others wait to be added
+            if number == 0 or at_once == 1:  # others wait to be added in order
                 loss.backward()
                 return loss.detach(), [None] * len(parameters)
             return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -40,7 +40,7 @@ class CpuThreadsStep(EagerStep):
         split = batch.split(max(self.num_parts, at_once))
         total = torch.zeros(())
         with ordered_map(learn, self._device, at_once) as each:
-            # in order, because a sum of floating-point numbers depends on it
+            # in order, because floating-point addition is not associative
             for loss, gradients in each(range(len(split)), split):
                 total += loss
                 for parameter, gradient in zip(parameters, gradients, strict=True):

@@ -15,7 +15,7 @@ from mtrain.data.batch import Batch, PackedBatch
 from mtrain.errors import UserError
 from mtrain.training.steps.eager import EagerStep
 
-WARM_UPS = 3  # eager calls before a capture: kernels are compiled and chosen, workspaces taken
+WARM_UPS = 3  # eager calls before a capture: compile and select kernels, allocate workspaces
 
 
 class CapturedFunction:
@@ -24,7 +24,7 @@ class CapturedFunction:
     def __init__(
         self, function: Callable[[], Tensor], inputs: Sequence[Tensor], warm_ups: int = WARM_UPS
     ) -> None:
-        """Call the function a few times, then capture it."""
+        """Call the function `warm_ups` times, then capture it."""
         self._inputs = inputs
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -47,22 +47,22 @@ class CapturedFunction:
 class CudaGraphStep(EagerStep):
     """Replays packed batches, and the optimiser's step, as CUDA graphs; the rest is eager.
 
-    Padded batches have ever new shapes and cannot be captured. With loss scaling the optimiser's
+    Padded batches vary in shape and cannot be captured. With loss scaling the optimiser's
     step stays eager: the scaler reads results on the host.
     """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._captured: dict[int, CapturedFunction] = {}  # by the rows of a batch
+        self._captured: dict[int, CapturedFunction] = {}  # by the number of rows of a batch
         self._captured_step: CapturedFunction | None = None
         self._num_steps = 0
 
     def clear_gradients(self) -> None:
-        # a graph writes gradients where they lay at its capture
+        # a graph writes gradients to their addresses at capture
         self._state.optimizer.zero_grad(set_to_none=False)
 
     def prepare(self, batch: Batch) -> None:
-        """Capture forward and backward of packed batches of this shape; adds to gradients."""
+        """Capture forward and backward of packed batches of this shape; changes gradients."""
         part = self._parts(batch)[0]
         if not isinstance(part, PackedBatch) or len(part.source) in self._captured:
             return
@@ -93,7 +93,7 @@ class CudaGraphStep(EagerStep):
         return total
 
     def apply(self, loss: Tensor) -> Tensor:
-        """Run the eager step a few times, then capture it, then replay it."""
+        """Run the eager step WARM_UPS times, then capture it, then replay it."""
         if self._state.scaler.is_enabled():
             return super().apply(loss)
         if self._num_steps < WARM_UPS:  # AdamW allocates its moments in its first step
@@ -113,6 +113,6 @@ class CudaGraphStep(EagerStep):
 
 def _is_failed_compilation(error: RuntimeError) -> bool:
     """Tell whether torch could not compile, for example because there is no C compiler."""
-    from torch._dynamo.exc import TorchDynamoException  # loaded only where something is compiled
+    from torch._dynamo.exc import TorchDynamoException  # imported late: only compilation needs it
 
     return isinstance(error, TorchDynamoException)

@@ -1,4 +1,4 @@
-"""Eager execution: forward and backward of one batch after another, on any device."""
+"""Eager execution: forward and backward of each batch in turn, on any device."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from mtrain.training.steps.base import Step
 
 
 class EagerStep(Step):
-    """Computes a batch by itself; the reference for all other steps."""
+    """Computes each batch eagerly; the reference for all other steps."""
 
     def clear_gradients(self) -> None:
         self._state.optimizer.zero_grad(set_to_none=True)
@@ -21,7 +21,7 @@ class EagerStep(Step):
         return total
 
     def _learn(self, batch: Batch, num_tokens: int | Tensor) -> Tensor:
-        """Add the gradient of a batch that is on the device; return its part of the mean loss."""
+        """Add the gradient of a batch on the device; return its part of the mean loss, ()."""
         loss = self._loss(batch, num_tokens)
         self._state.scaler.scale(loss).backward()
         return loss.detach()
