@@ -1,7 +1,7 @@
-"""What all tests share: the command line as a user runs it, and a small task that is learnt fast.
+"""Shared by all tests: the command line as a user runs it, and a small task that trains fast.
 
-The task is to write digits as words, backwards: "3 1 2" -> "two one three". It has what
-translation has (another order, another vocabulary, a word for a word) and is learnt in seconds.
+The task is to write digits as words in reverse order: "3 1 2" -> "two one three". As in
+translation, order and vocabulary differ between the sides. A model learns it in seconds.
 """
 
 import os

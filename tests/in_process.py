@@ -1,4 +1,4 @@
-"""Training on the small task inside the test's own process, for what the command line hides."""
+"""Trains on the small task in the test's own process, to test what the command line hides."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

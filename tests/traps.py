@@ -1,6 +1,6 @@
-"""Lines on which other toolkits lose count, or change what was written, as one table.
+"""A table of lines that make other toolkits lose count of lines, or change the text.
 
-Each is one line of a file: what it holds, and the text that a model should see of it.
+Each entry has the bytes of one line of a file, and the text that a model should see.
 """
 
 from dataclasses import dataclass

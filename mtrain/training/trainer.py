@@ -221,7 +221,7 @@ class Trainer:
         self._write_validation(self._validation)
 
     def _measure(self, weights: dict[str, Tensor], group: ProcessGroup) -> Validation:
-        """Validate the model with `weights` in place of its own."""
+        """Validate the model with `weights`, or with its own if `weights` is empty."""
         model = self._state.model
         num_sentences = -(-len(self._validator) // group.size)
         with (

@@ -1,4 +1,4 @@
-"""What the tests of the verbs share: a command line without start-up, and a trained run."""
+"""Fixtures for the tests of the verbs: a command line without start-up time, and a trained run."""
 
 import shutil
 from collections.abc import Iterator

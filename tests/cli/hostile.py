@@ -1,8 +1,7 @@
-"""A machine that refuses: a disk with little room, permissions that bind even root.
+"""Simulates a full disk, and missing permissions even for root.
 
-Only a file system of its own is ever full for one program alone, and nothing stands in for it: a
-limit of a file's size is another error. Many containers forbid all mounting; there, and only there,
-such a test is skipped, with what the system said.
+A full disk needs a separate small file system: a file size limit raises another error. Many
+containers forbid mounting; only there such a test is skipped, with the system's message.
 """
 
 import ctypes

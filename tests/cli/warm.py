@@ -1,7 +1,7 @@
-"""The command line in a forked child of a process that has imported torch already.
+"""The command line in a forked child of a process that has already imported torch.
 
-Every child is a process of its own that runs the real entry point, to be killed, signalled and
-waited for like any other; only the second or two of imports are spared.
+Each command is a separate process that runs the real entry point: tests can kill it, signal it
+and wait for it. This saves only the one or two seconds of imports.
 """
 
 import multiprocessing
