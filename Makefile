@@ -13,7 +13,7 @@ demo: .venv/installed
 	$(BIN)/python scripts/home_assistant.py data/home-assistant
 	@echo "== 2/6 prepare: tokenizer and token store, with a report on the data"
 	$(BIN)/mtrain prepare configs/demo.yaml
-	@echo "== 3/6 train: about 7 minutes; again, it goes on"
+	@echo "== 3/6 train: about 7 minutes; run again, it resumes"
 	$(BIN)/mtrain train configs/demo.yaml
 	@echo "== 4/6 translate: the test set"
 	$(BIN)/mtrain translate $(RUN) $(CORPUS)/test.en --output $(RUN)/test.translated.de
@@ -27,7 +27,7 @@ demo: .venv/installed
 	@echo "What to type next:"
 	@echo "  source $(BIN)/activate"
 	@echo "  echo 'Turn on the light in the kitchen.' | mtrain translate $(RUN)"
-	@echo "  mtrain train configs/demo.yaml --set training.max_minutes=20   # goes on where it stopped"
+	@echo "  mtrain train configs/demo.yaml --set training.max_minutes=20   # resumes"
 	@echo "  mtrain score $(RUN) --json --fail-under 10                     # yes or no for a CI"
 	@echo "and with two text files of your own: see README.md"
 
