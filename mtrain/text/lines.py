@@ -21,7 +21,6 @@ from mtrain.errors import UserError
 from mtrain.text.encoding import ENCODING_HINT, Text, open_text
 
 BYTE_ORDER_MARK = "\ufeff"
-REPLACEMENT = "\ufffd"
 STREAM = Path("-")  # stdin for reading, stdout for writing
 # OTHER_SPACES belong to a text: no-break, narrow, fixed-width and ideographic spaces. Cleaning
 # replaces a run of BLANKS by one space: ASCII white space, NUL, line ends, byte-order marks.

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,11 +35,6 @@ class Identity:
     tokenizers: str  # their digest
     batches: str  # kind of batches; another kind has another plan of the epoch
     folder: Path  # data folder, for error messages
-
-    def matches(self, state: dict[str, Any]) -> bool:
-        """Tell whether a checkpoint was trained on this data."""
-        data: dict[str, str] = state["identity"]
-        return data == self.data
 
     @property
     def data(self) -> dict[str, str]:
@@ -85,7 +79,7 @@ class Saver:
         checkpoint = load_last_whole(resumable, with_training=True)
         if checkpoint is None:
             return None
-        if not self._identity.matches(checkpoint.state):
+        if checkpoint.state["identity"] != self._identity.data:
             raise UserError(
                 f"{checkpoint.path} was trained on other data or another tokenizer than "
                 f"{self._identity.folder} holds now",

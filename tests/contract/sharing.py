@@ -18,11 +18,16 @@ NUM_UPDATES = 4
 
 
 def learn_with_every_model(task: Path, group: ProcessGroup) -> dict[str, Tensor]:
-    """Return, for each model, losses, the first update's gradients, and logits after the last."""
+    """Return, for each model, figures before it learns and what comes out of learning.
+
+    These are its first validation, losses, the first update's gradients, and logits after the last.
+    """
     noted = {}
     for name, model in MODELS.items():
         training = {"accumulate": 4, "batch_tokens": 64}
         setup = open_setup(small_config(task, task / "no-run", training, model), group)
+        found = setup.validator.validate(setup.state.model, lambda count: None, group)
+        noted[f"{name}/validation"] = torch.tensor([found.loss, found.bleu, found.chrf])
         results = learn(setup, 1, group=group)
         for key, parameter in setup.state.model.named_parameters():
             assert parameter.grad is not None
