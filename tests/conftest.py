@@ -20,6 +20,14 @@ WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 STREAMS = ("stdin", "stdout", "stderr")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a parameter of bytes after its argument: compressed bytes contain the time.
+
+    All test processes must collect tests of the same names.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 @dataclass(frozen=True)
 class Finished:
     """A command that has ended."""
