@@ -31,6 +31,8 @@ class TrainingConfig(Section):
     )
     """maximum updates, and length of the linear and cosine schedules; by default 3000, or no limit
     with max_minutes"""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the layers' matrices, AdamW for embeddings, output layer, norms and biases"""
     learning_rate: PositiveFloat = 1e-3
     """peak learning rate, reached at the end of the warm-up"""
     warmup_updates: NonNegativeInt = 500
@@ -40,7 +42,7 @@ class TrainingConfig(Section):
     adam_betas: tuple[Probability, Probability] = (0.9, 0.98)
     """AdamW's decay rates (beta1, beta2) of the two moments"""
     weight_decay: NonNegativeFloat = 0.0
-    """AdamW's decoupled weight decay, on matrices only"""
+    """decoupled weight decay, on matrices only"""
     clip_norm: NonNegativeFloat = 1.0
     """maximum gradient norm, by clipping; 0 turns clipping off"""
     label_smoothing: Probability = 0.1

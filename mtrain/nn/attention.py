@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtrain.nn.dropout import dropout
+from mtrain.nn.stacked import StackedLinear
 
 Noted = list[Tensor] | None  # list to append the weights to; None: not wanted
 Rotation = Callable[[Tensor], Tensor]  # of queries or keys, for rotary positions
@@ -54,9 +55,7 @@ class _Attention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
-        self.out_projection = nn.Linear(d_model, d_model)
-        nn.init.xavier_uniform_(self.out_projection.weight)
-        nn.init.zeros_(self.out_projection.bias)
+        self.out_projection = StackedLinear(d_model, d_model, 1)
 
     def attend(
         self,
@@ -93,21 +92,12 @@ def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None, causal: 
     return weights
 
 
-def _stacked_projection(d_model: int, parts: int) -> nn.Linear:
-    """Return `parts` square projections in one layer, each initialised separately."""
-    projection = nn.Linear(d_model, parts * d_model)
-    for weight in projection.weight.chunk(parts):
-        nn.init.xavier_uniform_(weight)
-    nn.init.zeros_(projection.bias)
-    return projection
-
-
 class SelfAttention(_Attention):
     """Attention with queries, keys and values from the same sequence."""
 
     def __init__(self, d_model: int, num_heads: int, dropout: float) -> None:
         super().__init__(d_model, num_heads, dropout)
-        self.in_projection = _stacked_projection(d_model, 3)
+        self.in_projection = StackedLinear(d_model, d_model, 3)
 
     def project(self, x: Tensor, rotate: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Project x (B,L,D) to queries, keys and values, each (B,H,L,Dh)."""
@@ -133,8 +123,8 @@ class CrossAttention(_Attention):
 
     def __init__(self, d_model: int, num_heads: int, dropout: float) -> None:
         super().__init__(d_model, num_heads, dropout)
-        self.query_projection = _stacked_projection(d_model, 1)
-        self.memory_projection = _stacked_projection(d_model, 2)
+        self.query_projection = StackedLinear(d_model, d_model, 1)
+        self.memory_projection = StackedLinear(d_model, d_model, 2)
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Project the memory (B,S,D) to keys and values, each (B,H,S,Dh)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mtrain.nn.attention import Noted, Rotation, SelfAttention
 from mtrain.nn.cache import KeyValueCache
 from mtrain.nn.dropout import dropout
+from mtrain.nn.stacked import StackedLinear
 
 LayerCall = Callable[..., Tensor]  # takes a layer and its arguments
 NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
@@ -57,13 +58,9 @@ class FeedForward(nn.Module):
     def __init__(self, d_model: int, ffn_dim: int, activation: str) -> None:
         super().__init__()
         self.is_gated = activation == "swiglu"
-        self.inner = nn.Linear(d_model, 2 * ffn_dim if self.is_gated else ffn_dim)
-        self.outer = nn.Linear(ffn_dim, d_model)
+        self.inner = StackedLinear(d_model, ffn_dim, 2 if self.is_gated else 1)
+        self.outer = StackedLinear(ffn_dim, d_model, 1)
         self.activation = ACTIVATIONS[activation]
-        for weight in (*self.inner.weight.split(ffn_dim), self.outer.weight):
-            nn.init.xavier_uniform_(weight)
-        for linear in (self.inner, self.outer):
-            nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of x."""

@@ -1,9 +1,13 @@
-"""AdamW over a model's parameters, and the moving average of its weights."""
+"""The optimisers of a model's parameters, and the moving average of its weights."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mtrain.config.training import TrainingConfig
+from mtrain.nn.stacked import layer_matrices
+from mtrain.training.muon import Muon
 
 EPSILON = 1e-9  # Vaswani 2017, section 5.3
 
@@ -23,48 +27,62 @@ class ConditionalAdamW(torch.optim.AdamW):
         self.step()
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig) -> ConditionalAdamW:
-    """Return fused AdamW (Loshchilov 2019) with weight decay on matrices only."""
+Optimizers = Sequence[ConditionalAdamW | Muon]
+
+
+def build_optimizers(model: nn.Module, config: TrainingConfig, products: torch.dtype) -> Optimizers:
+    """Return fused AdamW (Loshchilov 2019), after Muon for the layers' matrices if configured.
+
+    Weight decay applies to matrices only. `products` is the dtype of Muon's matrix products.
+    """
     parameters = list(model.parameters())
+    is_on_gpu = parameters[0].is_cuda
+    # a CUDA graph replays the step, so a changing value must be a tensor on the GPU
+    rate = torch.tensor(config.learning_rate, device="cuda") if is_on_gpu else config.learning_rate
+    optimizers: list[ConditionalAdamW | Muon] = []
+    if config.optimizer == "muon":
+        matrices = dict(layer_matrices(model))
+        optimizers.append(Muon(matrices.items(), rate, config.weight_decay, products))
+        parameters = [p for p in parameters if p not in matrices]
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    is_on_gpu = parameters[0].is_cuda
-    rate = config.learning_rate
-    return ConditionalAdamW(
+    adamw = ConditionalAdamW(
         groups,
-        # a CUDA graph replays the step, so a changing value must be a tensor on the GPU
-        lr=torch.tensor(rate, device=parameters[0].device) if is_on_gpu else rate,
+        lr=rate,
         betas=config.adam_betas,
         eps=EPSILON,
         fused=True,
         capturable=is_on_gpu,
     )
+    return [*optimizers, adamw]
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizers: Optimizers, rate: float) -> None:
     """Set the learning rate of the next step."""
-    for group in optimizer.param_groups:
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return AdamW's moments and step counts, named after their parameters."""
+def optimizer_tensors(model: nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:
+    """Return all moments and step counts, named after their parameters."""
+    owners = _owners(optimizers)
     return {
         f"{name}/{key}": value
         for name, parameter in model.named_parameters()
-        for key, value in optimizer.state[parameter].items()
+        for key, value in owners[parameter].state[parameter].items()
     }
 
 
-def restore_optimizer(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+def restore_optimizers(
+    model: nn.Module, optimizers: Optimizers, tensors: dict[str, Tensor]
 ) -> None:
     """Restore the state that `optimizer_tensors` returned."""
+    owners = _owners(optimizers)
     for name, parameter in model.named_parameters():
         prefix = f"{name}/"
         state = {
@@ -73,7 +91,17 @@ def restore_optimizer(
             if key.startswith(prefix)
         }
         if state:
-            optimizer.state[parameter] = state
+            owners[parameter].state[parameter] = state
+
+
+def _owners(optimizers: Optimizers) -> dict[Tensor, ConditionalAdamW | Muon]:
+    """Return the optimiser of each parameter."""
+    return {
+        parameter: optimizer
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
 
 
 class WeightAverage:

@@ -1,4 +1,4 @@
-"""The training state: model, optimiser, average, loss scale, position. All that a resume needs.
+"""The training state: model, optimisers, average, loss scale, position. All that a resume needs.
 
 Independent of files: `weights`, `tensors` and `figures` export the state, `load` restores it.
 """
@@ -15,9 +15,9 @@ from mtrain.models.base import Model
 from mtrain.runtime.precision import Precision
 from mtrain.training.optimizer import (
     WeightAverage,
-    build_optimizer,
+    build_optimizers,
     optimizer_tensors,
-    restore_optimizer,
+    restore_optimizers,
 )
 
 OWN = "own/"  # prefix of the model's own weights, if `weights` is an average
@@ -48,7 +48,7 @@ class TrainState:
 
     def __init__(self, model: Model, config: TrainingConfig, precision: Precision) -> None:
         self.model = model
-        self.optimizer = build_optimizer(model, config)
+        self.optimizers = build_optimizers(model, config, precision.type)
         self.average = WeightAverage(model, config.ema_decay)
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision.scales_loss)
         self.position = Position()
@@ -61,7 +61,7 @@ class TrainState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors besides `weights` that a resume needs."""
-        tensors = optimizer_tensors(self.model, self.optimizer)
+        tensors = optimizer_tensors(self.model, self.optimizers)
         if self.average.weights:
             tensors |= {OWN + name: weight for name, weight in self._own_weights().items()}
         return tensors
@@ -85,7 +85,7 @@ class TrainState:
                if key.startswith(OWN)}  # fmt: skip
         put_weights(self.model, own or weights, origin)
         self.average.restore(weights)
-        restore_optimizer(self.model, self.optimizer, tensors)
+        restore_optimizers(self.model, self.optimizers, tensors)
         if figures["scaler"]:  # empty if the loss was not scaled
             self.scaler.load_state_dict(figures["scaler"])
         self.position = Position(**figures["position"])

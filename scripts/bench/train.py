@@ -172,7 +172,7 @@ class Stopwatch:
 def watch(setup: Setup) -> Iterator[Stopwatch]:
     """Time the parts of every update inside the block."""
     watch = Stopwatch(setup.precision.device)
-    optimizer, clip = setup.state.optimizer, "clip_grad_norm_"
+    clip = "clip_grad_norm_"
     with ExitStack() as patches:
         for owner, name, part in (
             (CpuThreadsStep, "accumulate", "both"),
@@ -180,8 +180,11 @@ def watch(setup: Setup) -> Iterator[Stopwatch]:
             (torch.autograd, "backward", "backward"),
             (torch.autograd, "grad", "backward"),
             (torch.nn.utils, clip, "optimiser"),
-            (optimizer, "step", "optimiser"),
-            (optimizer, "zero_grad", "optimiser"),
+            *(
+                (optimizer, name, "optimiser")
+                for optimizer in setup.state.optimizers
+                for name in ("step_where", "zero_grad")
+            ),
             (CapturedFunction, "__call__", "replayed"),
         ):
             timed = watch.timed(part, getattr(owner, name))

@@ -49,14 +49,18 @@ class Step(ABC):
     def apply(self, loss: Tensor) -> Tensor:
         """Update the weights if loss and gradient norm are finite; return both, (2,)."""
         state = self._state
-        state.scaler.unscale_(state.optimizer)
+        for optimizer in state.optimizers:
+            state.scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(state.parameters, self._clip_norm)
         figures = torch.stack([loss, norm])
         if state.scaler.is_enabled():
-            state.scaler.step(state.optimizer)  # skips the step itself if a gradient is not finite
+            for optimizer in state.optimizers:
+                state.scaler.step(optimizer)  # skips the step itself if a gradient is not finite
             state.scaler.update()
         else:
-            state.optimizer.step_where(figures.isfinite().all())
+            is_finite = figures.isfinite().all()
+            for optimizer in state.optimizers:
+                optimizer.step_where(is_finite)
         return figures
 
     def split_further(self) -> None:

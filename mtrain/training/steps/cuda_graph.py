@@ -59,7 +59,8 @@ class CudaGraphStep(EagerStep):
 
     def clear_gradients(self) -> None:
         # a graph writes gradients to their addresses at capture
-        self._state.optimizer.zero_grad(set_to_none=False)
+        for optimizer in self._state.optimizers:
+            optimizer.zero_grad(set_to_none=False)
 
     def prepare(self, batch: Batch) -> None:
         """Capture forward and backward of packed batches of this shape; changes gradients."""

@@ -11,7 +11,8 @@ class EagerStep(Step):
     """Computes each batch eagerly; the reference for all other steps."""
 
     def clear_gradients(self) -> None:
-        self._state.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._state.optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
     def accumulate(self, batch: Batch, num_tokens: int, seed: int) -> Tensor:
         torch.manual_seed(seed)

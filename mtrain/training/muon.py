@@ -1,0 +1,100 @@
+"""Muon: momentum whose matrices are orthogonalised before each step (Jordan et al. 2024).
+
+Shapes: K matrices of one shape, R rows, C columns, R <= C.
+"""
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MOMENTUM = 0.95
+# of the quintic Newton-Schulz iteration: the steepest at zero that keeps singular values near 1
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+EPSILON = 1e-7
+# the root mean square of AdamW's updates, so that both take one learning rate (Liu et al. 2025)
+UPDATE_RMS = 0.2
+
+
+def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the nearest semi-orthogonal matrices to `matrices` (K,R,C), roughly, in `dtype`.
+
+    Newton-Schulz iterations bring all singular values to between 0.7 and 1.2.
+    """
+    first, second, third = COEFFICIENTS
+    x = F.normalize(matrices.flatten(1), eps=EPSILON).view_as(matrices).to(dtype)
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=second, alpha=third)
+        x = torch.baddbmm(x, polynomial, x, beta=first)
+    return x
+
+
+class _Stack:
+    """Views (R,C) of all matrices of one shape, and their momentum (K,R,C)."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self.parameters: list[tuple[Tensor, int]] = []  # each with its number of matrices
+
+    def views(self, tensors: Iterable[Tensor]) -> list[Tensor]:
+        """Return the matrices in tensors of the parameters' shapes."""
+        pairs = zip(tensors, self.parameters, strict=True)
+        matrices = [matrix for tensor, (_, count) in pairs for matrix in tensor.chunk(count)]
+        return [matrix if len(matrix) == self.shape[0] else matrix.mT for matrix in matrices]
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum and decoupled weight decay.
+
+    `matrices` are weights, each with how many matrices it stacks along its rows. Matrices of one
+    shape are orthogonalised together, in products of `dtype`. A step never synchronises with
+    the host.
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[tuple[Tensor, int]],
+        lr: float | Tensor,
+        weight_decay: float,
+        dtype: torch.dtype,
+    ) -> None:
+        matrices = list(matrices)
+        super().__init__([weight for weight, _ in matrices], {"lr": lr})
+        self._weight_decay = weight_decay
+        self._dtype = dtype
+        stacks: dict[tuple[int, int], _Stack] = {}
+        for weight, count in matrices:
+            rows, columns = sorted((len(weight) // count, weight.shape[1]))
+            stack = stacks.setdefault((rows, columns), _Stack((rows, columns)))
+            stack.parameters.append((weight, count))
+            self.state[weight]["momentum"] = torch.zeros_like(weight)
+        self._stacks = list(stacks.values())
+
+    @torch.no_grad()
+    def step_where(self, is_finite: Tensor) -> None:
+        """Step if the boolean tensor `is_finite` is true, without host synchronisation."""
+        does_step = is_finite.float()
+        rate = self.param_groups[0]["lr"] * does_step
+        for stack in self._stacks:
+            weights = [weight for weight, _ in stack.parameters]
+            momenta = [self.state[weight]["momentum"] for weight in weights]
+            # a gradient that is not finite would spoil even a product with zero
+            gradients = [torch.where(is_finite, cast(Tensor, w.grad), 0.0) for w in weights]
+            changes = torch._foreach_sub(gradients, momenta)
+            torch._foreach_mul_(changes, (1 - MOMENTUM) * does_step)
+            torch._foreach_add_(momenta, changes)
+            torch._foreach_lerp_(gradients, momenta, MOMENTUM)
+            updates = orthogonalise(torch.stack(stack.views(gradients)), self._dtype).float()
+            updates *= -rate * UPDATE_RMS * stack.shape[1] ** 0.5
+            if self._weight_decay:
+                torch._foreach_mul_(weights, 1 - rate * self._weight_decay)
+            torch._foreach_add_(stack.views(weights), list(updates))
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Step unconditionally, after a gradient scaler has found all gradients finite."""
+        device = self.param_groups[0]["params"][0].device
+        self.step_where(torch.ones((), dtype=torch.bool, device=device))
