@@ -15,6 +15,9 @@ class DecodingConfig(Section):
     engine: Literal["torch", "ctranslate2", "ctranslate2-int8"] = "torch"
     """search in PyTorch, or in CTranslate2 on an exported model (extra: ctranslate2); its rounding
     or 8-bit weights may change translations. Validation always uses torch"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """of matrix products. auto: fp32 on a CPU, where bf16 is faster but outputs may then depend on
+    the batch; on a GPU bf16 where it has it, else fp16"""
     method: Literal["beam", "sample"] = "beam"
     """beam search (greedy with beam_size 1), or sampling"""
     beam_size: Annotated[int, Field(gt=0, le=1000)] = 5

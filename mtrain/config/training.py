@@ -52,7 +52,8 @@ class TrainingConfig(Section):
     subword_sampling: Probability = 0.0
     """sample segmentations: BPE-dropout rate, or the unigram model's alpha; 0 is off"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 on a GPU that supports it, fp16 on any other GPU, fp32 on a CPU"""
+    """of matrix products; weights, optimiser, norms and loss are in fp32. auto: bf16 where it is
+    fast, which is measured on a CPU; elsewhere fp16 on a GPU and fp32 on a CPU"""
     compile_layers: bool = True
     """on a GPU, compile a Transformer's layers with torch: slower start, higher throughput"""
     valid_every: PositiveInt = 250

@@ -1,6 +1,7 @@
 """Loads the model of a run folder for inference, without the optimiser state."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,9 @@ class LoadedRun:
         return Translator(engine, self.tokenizers, decoding.n_best)
 
     def _torch_engine(self) -> Engine:
-        model = self.model
+        model, autocast = self.model, self.precision.autocast
         if self.precision.prepacks_weights:
-            model = prepacked(model)
+            model, autocast = prepacked(model, self.precision.type), nullcontext
             if not has_recurrent_layers(model):
                 multiply_with_mkl()
         return TorchEngine(
@@ -74,7 +75,7 @@ class LoadedRun:
             self.tokenizers,
             self.config.decoding,
             self.precision.device,
-            self.precision.autocast,
+            autocast,
             self.config.seed,
             alignment_head(self.config),
         )
@@ -142,7 +143,7 @@ def _load(run: RunFolder, config: Config, checkpoint_name: str | None) -> Loaded
             f"{run.path / 'tokenizer'}: not the tokenizer that {checkpoint.path} was trained with",
             "restore the tokenizer folder from the original run",
         )
-    precision = choose_precision(config.training.precision, config.device)
+    precision = choose_precision(config.decoding.precision, config.device)
     with UninitialisedWeights():
         model = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
     put_weights(model, checkpoint.weights, str(checkpoint.path))

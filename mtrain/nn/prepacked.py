@@ -3,6 +3,7 @@
 import copy
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from mtrain.runtime.onednn import linear_prepacked, prepack
@@ -11,27 +12,31 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class PrepackedLinear(nn.Module):
-    """A linear layer for few rows, where it is faster; without gradient or weights to save."""
+    """A linear layer for few rows, where it is faster; without gradient or weights to save.
 
-    def __init__(self, linear: nn.Linear) -> None:
+    It multiplies in `dtype`, and returns the dtype of its input.
+    """
+
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self._bias = None if linear.bias is None else linear.bias.detach()
-        self._weight = prepack(linear.weight)
+        self._dtype = dtype
+        self._bias = None if linear.bias is None else linear.bias.detach().to(dtype)
+        self._weight = prepack(linear.weight.to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (...,O) for x (...,I)."""
-        return linear_prepacked(x, self._weight, self._bias)
+        return linear_prepacked(x.to(self._dtype), self._weight, self._bias).to(x.dtype)
 
 
-def prepacked(model: Module) -> Module:
+def prepacked(model: Module, dtype: torch.dtype = torch.float32) -> Module:
     """Return a copy of a model with prepacked linear layers; it shares all other weights."""
     twin = copy.copy(model)
     twin._modules = {
-        name: PrepackedLinear(child)
+        name: PrepackedLinear(child, dtype)
         if isinstance(child, nn.Linear)
         else None
         if child is None
-        else prepacked(child)
+        else prepacked(child, dtype)
         for name, child in model._modules.items()
     }
     return twin

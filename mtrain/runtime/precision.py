@@ -6,8 +6,14 @@ from dataclasses import dataclass
 import torch
 
 from mtrain.errors import UserError
-from mtrain.runtime.onednn import multiply_with_onednn, onednn_is_better
+from mtrain.runtime.onednn import (
+    bf16_speedup,
+    can_prepack,
+    multiply_with_onednn,
+    onednn_is_better,
+)
 
+WORTHWHILE = 1.3  # how many times as fast as fp32 products in bf16 must be
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -33,7 +39,9 @@ class Precision:
     @property
     def prepacks_weights(self) -> bool:
         """Whether inference is faster with weights in oneDNN's layout."""
-        return self.device.type == "cpu" and self.name == "fp32" and onednn_is_better()
+        if self.device.type != "cpu":
+            return False
+        return onednn_is_better() if self.name == "fp32" else can_prepack()
 
     @property
     def scales_loss(self) -> bool:
@@ -41,20 +49,22 @@ class Precision:
         return self.name == "fp16"
 
 
-def choose_precision(precision: str, device: str) -> Precision:
+def choose_precision(precision: str, device: str, for_training: bool = False) -> Precision:
     """Resolve `auto`, or check that the machine supports the request.
 
-    Raises `UserError` if it does not.
+    On a CPU, `auto` is bf16 for training if that is faster, else fp32: the results of a search
+    depend less on the batch. Raises `UserError` if the machine does not support the request.
     """
     chosen = _choose_device(device)
     if chosen.type == "cpu":
         multiply_with_onednn()
         if precision == "fp16":
-            raise UserError(
-                "training.precision: fp16 needs a GPU", "use auto, fp32 or bf16 on a CPU"
-            )
-        reason = "asked for" if precision != "auto" else "a CPU computes in fp32"
-        return Precision(chosen, "fp32" if precision == "auto" else precision, reason)
+            raise UserError("precision: fp16 needs a GPU", "use auto, fp32 or bf16 on a CPU")
+        if precision != "auto":
+            return Precision(chosen, precision, "asked for")
+        if for_training:
+            return _faster_on_cpu(chosen)
+        return Precision(chosen, "fp32", "the default on a CPU")
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for each mask shape
     torch.backends.cudnn.allow_tf32 = False  # recurrent layers would round fp32 to TF32
     name = torch.cuda.get_device_name(chosen)
@@ -63,6 +73,16 @@ def choose_precision(precision: str, device: str) -> Precision:
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return Precision(chosen, "bf16", f"{name} has it")
     return Precision(chosen, "fp16", f"{name} has no bf16; the loss is scaled")
+
+
+def _faster_on_cpu(device: torch.device) -> Precision:
+    speedup = bf16_speedup()
+    if speedup >= WORTHWHILE:
+        reason = f"its matrix products are {speedup:.1f} times as fast here as in fp32"
+        return Precision(device, "bf16", reason)
+    if speedup:
+        return Precision(device, "fp32", f"bf16 is only {speedup:.1f} times as fast on this CPU")
+    return Precision(device, "fp32", "this CPU has no bf16")
 
 
 def _choose_device(device: str) -> torch.device:

@@ -95,7 +95,7 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
             f"{group.size} processes",
             f"set training.accumulate to a multiple of {group.size}",
         )
-    precision = choose_precision(training.precision, config.device)
+    precision = choose_precision(training.precision, config.device, for_training=True)
     tokenizers = data.tokenizers()
     store = data.store("train")
     torch.manual_seed(derive_seed(config.seed, "weights"))
@@ -125,7 +125,7 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
         Identity(store.fingerprint, tokenizers.digest(), maker.kind, data.path),
         state,
         Updater(state, step, group, config.seed),
-        _validator(config, data, tokenizers, model, objective, precision),
+        _validator(config, data, tokenizers, model, objective),
         updates,
     )
 
@@ -136,22 +136,21 @@ def _validator(
     tokenizers: TokenizerPair,
     model: TranslationModel,
     objective: Objective,
-    precision: Precision,
 ) -> Validator:
     head = alignment_head(config)
     if head != Head() or config.decoding.coverage_penalty:
         model.layer_of(head)  # refuse a missing head now, not at the first validation
+    search = choose_precision(config.decoding.precision, config.device)
     engine = TorchEngine(
-        model, tokenizers, config.decoding, precision.device, precision.autocast, config.seed,
-        head,
-    )  # fmt: skip
+        model, tokenizers, config.decoding, search.device, search.autocast, config.seed, head
+    )
     limits = config.model.max_positions, config.training.batch_tokens
     return Validator(
         BatchMaker(data.store("valid"), tokenizers, *limits),
         read_held_out(data.path / "text", "valid"),
         Translator(engine, tokenizers, config.decoding.n_best),
         objective,
-        precision.device,
+        search.device,
         config.data.target_lang,
     )
 

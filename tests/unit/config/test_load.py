@@ -42,8 +42,8 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("training:\n  seed: 1\n  learning_rat: 1",
          "9: unknown key training.learning_rat; did you mean learning_rate?"),
         ("decoding: {zebra: 1}",
-         "7: unknown key decoding.zebra; known here: engine, method, beam_size, length_penalty, "
-         "length_norm, coverage_penalty, alignment_layer, alignment_head, n_best, "
+         "7: unknown key decoding.zebra; known here: engine, precision, method, beam_size, "
+         "length_penalty, length_norm, coverage_penalty, alignment_layer, alignment_head, n_best, "
          "max_length_ratio, temperature, top_k, top_p, batch_tokens, buffer_lines"),
         ("model: {type: decoder_only, source_loss: true}", "7: model: source_loss needs"),
         ("model: {type: decoder_only, source_attention: causal, source_loss: true}\n"

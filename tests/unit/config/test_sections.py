@@ -33,11 +33,11 @@ OPTIONS = {
     "num_heads ffn_dim activation attention_dropout norm norm_type positions source_attention "
     "source_loss cell bidirectional_layers embedding_dim hidden_dim attention query input_feeding "
     "residual readout",
-    "training": "objective batch_tokens accumulate max_updates max_minutes learning_rate "
+    "training": "objective batch_tokens accumulate max_updates max_minutes optimizer learning_rate "
     "warmup_updates schedule adam_betas weight_decay clip_norm label_smoothing alignment_weight "
     "subword_sampling precision compile_layers valid_every save_every valid_metric patience "
     "keep_best keep_last ema_decay average_checkpoints log_every tensorboard",
-    "decoding": "engine method beam_size length_penalty length_norm coverage_penalty "
+    "decoding": "engine precision method beam_size length_penalty length_norm coverage_penalty "
     "alignment_layer alignment_head n_best max_length_ratio temperature top_k top_p batch_tokens "
     "buffer_lines",
 }

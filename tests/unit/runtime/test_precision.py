@@ -9,24 +9,48 @@ import pytest
 import torch
 
 from mtrain.errors import UserError
-from mtrain.runtime import onednn
+from mtrain.runtime import onednn, precision
 from mtrain.runtime.onednn import (
+    CPU_INFO,
     can_prepack,
     linear_prepacked,
     multiply_with_mkl,
     multiply_with_onednn,
     onednn_is_better,
 )
-from mtrain.runtime.precision import choose_precision
+from mtrain.runtime.precision import WORTHWHILE, choose_precision
 from tests.in_process import ONEDNN_IS_EXACT
 
 
-def test_a_cpu_computes_in_fp32_unless_asked_for_bf16() -> None:
+def test_a_cpu_searches_in_fp32_unless_asked_for_bf16() -> None:
     chosen = choose_precision("auto", "cpu")
     assert (chosen.device.type, chosen.name) == ("cpu", "fp32")
-    assert "CPU" in chosen.reason
     assert choose_precision("bf16", "cpu").name == "bf16"
     assert not chosen.scales_loss
+
+
+@pytest.mark.parametrize(
+    ("speedup", "name", "reason"),
+    [
+        (1.94, "bf16", "1.9 times as fast here as in fp32"),
+        (0.5, "fp32", "bf16 is only 0.5 times as fast"),
+        (0.0, "fp32", "no bf16"),
+    ],
+)
+def test_a_cpu_trains_in_bf16_where_that_was_measured_to_pay(
+    speedup: float, name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "bf16_speedup", lambda: speedup)
+    chosen = choose_precision("auto", "cpu", for_training=True)
+    assert chosen.name == name
+    assert reason in chosen.reason
+    assert choose_precision("fp32", "cpu", for_training=True).name == "fp32"
+
+
+def test_the_measurement_tells_processors_with_bf16_from_others() -> None:
+    speedup = onednn.bf16_speedup()
+    has_bf16 = CPU_INFO.exists() and "bf16" in CPU_INFO.read_text()
+    assert speedup >= WORTHWHILE if has_bf16 else speedup < WORTHWHILE
 
 
 def test_fp16_on_a_cpu_is_refused() -> None:
@@ -86,7 +110,7 @@ def test_onednn_multiplies_on_amd_where_it_is_exact(
     with torch.autocast("cpu", torch.bfloat16, enabled=product == torch.bfloat16):
         multiply_with_onednn()
         assert onednn_is_better() is (expected == "bf16")
-        assert choose_precision("bf16", "cpu").prepacks_weights is False
+        assert choose_precision("bf16", "cpu").prepacks_weights is can_prepack()
     assert choose_precision("fp32", "cpu").prepacks_weights is (expected == "bf16")
     assert products.fp32_precision == expected
 

@@ -14,7 +14,7 @@ from mtrain.data.batch import Batch
 from mtrain.errors import UserError
 from mtrain.models.base import NO_RECORD, AttentionRecord
 from mtrain.models.transformer import Transformer
-from mtrain.training.optimizer import WeightAverage, optimizer_tensors, restore_optimizer
+from mtrain.training.optimizer import WeightAverage, optimizer_tensors, restore_optimizers
 from tests.in_process import Learner, make_batch, make_learner
 from tests.unit.decoding.tiny import make_rows
 
@@ -78,7 +78,7 @@ def everything(updater: Learner) -> dict[str, Tensor]:
     """Return a copy of all that an update may change: weights, moments, average."""
     model = updater.model
     tensors = {f"weight/{name}": p.detach() for name, p in model.named_parameters()}
-    tensors |= optimizer_tensors(model, updater.state.optimizer)
+    tensors |= optimizer_tensors(model, updater.state.optimizers)
     tensors |= {f"average/{name}": value for name, value in updater.state.weights.items()}
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
@@ -156,7 +156,7 @@ def test_dropout_depends_on_the_update_and_the_batch_and_on_nothing_before() -> 
 
 def test_only_matrices_decay() -> None:
     updater = troubled_updater(weight_decay=0.5)
-    groups = updater.state.optimizer.param_groups
+    groups = updater.state.optimizers[-1].param_groups
     for name, parameter in updater.model.named_parameters():
         decay = next(group["weight_decay"] for group in groups
                      if any(parameter is member for member in group["params"]))  # fmt: skip
@@ -323,10 +323,10 @@ def test_a_restored_optimizer_goes_on_as_the_saved_one() -> None:
     updater, other = troubled_updater(), troubled_updater()
     for number in range(3):
         updater.update(number, [pairs()], 1e-2)
-    tensors = optimizer_tensors(updater.model, updater.state.optimizer)
+    tensors = optimizer_tensors(updater.model, updater.state.optimizers)
     assert {name.rsplit("/")[-1] for name in tensors} == {"step", "exp_avg", "exp_avg_sq"}
     other.model.load_state_dict(updater.model.state_dict())
-    restore_optimizer(other.model, other.state.optimizer, tensors)  # copies: both go on apart
+    restore_optimizers(other.model, other.state.optimizers, tensors)  # copies: both go on apart
     for either in (updater, other):
         either.update(3, [pairs()], 1e-2)
     assert_same(everything(updater), everything(other))
