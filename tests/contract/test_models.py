@@ -337,10 +337,12 @@ def test_it_overfits_8_pairs(name: str) -> None:
 
 
 @every_model
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_20_updates_equal_10_and_10_more_after_a_stop_bit_for_bit(
-    name: str, small_task: Path, tmp_path: Path
+    name: str, optimizer: str, small_task: Path, tmp_path: Path
 ) -> None:
-    config = small_config(small_task, tmp_path / "one", {"accumulate": 2}, MODELS[name])
+    training = {"accumulate": 2, "optimizer": optimizer}
+    config = small_config(small_task, tmp_path / "one", training, MODELS[name])
     whole, _ = open_run(config)
     learn(whole, 20)
     resumed = run_in_two_sittings(config, 10, 20)
