@@ -5,9 +5,11 @@ from pathlib import Path
 
 from mtrain.checkpoints.collection import list_checkpoints, order_by_quality
 from mtrain.config import Config
+from mtrain.console import say
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import EXIT_GATE_FAILED, UserError
+from mtrain.evaluation.diagnosis import describe_curve
 from mtrain.training.build import build_forecaster, build_setup, build_trainer
 from mtrain.training.log import learning_curve, read_metrics
 from mtrain.training.signals import StopSignal
@@ -30,7 +32,10 @@ def train(config: Config, config_path: Path | None = None) -> str | None:
             return None
         metric = config.training.valid_metric
         best = order_by_quality(list_checkpoints(run.checkpoints), metric)[-1]
-        return f"{learning_curve(read_metrics(run.metrics_path))}\nbest by dev {metric}: {best}"
+        events = read_metrics(run.metrics_path)
+        if (advice := describe_curve(events)) is not None:
+            say(advice)
+        return f"{learning_curve(events)}\nbest by dev {metric}: {best}"
 
 
 def check(config: Config, config_path: Path | None = None) -> str | None:

@@ -17,6 +17,7 @@ from mtrain.data.prefetch import Prefetcher
 from mtrain.data.updates import PlannedUpdate
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted, UserError
+from mtrain.evaluation.diagnosis import describe_translations
 from mtrain.evaluation.ties import TieWatch
 from mtrain.training.log import Meter, MetricsLog
 from mtrain.training.saving import Saver
@@ -64,6 +65,7 @@ class Trainer:
         self._meter = Meter()
         self._ties = TieWatch(self._config.valid_metric, self._config.patience)
         self._skipped_in_a_row = 0
+        self._seems_healthy = state.position.validated_update >= 0  # see `_diagnose`
         self._validation_minutes = 0.0  # of the last validation
         self._started = time.monotonic() - 60 * state.position.minutes
 
@@ -214,6 +216,8 @@ class Trainer:
         position, started = self._state.position, time.monotonic()
         self._validation = self._measure(self._state.average.weights, self._group)
         self._note_quality(self._validation)
+        if not self._seems_healthy:
+            self._diagnose(self._validation)
         position.validated_update = position.update
         seconds = time.monotonic() - started
         shared = self._group.share(self._minutes(), seconds / 60)
@@ -237,6 +241,19 @@ class Trainer:
         minutes = format_seconds(60 * self._minutes())
         self._say(f"update {self._state.position.update}, {minutes}: {validation}")
         return validation
+
+    def _diagnose(self, validation: Validation) -> None:
+        """Warn if the translations are empty, all alike or independent of the source.
+
+        Every validation does so until one finds nothing of the kind.
+        """
+        model, validator = self._state.model, self._validator
+        with replaced_weights(model, self._state.average.weights):
+            wrong = validator.loss_with_wrong_sources(model, self._group)
+        message = describe_translations(validator.hypotheses, validation.loss, wrong)
+        self._seems_healthy = message is None
+        if message is not None and self._group.is_first:
+            warn(message)
 
     def _note_quality(self, validation: Validation) -> None:
         position, metric = self._state.position, self._config.valid_metric

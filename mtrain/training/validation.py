@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
+from mtrain.data.batch import Batch
 from mtrain.data.folders import HeldOutText
 from mtrain.data.makers.padded import BatchMaker
 from mtrain.decoding.translator import Translator
@@ -57,6 +58,7 @@ class Validator:
         self._plan = maker.plan_in_order()
         self._sources = text.sources
         self._references = [decode_line(line)[0] for line in text.references]
+        self.hypotheses: list[str] = []  # of the last validation, of all processes
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -69,11 +71,11 @@ class Validator:
         `on_progress` gets the count of newly translated sentences, and may raise to stop.
         """
         model.eval()
-        loss = self._loss(model, group)
+        loss = self._loss(model, group, _as_it_is)
         own = self._sources[group.rank :: group.size]
         translations = self._translator.translate(own, on_progress) if own else []
-        hypotheses = group.gather([translation.texts[0] for translation in translations])
-        bleu, chrf = bleu_and_chrf(hypotheses, self._references, self._target_lang)
+        self.hypotheses = group.gather([translation.texts[0] for translation in translations])
+        bleu, chrf = bleu_and_chrf(self.hypotheses, self._references, self._target_lang)
         return Validation(loss, bleu, chrf)
 
     def translate_some(self, model: Model, num_sentences: int) -> float:
@@ -83,12 +85,31 @@ class Validator:
         self._translator.translate(chosen)
         return len(chosen) / len(self._sources)
 
+    def loss_with_wrong_sources(self, model: Model, group: ProcessGroup) -> float:
+        """Return the loss per token given the source of another sentence of the batch."""
+        model.eval()
+        return self._loss(model, group, _with_wrong_sources)
+
     @torch.inference_mode()
-    def _loss(self, model: Model, group: ProcessGroup) -> float:
+    def _loss(self, model: Model, group: ProcessGroup, changed: Callable[[Batch], Batch]) -> float:
         own = []
         for rows in self._plan[group.rank :: group.size]:
-            batch = self._maker.make(rows).to(self._device)
+            batch = changed(self._maker.make(rows)).to(self._device)
             own.append((float(self._objective(model, batch).nll), batch.num_target_tokens))
         # in plan order, so that the sum does not depend on the number of processes
         sums = group.gather(own)
         return sum(nll for nll, _ in sums) / sum(tokens for _, tokens in sums)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _with_wrong_sources(batch: Batch) -> Batch:
+    """Give each sentence the source of the next one."""
+    return replace(
+        batch,
+        source=batch.source.roll(1, 0),
+        source_lengths=batch.source_lengths.roll(1),
+        links=None,
+    )

@@ -68,6 +68,21 @@ def test_training_a_finished_run_says_so_and_changes_nothing(
     assert contents(trained_copy) == before
 
 
+def test_training_on_lines_that_do_not_match_says_so(warm: WarmCommandLine, task: Path) -> None:
+    lines = (task / "train.words").read_text().splitlines(keepends=True)
+    (task / "train.words").write_text("".join(sorted(lines)))
+    succeed(warm, "prepare", "config.yaml")
+    said = succeed(warm, "train", "config.yaml", "--set", "training.max_updates=60").err
+    assert "the model does not use the source" in said
+    assert "lines of source and target in data.train do not match" in said
+
+
+def test_a_finished_training_says_what_to_do_next(warm: WarmCommandLine, task: Path) -> None:
+    succeed(warm, "prepare", "config.yaml")
+    said = succeed(warm, "train", "config.yaml", "--set", "training.max_updates=100").err
+    assert "in the last 10% of the time" in said
+
+
 def test_a_finished_run_goes_on_with_a_higher_max_updates(
     warm: WarmCommandLine, trained_copy: Path
 ) -> None:
