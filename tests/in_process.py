@@ -38,6 +38,7 @@ SMALL_MODEL = {
     "max_positions": 40,
 }
 SMALL_TRAINING = {
+    "precision": "fp32",  # what auto is depends on the machine
     "batch_tokens": 128,
     "max_updates": 12,
     "learning_rate": 3e-3,

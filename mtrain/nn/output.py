@@ -65,16 +65,15 @@ def chunk_loss(
     """
     real, targets = targets != IGNORE_INDEX, targets.clamp_min(0)  # (C,1)
     precise = logits.float()
-    of_targets = precise.gather(1, targets)
+    of_targets, largest = precise.gather(1, targets), precise.amax(dim=1, keepdim=True)
     # in place on a CPU: newly allocated memory is not in the cache
-    place = precise if precise.is_cpu else None
-    log_probabilities = torch.log_softmax(precise, dim=1, out=place)
-    nll = -log_probabilities.gather(1, targets)
-    normalisers = nll + of_targets
+    gradient = torch.softmax(precise, dim=1, out=precise if precise.is_cpu else None)
+    # the largest probability is exp(largest logit - normaliser); one exponential a logit suffices
+    normalisers = largest - gradient.amax(dim=1, keepdim=True).log()
+    nll = normalisers - of_targets
     sums = (torch.cat([nll, normalisers], dim=1) * real).sum(dim=0)
     if not needs_gradient:
         return sums, logits
-    gradient = log_probabilities.exp_()
     gradient.scatter_add_(1, targets, gradient.new_full(targets.shape, smoothing - 1))
     return sums, gradient.to(logits.dtype)
 

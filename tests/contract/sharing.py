@@ -24,7 +24,7 @@ def learn_with_every_model(task: Path, group: ProcessGroup) -> dict[str, Tensor]
     """
     noted = {}
     for name, model in MODELS.items():
-        training = {"accumulate": 4, "batch_tokens": 64, "precision": "fp32"}
+        training = {"accumulate": 4, "batch_tokens": 64}
         setup = open_setup(small_config(task, task / "no-run", training, model), group)
         found = setup.validator.validate(setup.state.model, lambda count: None, group)
         noted[f"{name}/validation"] = torch.tensor([found.loss, found.bleu, found.chrf])

@@ -272,6 +272,8 @@ def test_packed_weights_say_the_same_and_leave_what_was_tied_to_them(name: str) 
     copy = prepacked(model)
     assert not any(isinstance(module, nn.Linear) for module in copy.modules())
     torch.testing.assert_close(logits_of(copy, batch), before, atol=1e-5, rtol=1e-5)
+    rounded = logits_of(prepacked(model, torch.bfloat16), batch)
+    assert 0 < float((rounded - before).norm() / before.norm()) < 0.02
     assert [[h.tokens for h in found] for found in search(copy, batch, 6)] == hypotheses
     assert torch.equal(model.get_parameter("target_embedding.weight"), unpacked)
     assert torch.equal(logits_of(model, batch), before)
@@ -337,11 +339,11 @@ def test_it_overfits_8_pairs(name: str) -> None:
 
 
 @every_model
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(("optimizer", "precision"), [("adamw", "fp32"), ("muon", "bf16")])
 def test_20_updates_equal_10_and_10_more_after_a_stop_bit_for_bit(
-    name: str, optimizer: str, small_task: Path, tmp_path: Path
+    name: str, optimizer: str, precision: str, small_task: Path, tmp_path: Path
 ) -> None:
-    training = {"accumulate": 2, "optimizer": optimizer}
+    training = {"accumulate": 2, "optimizer": optimizer, "precision": precision}
     config = small_config(small_task, tmp_path / "one", training, MODELS[name])
     whole, _ = open_run(config)
     learn(whole, 20)
