@@ -13,7 +13,7 @@ from torch import Tensor
 MOMENTUM = 0.95
 # of the quintic Newton-Schulz iteration: the steepest at zero that keeps singular values near 1
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 5
+ITERATIONS = 3  # Jordan et al. take 5; with 3 an update is faster, and learns as much
 EPSILON = 1e-7
 # the root mean square of AdamW's updates, so that both take one learning rate (Liu et al. 2025)
 UPDATE_RMS = 0.2
@@ -22,7 +22,7 @@ UPDATE_RMS = 0.2
 def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the nearest semi-orthogonal matrices to `matrices` (K,R,C), roughly, in `dtype`.
 
-    Newton-Schulz iterations bring all singular values to between 0.7 and 1.2.
+    Newton-Schulz iterations bring singular values above a fiftieth of the norm to about 1.
     """
     first, second, third = COEFFICIENTS
     x = F.normalize(matrices.flatten(1), eps=EPSILON).view_as(matrices).to(dtype)
