@@ -33,6 +33,8 @@ class DecodingConfig(Section):
     guided alignment; by default the last but one"""
     alignment_head: PositiveInt | None = None
     """head of that layer, from 1; by default 1 if data.train has alignments, else their mean"""
+    repetition_guard: bool = False
+    """never write a phrase of 1 to 4 tokens three times in a row, unless the source has one"""
     n_best: Annotated[int, Field(gt=0, le=1000)] = 1
     """hypotheses to write per line, best first; beam search stops early once these many lead"""
     max_length_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.0
@@ -79,6 +81,7 @@ class DecodingConfig(Section):
         ours_alone = {
             "method: sample": self.method == "sample",
             "length_norm: gnmt": self.length_norm == "gnmt",
+            "repetition_guard: true": self.repetition_guard,
             "coverage_penalty": self.coverage_penalty > 0,
         }
         asked = [name for name, is_asked in ours_alone.items() if is_asked]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Doubles, Hypothesis, Scoring
+from mtrain.decoding.repetition import RepetitionGuard
 from mtrain.decoding.row_selection import rows_to_keep
 from mtrain.decoding.top import top_sums
 from mtrain.models.base import TranslationModel
@@ -100,6 +101,7 @@ def beam_search(
     state = model.encode(source, source_lengths, watched)
     tokens = source.new_full((len(limits), 1, 1), bos_id)  # (B,K,1+t)
     scores = torch.zeros(tokens.shape[:2], device=source.device)  # (B,K) sums of log p
+    guard = RepetitionGuard(source, source_lengths) if scoring.repetition_guard else None
     attention: Tensor | None = None  # (B,K,S) sums over steps, if watched
     penalties = scores  # (B,K) coverage penalties
     while found.hypotheses:
@@ -108,7 +110,7 @@ def beam_search(
             seen = state.attention
             attention = seen if attention is None else attention + seen
             penalties = scoring.coverage(attention, source_lengths)
-        candidates = _best_continuations(logits, scores, 2 * beam_size)
+        candidates = _best_continuations(logits, tokens, scores, guard, 2 * beam_size)
         del logits  # the next step's logits reuse this memory, warm in the cache
         _collect(candidates, tokens, penalties, eos_id, beam_size, scoring, found)
         tokens, scores, parents = _continue(candidates, tokens, eos_id, beam_size)
@@ -127,6 +129,8 @@ def beam_search(
             found.keep(kept)
             tokens, scores, state = tokens[rows], scores[rows], state.keep(rows)
             penalties, source_lengths = penalties[rows], source_lengths[rows]
+            if guard is not None:
+                guard.keep(rows)
             attention = None if attention is None else attention[rows]
     return [hypotheses or [NO_HYPOTHESIS] for hypotheses in results]
 
@@ -140,10 +144,14 @@ class _Candidates:
     parents: Tensor  # (B,C) the hypothesis to add it to
 
 
-def _best_continuations(logits: Tensor, scores: Tensor, count: int) -> _Candidates:
+def _best_continuations(
+    logits: Tensor, tokens: Tensor, scores: Tensor, guard: RepetitionGuard | None, count: int
+) -> _Candidates:
     logits = logits.float()
     # in place on a CPU: memory newly allocated at each step would miss the cache
     gains = torch.log_softmax(logits, dim=2, out=logits if logits.is_cpu else None)
+    if guard is not None:
+        guard.forbid(gains, tokens)
     best, places = top_sums(gains, scores, count)
     vocab_size = logits.shape[2]
     return _Candidates(best, places % vocab_size, places // vocab_size)

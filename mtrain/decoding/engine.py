@@ -122,7 +122,10 @@ class TorchEngine(Engine):
         self._model.eval()
         with torch.inference_mode(), self._autocast():
             if options.is_greedy:
-                return greedy_search(self._model, source, lengths, limits, self._marks)
+                return greedy_search(
+                    self._model, source, lengths, limits, self._marks,
+                    self._scoring.repetition_guard,
+                )  # fmt: skip
             if options.method == "beam":
                 return beam_search(
                     self._model, source, lengths, limits, self._marks,

@@ -1,6 +1,6 @@
 """Greedy search over the model contract: each next token is the argmax of the logits.
 
-Shapes: B sentences still in the search, V vocabulary.
+Shapes: B sentences still in the search, t tokens so far, V vocabulary.
 """
 
 from dataclasses import dataclass, field
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Hypothesis
+from mtrain.decoding.repetition import RepetitionGuard
 from mtrain.decoding.row_selection import rows_to_keep
 from mtrain.models.base import TranslationModel
+from mtrain.nn.largest import largest
 
 
 @dataclass
@@ -42,6 +44,7 @@ def greedy_search(
     source_lengths: Tensor,
     limits: list[int],
     marks: tuple[int, int],
+    repetition_guard: bool = False,
 ) -> list[list[Hypothesis]]:
     """Return one hypothesis of each source (B,S); its score is 0, as nothing is compared with it.
 
@@ -52,15 +55,24 @@ def greedy_search(
     sentences = [_Sentence(limit) for limit in limits]
     rows = sentences  # the sentence of each row
     state = model.encode(source, source_lengths)
-    tokens = source.new_full((len(rows),), bos_id)
+    tokens = source.new_full((len(rows), 1), bos_id)  # (B,1+t)
+    guard = RepetitionGuard(source, source_lengths) if repetition_guard else None
     while rows:
-        features, state = model.step_features(tokens[:, None], state)
-        best, tokens = model.likeliest(features[:, 0])
-        for sentence, token, logit in zip(rows, tokens.tolist(), best.tolist(), strict=True):
+        features, state = model.step_features(tokens[:, -1:], state)
+        if guard is None:
+            best, newest = model.likeliest(features[:, 0])
+        else:
+            logits = model.output(features)  # (B,1,V)
+            guard.forbid(logits, tokens[:, None])
+            best, newest = largest(logits[:, 0])
+        tokens = torch.cat([tokens, newest[:, None]], dim=1)
+        for sentence, token, logit in zip(rows, newest.tolist(), best.tolist(), strict=True):
             sentence.add(token, logit, eos_id)
         kept = rows_to_keep([not sentence.found for sentence in rows])
         if len(kept) < len(rows):
             numbers = torch.tensor(kept, device=source.device, dtype=torch.long)
             rows = [rows[number] for number in kept]
             tokens, state = tokens[numbers], state.keep(numbers)
+            if guard is not None:
+                guard.keep(numbers)
     return [sentence.found for sentence in sentences]

@@ -35,17 +35,24 @@ NO_HYPOTHESIS = Hypothesis(
 
 @dataclass(frozen=True)
 class Scoring:
-    """Length normalisation and coverage penalty: turns log probabilities into comparable scores."""
+    """Length normalisation and penalties: turns log probabilities into comparable scores."""
 
     length_penalty: float = 1.0
     length_norm: str = "power"
     coverage_penalty: float = 0.0
     watched: Head = field(default_factory=Head)  # the attention that measures coverage
+    repetition_guard: bool = False
 
     @staticmethod
     def of(config: DecodingConfig, watched: Head) -> "Scoring":
         """Return the scoring that the configuration sets."""
-        return Scoring(config.length_penalty, config.length_norm, config.coverage_penalty, watched)
+        return Scoring(
+            config.length_penalty,
+            config.length_norm,
+            config.coverage_penalty,
+            watched,
+            config.repetition_guard,
+        )
 
     def score(self, log_probability: Numbers, num_tokens: int) -> Numbers:
         """Return log probability / norm(length); the length counts the end mark.

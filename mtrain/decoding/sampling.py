@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
+from mtrain.decoding.repetition import RepetitionGuard
 from mtrain.models.base import TranslationModel
 
 
@@ -36,12 +37,15 @@ def sample_search(
     tokens = source.new_full((*shape, 1), bos_id)
     scores = torch.zeros(shape, device=source.device)
     is_ended = torch.zeros(shape, dtype=torch.bool, device=source.device)
+    guard = RepetitionGuard(source, source_lengths) if scoring.repetition_guard else None
     open_sentences = list(range(len(limits)))
     while open_sentences:
         logits, state = model.step(tokens[:, :, -1], state)
         log_probabilities = logits.float().log_softmax(dim=-1)
         is_lost = log_probabilities.isnan().any(dim=2)  # no distribution to draw from
         drawable = log_probabilities.masked_fill(is_lost[:, :, None], 0.0)
+        if guard is not None:
+            guard.forbid(drawable, tokens)
         new = _draw(drawable, temperature, top_k, top_p, generator)
         new = new.masked_fill(is_ended | is_lost, eos_id)
         gains = log_probabilities.gather(2, new[:, :, None])[:, :, 0]
@@ -62,6 +66,8 @@ def sample_search(
             open_sentences = [open_sentences[row] for row in kept]
             tokens, scores, is_ended = tokens[rows], scores[rows], is_ended[rows]
             state = state.keep(rows)
+            if guard is not None:
+                guard.keep(rows)
     return found
 
 

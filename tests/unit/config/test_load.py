@@ -43,7 +43,8 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
          "9: unknown key training.learning_rat; did you mean learning_rate?"),
         ("decoding: {zebra: 1}",
          "7: unknown key decoding.zebra; known here: engine, precision, method, beam_size, "
-         "length_penalty, length_norm, coverage_penalty, alignment_layer, alignment_head, n_best, "
+         "length_penalty, length_norm, coverage_penalty, alignment_layer, alignment_head, "
+         "repetition_guard, n_best, "
          "max_length_ratio, temperature, top_k, top_p, batch_tokens, buffer_lines"),
         ("model: {type: decoder_only, source_loss: true}", "7: model: source_loss needs"),
         ("model: {type: decoder_only, source_attention: causal, source_loss: true}\n"

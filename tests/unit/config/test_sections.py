@@ -38,8 +38,8 @@ OPTIONS = {
     "subword_sampling precision compile_layers valid_every save_every valid_metric patience "
     "keep_best keep_last ema_decay average_checkpoints log_every tensorboard",
     "decoding": "engine precision method beam_size length_penalty length_norm coverage_penalty "
-    "alignment_layer alignment_head n_best max_length_ratio temperature top_k top_p batch_tokens "
-    "buffer_lines",
+    "alignment_layer alignment_head repetition_guard n_best max_length_ratio temperature top_k "
+    "top_p batch_tokens buffer_lines",
 }
 FROZEN = {f"{section}.{key}".removeprefix(".")
           for section, keys in OPTIONS.items() for key in keys.split()}  # fmt: skip

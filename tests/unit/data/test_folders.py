@@ -37,6 +37,7 @@ MAY_CHANGE = {
     "decoding.length_penalty": "0.5",
     "decoding.length_norm": "gnmt",
     "decoding.coverage_penalty": "0.2",
+    "decoding.repetition_guard": "true",
     "decoding.n_best": "2",
     "decoding.max_length_ratio": "3",
     "decoding.temperature": "0.5",
