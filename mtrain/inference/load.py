@@ -1,7 +1,6 @@
 """Loads the model of a run folder for inference, without the optimiser state."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,15 @@ from mtrain.checkpoints.weights import put_weights
 from mtrain.config import Config, with_values
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
-from mtrain.decoding.engine import Engine, TorchEngine
+from mtrain.decoding.engine import Engine
 from mtrain.decoding.forced import ForcedDecoder, IdPair
 from mtrain.decoding.translator import Translation, Translator
 from mtrain.errors import UserError
 from mtrain.exchange import exchange_format
 from mtrain.inference.linking import Linker
+from mtrain.inference.search import searches_with_mkl, torch_engine
 from mtrain.models import TranslationModel, alignment_head, build_model
 from mtrain.nn.initialisation import UninitialisedWeights
-from mtrain.nn.prepacked import has_recurrent_layers, prepacked
 from mtrain.runtime.onednn import multiply_with_mkl
 from mtrain.runtime.precision import Precision, choose_precision
 from mtrain.text.tokenizer import TokenizerPair, available_cores
@@ -65,20 +64,9 @@ class LoadedRun:
         return Translator(engine, self.tokenizers, decoding.n_best)
 
     def _torch_engine(self) -> Engine:
-        model, autocast = self.model, self.precision.autocast
-        if self.precision.prepacks_weights:
-            model, autocast = prepacked(model, self.precision.type), nullcontext
-            if not has_recurrent_layers(model):
-                multiply_with_mkl()
-        return TorchEngine(
-            model,
-            self.tokenizers,
-            self.config.decoding,
-            self.precision.device,
-            autocast,
-            self.config.seed,
-            alignment_head(self.config),
-        )
+        if searches_with_mkl(self.model, self.precision):
+            multiply_with_mkl()
+        return torch_engine(self.model, self.config, self.tokenizers, self.precision)
 
     def _ctranslate2_engine(self) -> Engine:
         exchange_format("ctranslate2", f"decoding.engine: {self.config.decoding.engine}")

@@ -5,6 +5,8 @@ Shapes: I width of an input, O width of an output.
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +37,17 @@ def multiply_with_mkl() -> None:
     new shapes at every step, for which oneDNN would generate new code.
     """
     _matmul().fp32_precision = "none"
+
+
+@contextmanager
+def multiplying_with_mkl() -> Iterator[None]:
+    """Use MKL for fp32 matrix products inside the block."""
+    before = _matmul().fp32_precision
+    multiply_with_mkl()
+    try:
+        yield
+    finally:
+        _matmul().fp32_precision = before
 
 
 @cache

@@ -1,6 +1,7 @@
 """Builds the parts of training from a configuration and its data, and connects them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,11 +14,12 @@ from mtrain.data.makers.padded import BatchMaker
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import TokenStore
 from mtrain.data.updates import PlannedUpdate, planned_updates
-from mtrain.decoding.engine import TorchEngine
 from mtrain.decoding.translator import Translator
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import UserError
+from mtrain.inference.search import searches_with_mkl, torch_engine
 from mtrain.models import Head, Model, TranslationModel, alignment_head, build_model
+from mtrain.runtime.onednn import multiplying_with_mkl
 from mtrain.runtime.precision import Precision, choose_precision
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.forecast import Forecaster
@@ -141,14 +143,18 @@ def _validator(
     if head != Head() or config.decoding.coverage_penalty:
         model.layer_of(head)  # refuse a missing head now, not at the first validation
     search = choose_precision(config.decoding.precision, config.device)
-    engine = TorchEngine(
-        model, tokenizers, config.decoding, search.device, search.autocast, config.seed, head
-    )
+
+    @contextmanager
+    def translator() -> Iterator[Translator]:
+        with multiplying_with_mkl() if searches_with_mkl(model, search) else nullcontext():
+            engine = torch_engine(model, config, tokenizers, search)
+            yield Translator(engine, tokenizers, config.decoding.n_best)
+
     limits = config.model.max_positions, config.training.batch_tokens
     return Validator(
         BatchMaker(data.store("valid"), tokenizers, *limits),
         read_held_out(data.path / "text", "valid"),
-        Translator(engine, tokenizers, config.decoding.n_best),
+        translator,
         objective,
         search.device,
         config.data.target_lang,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -45,11 +46,12 @@ class Validator:
         self,
         maker: BatchMaker,
         text: HeldOutText,
-        translator: Translator,
+        translator: Callable[[], AbstractContextManager[Translator]],
         objective: Objective,
         device: torch.device,
         target_lang: str,
     ) -> None:
+        """Take the valid set; `translator` gives one with the model's present weights."""
         self._maker = maker
         self._translator = translator
         self._objective = objective
@@ -73,7 +75,8 @@ class Validator:
         model.eval()
         loss = self._loss(model, group, _as_it_is)
         own = self._sources[group.rank :: group.size]
-        translations = self._translator.translate(own, on_progress) if own else []
+        with self._translator() as translator:
+            translations = translator.translate(own, on_progress) if own else []
         self.hypotheses = group.gather([translation.texts[0] for translation in translations])
         bleu, chrf = bleu_and_chrf(self.hypotheses, self._references, self._target_lang)
         return Validation(loss, bleu, chrf)
@@ -82,7 +85,8 @@ class Validator:
         """Translate the first sentences, for timing; return their share of all sentences."""
         chosen = self._sources[:num_sentences]
         model.eval()
-        self._translator.translate(chosen)
+        with self._translator() as translator:
+            translator.translate(chosen)
         return len(chosen) / len(self._sources)
 
     def loss_with_wrong_sources(self, model: Model, group: ProcessGroup) -> float:
