@@ -59,7 +59,8 @@ def choose_precision(precision: str, device: str, for_training: bool = False) ->
     if chosen.type == "cpu":
         multiply_with_onednn()
         if precision == "fp16":
-            raise UserError("precision: fp16 needs a GPU", "use auto, fp32 or bf16 on a CPU")
+            key = "training.precision" if for_training else "decoding.precision"
+            raise UserError(f"{key}: fp16 needs a GPU", "use auto, fp32 or bf16 on a CPU")
         if precision != "auto":
             return Precision(chosen, precision, "asked for")
         if for_training:
