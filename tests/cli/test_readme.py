@@ -120,4 +120,4 @@ def test_the_python_lines_translate(trained: Path) -> None:
     finished = subprocess.run(
         [sys.executable, "-c", found[1]], cwd=trained, capture_output=True, text=True, check=True
     )
-    assert len(eval(finished.stdout)) == 2
+    assert len(finished.stdout.splitlines()) == 2
