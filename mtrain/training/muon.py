@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 MOMENTUM = 0.95
@@ -25,7 +24,8 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     Newton-Schulz iterations bring singular values above a fiftieth of the norm to about 1.
     """
     first, second, third = COEFFICIENTS
-    x = F.normalize(matrices.flatten(1), eps=EPSILON).view_as(matrices).to(dtype)
+    norms = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True).clamp_min(EPSILON)
+    x: Tensor = matrices.to(dtype) / norms.to(dtype)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=second, alpha=third)
@@ -34,7 +34,7 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class _Stack:
-    """Views (R,C) of all matrices of one shape, and their momentum (K,R,C)."""
+    """The parameters whose matrices have one shape (R,C), some of them transposed."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape = shape
@@ -77,22 +77,20 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step_where(self, is_finite: Tensor) -> None:
         """Step if the boolean tensor `is_finite` is true, without host synchronisation."""
-        does_step = is_finite.float()
-        rate = self.param_groups[0]["lr"] * does_step
+        rate = self.param_groups[0]["lr"] * is_finite.float()
         for stack in self._stacks:
             weights = [weight for weight, _ in stack.parameters]
             momenta = [self.state[weight]["momentum"] for weight in weights]
-            # a gradient that is not finite would spoil even a product with zero
-            gradients = [torch.where(is_finite, cast(Tensor, w.grad), 0.0) for w in weights]
-            changes = torch._foreach_sub(gradients, momenta)
-            torch._foreach_mul_(changes, (1 - MOMENTUM) * does_step)
-            torch._foreach_add_(momenta, changes)
+            # without a step the momentum stands in for the gradient, and so stays as it is
+            gradients = [torch.where(is_finite, cast(Tensor, weight.grad), momentum)
+                         for weight, momentum in zip(weights, momenta, strict=True)]  # fmt: skip
+            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
             torch._foreach_lerp_(gradients, momenta, MOMENTUM)
-            updates = orthogonalise(torch.stack(stack.views(gradients)), self._dtype).float()
+            updates = orthogonalise(torch.stack(stack.views(gradients)), self._dtype)
             updates *= -rate * UPDATE_RMS * stack.shape[1] ** 0.5
             if self._weight_decay:
                 torch._foreach_mul_(weights, 1 - rate * self._weight_decay)
-            torch._foreach_add_(stack.views(weights), list(updates))
+            torch._foreach_add_(stack.views(weights), list(updates.float()))
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Step unconditionally, after a gradient scaler has found all gradients finite."""

@@ -33,7 +33,8 @@ Optimizers = Sequence[ConditionalAdamW | Muon]
 def build_optimizers(model: nn.Module, config: TrainingConfig, products: torch.dtype) -> Optimizers:
     """Return fused AdamW (Loshchilov 2019), after Muon for the layers' matrices if configured.
 
-    Weight decay applies to matrices only. `products` is the dtype of Muon's matrix products.
+    Weight decay applies to matrices only. Muon multiplies in bf16 if `products` do; fp16 would lose
+    small gradients.
     """
     parameters = list(model.parameters())
     is_on_gpu = parameters[0].is_cuda
@@ -42,7 +43,8 @@ def build_optimizers(model: nn.Module, config: TrainingConfig, products: torch.d
     optimizers: list[ConditionalAdamW | Muon] = []
     if config.optimizer == "muon":
         matrices = dict(layer_matrices(model))
-        optimizers.append(Muon(matrices.items(), rate, config.weight_decay, products))
+        dtype = products if products == torch.bfloat16 else torch.float32
+        optimizers.append(Muon(matrices.items(), rate, config.weight_decay, dtype))
         parameters = [p for p in parameters if p not in matrices]
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
