@@ -108,11 +108,16 @@ def _check(run: LoadedRun) -> None:
             "OpenNMT-py is given Transformers of norm: pre, norm_type: layer, positions: "
             "sinusoidal and activation: relu alone, with one vocabulary that mtrain learnt"
         )
-    if (decoding.method, decoding.length_norm, decoding.coverage_penalty) != ("beam", "power", 0):
-        raise UserError("OpenNMT-py is measured in beam search, without decoding.coverage_penalty")
+    if decoding.repetition_guard or (
+        (decoding.method, decoding.length_norm, decoding.coverage_penalty) != ("beam", "power", 0)
+    ):
+        raise UserError(
+            "OpenNMT-py is measured in beam search, without decoding.coverage_penalty or "
+            "decoding.repetition_guard"
+        )
     if (computes.device.type, computes.name) != ("cpu", "fp32"):
         raise UserError(
-            "OpenNMT-py is measured on a CPU", "--set device=cpu --set training.precision=fp32"
+            "OpenNMT-py is measured on a CPU", "--set device=cpu --set decoding.precision=fp32"
         )
 
 
