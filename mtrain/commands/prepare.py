@@ -2,8 +2,8 @@
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,9 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
     prefix = f".{destination.name}.building-"
     for leftover in destination.parent.glob(f"{prefix}*"):  # of a killed builder
         shutil.rmtree(leftover, ignore_errors=True)
-    building = Path(tempfile.mkdtemp(dir=destination.parent, prefix=prefix))
-    try:
+    building = destination.parent / f"{prefix}{secrets.token_hex(4)}"
+    try:  # from before the folder exists: a signal may come as soon as it does
+        building.mkdir(mode=0o700)
         manifest = DataBuilder(config, building).build(inputs)
         manifest["ceilings"] = _measure_ceilings(config, building, ["valid", *manifest["tests"]])
         _write_manifest(building, manifest)
