@@ -80,7 +80,7 @@ def bf16_speedup() -> float:
 
     Both products have the type of their inputs, as in training, and include the casts of autocast.
     """
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not can_multiply_bf16():
         return 0.0
     x, weight = torch.ones(MEASURED[0], MEASURED[1]), torch.ones(MEASURED[2], MEASURED[1])
 
@@ -91,6 +91,13 @@ def bf16_speedup() -> float:
 
     rounds = [(seconds(torch.float32), seconds(torch.bfloat16)) for _ in range(ROUNDS)]
     return min(fp32 for fp32, _ in rounds) / min(bf16 for _, bf16 in rounds)
+
+
+def can_multiply_bf16() -> bool:
+    """Tell whether oneDNN multiplies bf16 on this CPU, however fast."""
+    return torch.backends.mkldnn.is_available() and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 def can_prepack() -> bool:

@@ -8,6 +8,7 @@ import torch
 from mtrain.errors import UserError
 from mtrain.runtime.onednn import (
     bf16_speedup,
+    can_multiply_bf16,
     can_prepack,
     multiply_with_onednn,
     onednn_is_better,
@@ -41,7 +42,9 @@ class Precision:
         """Whether inference is faster with weights in oneDNN's layout."""
         if self.device.type != "cpu":
             return False
-        return onednn_is_better() if self.name == "fp32" else can_prepack()
+        if self.name == "fp32":
+            return onednn_is_better()
+        return can_prepack() and can_multiply_bf16()
 
     @property
     def scales_loss(self) -> bool:

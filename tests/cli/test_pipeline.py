@@ -79,8 +79,10 @@ def test_training_on_lines_that_do_not_match_says_so(warm: WarmCommandLine, task
 
 def test_a_finished_training_says_what_to_do_next(warm: WarmCommandLine, task: Path) -> None:
     succeed(warm, "prepare", "config.yaml")
-    said = succeed(warm, "train", "config.yaml", "--set", "training.max_updates=100").err
+    options = ("--set", "training.max_updates=150", "--set", "training.valid_every=50")
+    said = succeed(warm, "train", "config.yaml", *options).err
     assert "in the last 10% of the time" in said
+    assert "does not use the source" not in said
 
 
 def test_a_finished_run_goes_on_with_a_higher_max_updates(

@@ -110,7 +110,9 @@ def test_onednn_multiplies_on_amd_where_it_is_exact(
     with torch.autocast("cpu", torch.bfloat16, enabled=product == torch.bfloat16):
         multiply_with_onednn()
         assert onednn_is_better() is (expected == "bf16")
-        assert choose_precision("bf16", "cpu").prepacks_weights is can_prepack()
+        assert choose_precision("bf16", "cpu").prepacks_weights is (
+            can_prepack() and onednn.can_multiply_bf16()
+        )
     assert choose_precision("fp32", "cpu").prepacks_weights is (expected == "bf16")
     assert products.fp32_precision == expected
 
@@ -151,6 +153,8 @@ def test_a_torch_that_cannot_pack_is_left_as_it_is(
     (tmp_path / "cpuinfo").write_text("vendor_id\t: AuthenticAMD\n")
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert choose_precision("fp32", "cpu").prepacks_weights is False
+    assert choose_precision("bf16", "cpu").prepacks_weights is False
+    assert onednn.bf16_speedup.__wrapped__() == 0  # unlike a call, not from the cache
     assert torch.backends.mkldnn.matmul.fp32_precision == "none"
 
 
