@@ -86,5 +86,8 @@ class DecodingConfig(Section):
         }
         asked = [name for name, is_asked in ours_alone.items() if is_asked]
         if self.engine != "torch" and asked:
-            raise ValueError(f"{asked[0]} needs engine: torch; engine {self.engine} has none")
+            raise ValueError(
+                f"{asked[0]} is not possible with engine {self.engine}: use engine torch, "
+                "or do without it"
+            )
         return self

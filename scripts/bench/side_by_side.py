@@ -1,7 +1,7 @@
 """Compare training speed with other trainers: same pieces, same model, in alternation.
 
     python scripts/bench/side_by_side.py EN DE WORK --peers DIR [--only eole,fairseq] [--rounds 3]
-        [--size small] [--json FILE]
+        [--size small] [--precision bf16] [--json FILE]
 
 EN and DE are parallel training text. Reports real target tokens a second of wall time over --tokens
 of them, from the end of the second update on. This includes data, forward, backward and optimiser,
@@ -69,7 +69,7 @@ def write_config(options: argparse.Namespace) -> Path:
             "d_model": d_model, "ffn_dim": ffn_dim, "num_heads": num_heads, "dropout": 0.1,
         },
         "training": {"batch_tokens": options.batch_tokens, "warmup_updates": 400, "log_every": 1,
-                     "valid_every": NEVER, "precision": "fp32"},
+                     "valid_every": NEVER, "precision": options.precision},
     }  # fmt: skip
     path = work / CONFIG
     path.write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
@@ -219,6 +219,7 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--tokens", type=int, default=50_000, help="measured target tokens")
     parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--precision", default="fp32", help="of mtrain alone; peers use fp32")
     run_yardstick(parser, bench_training)
 
 

@@ -1,6 +1,7 @@
 """Benchmark translation: sentences and tokens a second, and the latency of one sentence.
 
-    python scripts/bench/translate.py RUN INPUT [--set key=value ...] [--engines torch,ctranslate2]
+    python scripts/bench/translate.py RUN INPUT [--set key=value ...]
+        [--engines torch,torch:bf16,ctranslate2,ctranslate2-int8]
         [--beams 5,1] [--rounds 3] [--latency 20] [--peers DIR] [--json FILE]
 
 The engines translate INPUT in alternation with the same weights. Reports the median of each and the
@@ -42,8 +43,12 @@ class Measured:
 def measure(options: argparse.Namespace, engine: str, beam_size: int) -> Measured:
     """Load the run, translate a few lines one by one, then all lines."""
     run, lines = RunFolder.open(options.run), list(read_lines(options.input))
-    ours = "torch" if engine == PEER else engine
-    settings = (f"decoding.engine={ours}", f"decoding.beam_size={beam_size}")
+    ours, _, precision = ("torch" if engine == PEER else engine).partition(":")
+    settings = (
+        f"decoding.engine={ours}",
+        f"decoding.precision={precision or 'auto'}",
+        f"decoding.beam_size={beam_size}",
+    )
     loaded = load_run(run, run.config((*options.overrides, *settings)), None)
     if engine == PEER:
         python = options.peers / PEER / "bin" / "python"
@@ -122,7 +127,9 @@ def main() -> None:
     """Run the benchmark from the command line."""
     parser = make_parser("Measure translation speed of a trained run.", "RUN", "INPUT", rounds=3)
     parser.add_argument(
-        "--engines", default="torch", help=f"comma-separated decoding.engine, or {PEER}"
+        "--engines",
+        default="torch",
+        help=f"comma-separated decoding.engine[:decoding.precision], or {PEER}",
     )
     parser.add_argument("--beams", default="5,1", help="comma-separated beam sizes")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="folder with peer environments")

@@ -58,7 +58,7 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("model: {positions: rotary, d_model: 36, num_heads: 12}", "7: model: d_model 36 over"),
         ("model: {type: transfomer}", "7: model.type: there is no transfomer; did you mean transf"),
         ("model: {type: 3}", "7: model.type: there is no 3; known here: transformer, rnn, decoder"),
-        ("decoding: {engine: ctranslate2, method: sample}", "7: decoding: method: sample needs"),
+        ("decoding: {engine: ctranslate2, method: sample}", "7: decoding: method: sample is"),
         ("decoding: {engine: ctranslate2-int8, length_norm: gnmt}", "7: decoding: length_norm"),
         ("decoding: {engine: ctranslate2, coverage_penalty: 0.1}", "7: decoding: coverage_penalty"),
         ("model: {<<: {d_modle: 8}}", "7: unknown key model.d_modle; did you mean d_model?"),
