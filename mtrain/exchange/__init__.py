@@ -12,6 +12,7 @@ from mtrain.exchange.base import ExchangeFormat
 # name: module, class, and the package that it needs; an extra with the format's name installs it
 FORMATS: dict[str, tuple[str, str, str]] = {
     "ctranslate2": ("mtrain.exchange.ctranslate2", "CTranslate2Format", "ctranslate2"),
+    "huggingface": ("mtrain.exchange.huggingface", "HuggingFaceFormat", "safetensors"),
 }
 
 __all__ = ["FORMATS", "ExchangeFormat", "exchange_format"]

@@ -1,7 +1,7 @@
 """SentencePiece: training, encoding, decoding. The only file that imports sentencepiece.
 
-Marks: <pad> 0, <unk> 1, <s> 2, </s> 3 in models trained here. If another model lacks <s>, </s> also
-starts the target. Models trained here use byte fallback, so that no input is unknown.
+Marks: <pad> 0, <unk> 1, <s> 2, </s> 3 in models trained here. If another model lacks <s> or <pad>,
+</s> takes its place. Models trained here use byte fallback, so that no input is unknown.
 """
 
 import os
@@ -51,6 +51,8 @@ class Tokenizer:
             )
         bos_id: int = self._processor.bos_id()
         self.bos_id = bos_id if bos_id >= 0 else self.eos_id
+        pad_id: int = self._processor.pad_id()
+        self.pad_id = pad_id if pad_id >= 0 else self.eos_id
         self.unknown_id: int = self._processor.unk_id()
 
     def encode(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:

@@ -1,6 +1,5 @@
 """The Transformer against its published reference: `transformers`' Marian, at tiny size."""
 
-from itertools import product
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from mtrain.checkpoints.weights import put_weights
 from mtrain.config.model import TransformerConfig
+from mtrain.exchange.huggingface.names import stack_names
 from mtrain.models.transformer import Transformer
 from tests.in_process import EOS_ID, make_batch, real_places
 
@@ -62,36 +62,15 @@ def ours(reference: Any, activation: str) -> Transformer:
         tie_embeddings="all",
     )
     model = Transformer(config, VOCAB, VOCAB)
-    put_weights(model, renamed(reference.state_dict()))
+    put_weights(model, renamed(reference.state_dict(), config))
     return model.eval()
 
 
-# mtrain's name of a layer's part, and of what Marian calls the parts that it is stacked from
-ENCODER_NAMES = {
-    "self_attention.in_projection": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-    "self_attention.out_projection": ["self_attn.out_proj"],
-    "feed_forward.inner": ["fc1"],
-    "feed_forward.outer": ["fc2"],
-    "residuals.0.norm": ["self_attn_layer_norm"],
-    "residuals.1.norm": ["final_layer_norm"],
-}
-DECODER_NAMES = {
-    **ENCODER_NAMES,
-    "cross_attention.query_projection": ["encoder_attn.q_proj"],
-    "cross_attention.memory_projection": ["encoder_attn.k_proj", "encoder_attn.v_proj"],
-    "cross_attention.out_projection": ["encoder_attn.out_proj"],
-    "residuals.1.norm": ["encoder_attn_layer_norm"],
-    "residuals.2.norm": ["final_layer_norm"],
-}
-
-
-def renamed(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+def renamed(theirs: dict[str, Tensor], config: TransformerConfig) -> dict[str, Tensor]:
     """Return Marian's weights by mtrain's names."""
     weights = {"source_embedding.weight": theirs["model.shared.weight"]}
-    for stack, names in (("encoder", ENCODER_NAMES), ("decoder", DECODER_NAMES)):
-        for layer, (name, parts), kind in product(range(LAYERS), names.items(), ("weight", "bias")):
-            stacked = [theirs[f"model.{stack}.layers.{layer}.{part}.{kind}"] for part in parts]
-            weights[f"{stack}.{layer}.{name}.{kind}"] = torch.cat(stacked)
+    for name, parts in stack_names(config):
+        weights[name] = torch.cat([theirs[part] for part in parts])
     return weights
 
 

@@ -1,0 +1,167 @@
+"""Export of a Transformer in Hugging Face's layout, for `transformers`.
+
+A pre-norm model becomes a Pegasus model, a post-norm model a Marian model. Both get Marian's
+tokenizer: SentencePiece with a table from pieces to ids.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mtrain.config import Config
+from mtrain.config.model import TransformerConfig
+from mtrain.console import say
+from mtrain.exchange.base import ExchangeFormat
+from mtrain.exchange.huggingface.names import stack_tensors
+from mtrain.models import TranslationModel
+from mtrain.models.transformer import Transformer
+from mtrain.text.tokenizer import TokenizerPair
+
+CLASSES = {"pre": ("pegasus", "PegasusForConditionalGeneration"),
+           "post": ("marian", "MarianMTModel")}  # fmt: skip
+NEVER = -1e9  # the logit of a row that stands for no piece
+
+
+class HuggingFaceFormat(ExchangeFormat):
+    """Writes model.safetensors, its configuration, and the files of the tokenizer."""
+
+    name = "huggingface"
+
+    def write(
+        self, folder: Path, model: TranslationModel, config: Config, tokenizers: TokenizerPair
+    ) -> None:
+        assert isinstance(model, Transformer)
+        assert isinstance(config.model, TransformerConfig)
+        norm = config.model.norm
+        if norm == "pre" and not _is_one_table(model):
+            say(
+                "Pegasus, the layout of pre-norm models, has one vocabulary: source, target and "
+                "output get a table each, of one size, which transformers 5 or newer can load"
+            )
+        tensors = stack_tensors(model, config.model) | _tables(model, norm)
+        if config.model.positions == "learned":
+            for stack, positions in (("encoder", model.source_positions),
+                                     ("decoder", model.target_positions)):  # fmt: skip
+                (tensors[f"model.{stack}.embed_positions.weight"],) = positions.parameters()
+        whole = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        save_file(whole, folder / "model.safetensors", {"format": "pt"})
+        _write_json(folder / "config.json", _model_config(model, config.model, tokenizers))
+        _write_json(folder / "generation_config.json", _generation_config(config, tokenizers))
+        _write_tokenizer(folder, config, tokenizers)
+
+
+def _is_one_table(model: Transformer) -> bool:
+    """Tell whether source, target and output share one matrix."""
+    return model.source_embedding.weight is model.output.weight
+
+
+def _tables(model: Transformer, norm: str) -> dict[str, Tensor]:
+    """Return the embeddings, the output layer and its bias.
+
+    Pegasus ties all tables or none, and all have the same number of rows.
+    """
+    source, target = model.source_embedding.weight, model.target_embedding.weight
+    output, output_bias = model.output.weight, model.output.bias
+    bias = torch.zeros(1, len(output)) if output_bias is None else output_bias[None]
+    if _is_one_table(model):
+        return {"model.shared.weight": output, "final_logits_bias": bias}
+    tables: dict[str, Tensor] = {
+        "model.encoder.embed_tokens.weight": source,
+        "model.decoder.embed_tokens.weight": target,
+    }
+    if norm == "pre":
+        tables |= {"model.shared.weight": source, "lm_head.weight": output}
+        size = max(len(source), len(target))
+        tables = {name: F.pad(rows, (0, 0, 0, size - len(rows))) for name, rows in tables.items()}
+        bias = F.pad(bias, (0, size - len(output)), value=NEVER)
+    elif output is not target:
+        tables["lm_head.weight"] = output
+    return tables | {"final_logits_bias": bias}
+
+
+def _model_config(
+    model: Transformer, config: TransformerConfig, tokenizers: TokenizerPair
+) -> dict[str, Any]:
+    kind, architecture = CLASSES[config.norm]
+    source, target = tokenizers.source, tokenizers.target
+    if kind == "marian":
+        tables = {
+            "vocab_size": source.vocab_size,
+            "decoder_vocab_size": target.vocab_size,
+            "share_encoder_decoder_embeddings": _is_one_table(model),
+            "tie_word_embeddings": model.output.weight is model.target_embedding.weight,
+        }
+    else:
+        tables = {"vocab_size": tokenizers.vocab_size, "tie_word_embeddings": _is_one_table(model)}
+    return {
+        "architectures": [architecture],
+        "model_type": kind,
+        "dtype": "float32",
+        **tables,
+        "d_model": config.d_model,
+        "encoder_layers": config.encoder_layers,
+        "decoder_layers": config.decoder_layers,
+        "encoder_attention_heads": config.num_heads,
+        "decoder_attention_heads": config.num_heads,
+        "encoder_ffn_dim": config.ffn_dim,
+        "decoder_ffn_dim": config.ffn_dim,
+        "activation_function": config.activation,
+        "max_position_embeddings": config.max_positions,
+        "static_position_embeddings": config.positions == "sinusoidal",
+        "scale_embedding": True,
+        "dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
+        "activation_dropout": 0.0,
+        "is_encoder_decoder": True,
+        "pad_token_id": source.pad_id,
+        "eos_token_id": target.eos_id,
+        "forced_eos_token_id": None,
+        "decoder_start_token_id": target.bos_id,
+    }
+
+
+def _generation_config(config: Config, tokenizers: TokenizerPair) -> dict[str, Any]:
+    return {
+        "decoder_start_token_id": tokenizers.target.bos_id,
+        "eos_token_id": tokenizers.target.eos_id,
+        "pad_token_id": tokenizers.source.pad_id,
+        "num_beams": config.decoding.beam_size,
+        "length_penalty": config.decoding.length_penalty,
+        "early_stopping": False,
+        "max_length": config.model.max_positions,
+    }
+
+
+def _write_tokenizer(folder: Path, config: Config, tokenizers: TokenizerPair) -> None:
+    source, target = tokenizers.source, tokenizers.target
+    for tokenizer, model_name, ids_name in (
+        (source, "source.spm", "vocab.json"),
+        (target, "target.spm", "target_vocab.json"),
+    ):
+        shutil.copyfile(tokenizer.path, folder / model_name)
+        pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+        _write_json(folder / ids_name, {piece: number for number, piece in enumerate(pieces)})
+    unknown, eos, pad = source.pieces([source.unknown_id, source.eos_id, source.pad_id])
+    about = {
+        "tokenizer_class": "MarianTokenizer",
+        "source_lang": config.data.source_lang,
+        "target_lang": config.data.target_lang,
+        "unk_token": unknown,
+        "eos_token": eos,
+        "pad_token": pad,
+        "separate_vocabs": source is not target,
+        "model_max_length": config.model.max_positions,
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,  # "</s>" in a text is text
+    }
+    _write_json(folder / "tokenizer_config.json", about)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
