@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from mtrain import __version__
 from mtrain.cli.alignment import align, attention
+from mtrain.cli.export import export
 from mtrain.cli.prepare import prepare
 from mtrain.cli.score import score
 from mtrain.cli.train import train
@@ -25,6 +26,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
     "Use a model": {
         translate: "mtrain translate runs/my-model new.en --output new.de",
         score: "mtrain score runs/my-model --fail-under 30",
+        export: "mtrain export runs/my-model --to huggingface my-model",
     },
     "Look into a model": {
         align: "mtrain align runs/my-model new.en new.de --output new.align",

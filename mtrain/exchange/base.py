@@ -3,10 +3,12 @@
 import json
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 from mtrain.config import Config
 from mtrain.errors import UserError
+from mtrain.exchange.comparison import Replay, Sample
 from mtrain.models import TranslationModel
 from mtrain.text.lines import file_digests
 from mtrain.text.tokenizer import TokenizerPair
@@ -25,6 +27,12 @@ class ExchangeFormat(ABC):
     ) -> None:
         """Write a model into an empty folder."""
 
+    def replay(
+        self, folder: Path, sample: Sample, config: Config, tokenizers: TokenizerPair
+    ) -> Replay | None:
+        """Translate a sample with the other program alone; None if it is not installed."""
+        return None
+
 
 def export(
     target: ExchangeFormat,
@@ -32,21 +40,23 @@ def export(
     model: TranslationModel,
     config: Config,
     tokenizers: TokenizerPair,
+    check: Callable[[Path], None] = lambda folder: None,
 ) -> None:
-    """Write a model, then its digests, to a temporary folder; then rename that to `folder`.
+    """Write a model to a temporary folder, check it, add digests, then rename that to `folder`.
 
     Raises `UserError` if the format does not support this model, or write permission is missing.
     """
     limit = model.export_limits.get(target.name)
     if limit:
         raise UserError(
-            f"{target.name} cannot run a model with {limit}", "use decoding.engine: torch"
+            f"{target.name} cannot run a model with {limit}", "decoding.engine: torch can"
         )
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as writing:
             whole = Path(writing) / folder.name
             whole.mkdir()
             target.write(whole, model, config, tokenizers)
+            check(whole)
             (whole / DIGESTS).write_text(json.dumps(file_digests(whole)), "utf-8")
             whole.rename(folder)
     except PermissionError:

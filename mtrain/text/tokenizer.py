@@ -6,6 +6,7 @@ Marks: <pad> 0, <unk> 1, <s> 2, </s> 3 in models trained here. If another model 
 
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,11 @@ class TokenizerPair:
             shared = Tokenizer(folder / "shared.model")
             return TokenizerPair(shared, shared)
         return TokenizerPair(Tokenizer(folder / "source.model"), Tokenizer(folder / "target.model"))
+
+    def save(self, folder: Path, source_name: str, target_name: str) -> None:
+        """Write both SentencePiece models into a folder."""
+        for side, name in ((self.source, source_name), (self.target, target_name)):
+            shutil.copyfile(side.path, folder / name)
 
     @property
     def vocab_size(self) -> int:

@@ -23,7 +23,10 @@ def test_the_first_use_exports_and_the_next_ones_find_it(
     assert theirs.out == ours.out
     assert "searching with CTranslate2" in theirs.err
     exported = contents(trained_copy / EXPORT)
-    assert {"model.bin", "config.json", "shared_vocabulary.json", "digests.json"} == set(exported)
+    assert {
+        "model.bin", "config.json", "shared_vocabulary.json", "source.spm", "target.spm",
+        "digests.json",
+    } == set(exported)  # fmt: skip
     times = {path: path.stat().st_mtime_ns for path in (trained_copy / EXPORT).iterdir()}
     eight_bits = succeed(
         warm, *greedy, "--engine", "ctranslate2-int8", "--alignments", "links"

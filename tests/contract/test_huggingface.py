@@ -1,16 +1,21 @@
 """Every Transformer that can be exported computes in `transformers` what it does here."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from mtrain.config import Config
 from mtrain.config.tokenizer import TokenizerConfig
-from mtrain.exchange.base import export
+from mtrain.errors import UserError
+from mtrain.exchange.base import export, is_whole
+from mtrain.exchange.comparison import Output, Sample, compare
 from mtrain.exchange.huggingface import HuggingFaceFormat
 from mtrain.models import TranslationModel, build_model
 from mtrain.text.tokenizer import TokenizerPair, train_tokenizer
@@ -94,6 +99,33 @@ def test_logits_and_ids_are_the_same(
     assert tokenizer(text_target=LINES)["input_ids"] == with_end(ids, target.eos_id)
     decoded = [tokenizer.decode(row, skip_special_tokens=True) for row in ids]
     assert decoded == [text.strip() for text in target.decode(ids)]
+
+
+def test_an_export_that_computes_something_else_is_not_written(
+    small_task: Path, tmp_path: Path, vocabularies: dict[bool, TokenizerPair]
+) -> None:
+    """A weight is changed between writing and checking; without that the check passes."""
+    name = "transformer-pre-sinusoidal-all"
+    model, tokenizers, config, _, _ = exported(name, small_task, tmp_path, vocabularies)
+    sources = tokenizers.source.encode(LINES)
+    outputs = [Output([5, 6, 7], "")] * len(LINES)
+    sample = Sample(LINES, sources, outputs, outputs)
+    target = HuggingFaceFormat()
+
+    def check(folder: Path, change: float) -> None:
+        weights = load_file(folder / "model.safetensors")
+        weights["model.decoder.layers.0.fc1.weight"][0, 0] += change
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        replay = target.replay(folder, sample, config, tokenizers)
+        assert replay is not None
+        as_here = replace(replay, greedy=outputs, beam=outputs)
+        compare(model, tokenizers, sample, as_here, 1.0, 1e-4)
+
+    export(target, tmp_path / "good", model, config, tokenizers, partial(check, change=0))
+    assert is_whole(tmp_path / "good")
+    with pytest.raises(UserError, match="does not compute what the model does: a log probab"):
+        export(target, tmp_path / "bad", model, config, tokenizers, partial(check, change=1))
+    assert not (tmp_path / "bad").exists()
 
 
 def with_end(rows: Sequence[Sequence[int]], eos_id: int) -> list[list[int]]:

@@ -19,11 +19,11 @@ import torch
 from mtrain.config import Config
 from mtrain.config.decoding import DecodingConfig
 from mtrain.console import say, warn
-from mtrain.data.makers.padded import pad_pairs
 from mtrain.decoding.engine import Engine, Found
 from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.errors import UserError
 from mtrain.exchange.base import export, is_whole
+from mtrain.exchange.comparison import log_probabilities
 from mtrain.exchange.ctranslate2.format import CTranslate2Format, vocabulary
 from mtrain.models import TranslationModel
 from mtrain.text.tokenizer import TokenizerPair, available_cores
@@ -142,7 +142,7 @@ def open_engine(
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{folder}: CTranslate2 says: {error}", advice) from None
-    difference = _difference(engine, model, tokenizers, device)
+    difference = _difference(engine, model, tokenizers)
     if not difference <= TOLERANCES[compute_type.partition("_")[0]]:
         raise UserError(
             f"{folder}: the export does not compute what the model does: "
@@ -167,10 +167,7 @@ def _compute_type(device: str, precision: str, is_int8: bool) -> str:
 
 
 def _difference(
-    engine: CTranslate2Engine,
-    model: TranslationModel,
-    tokenizers: TokenizerPair,
-    device: torch.device,
+    engine: CTranslate2Engine, model: TranslationModel, tokenizers: TokenizerPair
 ) -> float:
     """Return the mean absolute difference in token log p of export and model, on random ids."""
     random = np.random.default_rng(0)
@@ -179,12 +176,12 @@ def _difference(
     for length in (min(length, engine.max_ids) for length in PROBE_LENGTHS):
         source, target = (random.choice(side.ordinary_ids, size=length).tolist() for side in sides)
         pairs.append((source, target))
-    batch = pad_pairs(pairs, tokenizers).to(device)
-    with torch.inference_mode():
-        expected = model.logits(batch).float().log_softmax(dim=-1)
-        expected = expected.gather(2, batch.target_out[:, :, None])[:, :, 0].cpu()
     differences = [
-        (expected[row, : len(found)] - torch.tensor(found)).abs()
-        for row, found in enumerate(engine.log_probabilities(pairs))
+        np.abs(np.array(expected[: len(found)]) - found)
+        for expected, found in zip(
+            log_probabilities(model, tokenizers, pairs),
+            engine.log_probabilities(pairs),
+            strict=True,
+        )
     ]
-    return float(torch.cat(differences).mean())
+    return float(np.concatenate(differences).mean())

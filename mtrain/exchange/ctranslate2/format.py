@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
+import ctranslate2
 import numpy as np
 import torch
 from ctranslate2.specs import common_spec, transformer_spec
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 from mtrain.config import Config
 from mtrain.config.model import TransformerConfig
 from mtrain.exchange.base import ExchangeFormat
+from mtrain.exchange.comparison import Output, Replay, Sample
 from mtrain.models import TranslationModel
 from mtrain.models.transformer import DecoderLayer, Transformer
+from mtrain.text.lines import one_line
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair
 
 ACTIVATIONS = {
@@ -23,7 +26,7 @@ ACTIVATIONS = {
 
 
 class CTranslate2Format(ExchangeFormat):
-    """Writes model.bin, config.json and the vocabularies."""
+    """Writes model.bin, config.json, the vocabularies, and the SentencePiece models."""
 
     name = "ctranslate2"
 
@@ -33,6 +36,37 @@ class CTranslate2Format(ExchangeFormat):
         assert isinstance(model, Transformer)
         assert isinstance(config.model, TransformerConfig)
         _spec(model, config.model, tokenizers).save(str(folder))
+        tokenizers.save(folder, "source.spm", "target.spm")
+
+    def replay(
+        self, folder: Path, sample: Sample, config: Config, tokenizers: TokenizerPair
+    ) -> Replay:
+        translator = ctranslate2.Translator(str(folder), compute_type="float32")
+        source, target = tokenizers.source, tokenizers.target
+        id_of = {piece: number for number, piece in enumerate(vocabulary(target))}
+        pieces = [source.pieces(ids) for ids in sample.sources]
+
+        def translate(beam_size: int) -> list[Output]:
+            results = translator.translate_batch(
+                pieces,
+                beam_size=beam_size,
+                length_penalty=config.decoding.length_penalty,
+                max_input_length=0,
+                max_decoding_length=sample.max_new_tokens,
+            )
+            ids = [[id_of[piece] for piece in result.hypotheses[0]] for result in results]
+            return list(map(Output, ids, map(one_line, target.decode(ids))))
+
+        scored = translator.score_batch(
+            pieces, [target.pieces(output.ids) for output in sample.greedy], max_input_length=0
+        )
+        return Replay(
+            f"CTranslate2 {ctranslate2.__version__}",
+            sample.sources,
+            translate(1),
+            translate(config.decoding.beam_size),
+            [result.log_probs for result in scored],
+        )
 
 
 def _spec(

@@ -5,7 +5,9 @@ tokenizer: SentencePiece with a table from pieces to ids.
 """
 
 import json
-import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,14 @@ from torch import Tensor
 from mtrain.config import Config
 from mtrain.config.model import TransformerConfig
 from mtrain.console import say
+from mtrain.errors import UserError
 from mtrain.exchange.base import ExchangeFormat
+from mtrain.exchange.comparison import Output, Replay, Sample
 from mtrain.exchange.huggingface.names import stack_tensors
 from mtrain.models import TranslationModel
 from mtrain.models.transformer import Transformer
-from mtrain.text.tokenizer import TokenizerPair
+from mtrain.text.lines import make_readable
+from mtrain.text.tokenizer import Tokenizer, TokenizerPair
 
 CLASSES = {"pre": ("pegasus", "PegasusForConditionalGeneration"),
            "post": ("marian", "MarianMTModel")}  # fmt: skip
@@ -51,9 +56,38 @@ class HuggingFaceFormat(ExchangeFormat):
                 (tensors[f"model.{stack}.embed_positions.weight"],) = positions.parameters()
         whole = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
         save_file(whole, folder / "model.safetensors", {"format": "pt"})
+        make_readable(folder / "model.safetensors")
         _write_json(folder / "config.json", _model_config(model, config.model, tokenizers))
         _write_json(folder / "generation_config.json", _generation_config(config, tokenizers))
         _write_tokenizer(folder, config, tokenizers)
+
+    def replay(
+        self, folder: Path, sample: Sample, config: Config, tokenizers: TokenizerPair
+    ) -> Replay | None:
+        if find_spec("transformers") is None:
+            return None
+        request = {
+            "lines": sample.lines,
+            "targets": [output.ids for output in sample.greedy],
+            "beam_size": config.decoding.beam_size,
+            "max_new_tokens": sample.max_new_tokens,
+        }
+        finished = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("replay.py")), str(folder)],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+        )
+        if finished.returncode:
+            last = finished.stderr.strip().rpartition("\n")[2]
+            raise UserError(
+                f"transformers cannot load what was written: {last}", "nothing was kept"
+            )
+        answer = json.loads(finished.stdout)
+        greedy, beam = ([Output(**each) for each in answer[name]] for name in ("greedy", "beam"))
+        return Replay(
+            answer["program"], answer["sources"], greedy, beam, answer["log_probabilities"]
+        )
 
 
 def _is_one_table(model: Transformer) -> bool:
@@ -140,13 +174,10 @@ def _generation_config(config: Config, tokenizers: TokenizerPair) -> dict[str, A
 
 def _write_tokenizer(folder: Path, config: Config, tokenizers: TokenizerPair) -> None:
     source, target = tokenizers.source, tokenizers.target
-    for tokenizer, model_name, ids_name in (
-        (source, "source.spm", "vocab.json"),
-        (target, "target.spm", "target_vocab.json"),
-    ):
-        shutil.copyfile(tokenizer.path, folder / model_name)
-        pieces = tokenizer.pieces(range(tokenizer.vocab_size))
-        _write_json(folder / ids_name, {piece: number for number, piece in enumerate(pieces)})
+    tokenizers.save(folder, "source.spm", "target.spm")
+    _write_json(folder / "vocab.json", _ids_of_pieces(source))
+    if source is not target:
+        _write_json(folder / "target_vocab.json", _ids_of_pieces(target))
     unknown, eos, pad = source.pieces([source.unknown_id, source.eos_id, source.pad_id])
     about = {
         "tokenizer_class": "MarianTokenizer",
@@ -161,6 +192,11 @@ def _write_tokenizer(folder: Path, config: Config, tokenizers: TokenizerPair) ->
         "split_special_tokens": True,  # "</s>" in a text is text
     }
     _write_json(folder / "tokenizer_config.json", about)
+
+
+def _ids_of_pieces(tokenizer: Tokenizer) -> dict[str, int]:
+    pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+    return {piece: number for number, piece in enumerate(pieces)}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,0 +1,101 @@
+"""`mtrain export`: write a run's model for another program, and check it there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtrain.config import Config
+from mtrain.console import progress, say, warn
+from mtrain.data.folders import DataFolder, OpenedRun, RunFolder, read_held_out
+from mtrain.decoding.translator import Translation
+from mtrain.errors import UserError
+from mtrain.exchange import exchange_format
+from mtrain.exchange.base import ExchangeFormat, export
+from mtrain.exchange.comparison import Output, Sample, compare
+from mtrain.inference.load import LoadedRun, load_run
+from mtrain.text.lines import clean_lines
+
+SAMPLE_LINES = 200
+TOLERANCE = 1e-4  # of log probabilities
+
+
+def export_run(
+    opened: OpenedRun, format_name: str, output_dir: Path, checkpoint_name: str | None
+) -> None:
+    """Write the model into a new folder, if another program translates a sample as mtrain does."""
+    if output_dir.exists():
+        raise UserError(f"{output_dir}: this already exists", "name a folder that does not")
+    if not output_dir.absolute().parent.is_dir():
+        raise UserError(f"{output_dir.absolute().parent}: there is no such folder")
+    target = exchange_format(format_name, f"export --to {format_name}")
+    run, config = opened
+    lines = _sample_lines(run, config)
+    loaded = load_run(run, config, checkpoint_name)
+    _warn_of_search(config)
+
+    def check(folder: Path) -> None:
+        say(_check(target, folder, loaded, lines))
+
+    export(target, output_dir, loaded.model, config, loaded.tokenizers, check)
+    say(f"{output_dir}: written from {loaded.checkpoint}")
+
+
+def _warn_of_search(config: Config) -> None:
+    decoding = config.decoding
+    ours_alone = {
+        "length_norm: gnmt": decoding.length_norm == "gnmt",
+        "coverage_penalty": decoding.coverage_penalty > 0,
+        "repetition_guard": decoding.repetition_guard,
+    }
+    left_out = [f"decoding.{name}" for name, is_used in ours_alone.items() if is_used]
+    if left_out:
+        warn(f"other programs have no {', '.join(left_out)}: it is left out, and in the check too")
+
+
+def _sample_lines(run: RunFolder, config: Config) -> list[bytes]:
+    """Return lines of a test set, else of the valid set of the prepared data, else none."""
+    tests = run.test_sets(config)
+    if tests:
+        return tests[0].sources[:SAMPLE_LINES]
+    text = DataFolder(config.data_path).path / "text"
+    if (text / "valid.source").is_file():
+        return read_held_out(text, "valid").sources[:SAMPLE_LINES]
+    return []
+
+
+def _check(target: ExchangeFormat, folder: Path, loaded: LoadedRun, lines: Sequence[bytes]) -> str:
+    """Translate the lines here and there and return what was found; UserError if it differs."""
+    sample = _sample(loaded, lines)
+    if not sample.lines:
+        return "not checked: neither test nor valid set is here, or the model ends no sentence"
+    with progress(f"checking with {target.name}"):
+        replay = target.replay(folder, sample, loaded.config, loaded.tokenizers)
+    if replay is None:
+        return f"not checked: install it with: pip install 'mtrain[{target.name}]'"
+    penalty = loaded.config.decoding.length_penalty
+    return compare(loaded.model, loaded.tokenizers, sample, replay, penalty, TOLERANCE)
+
+
+def _sample(loaded: LoadedRun, lines: Sequence[bytes]) -> Sample:
+    """Return the lines that the model reads at once and whose translations it ends by itself."""
+    texts, _ = clean_lines(lines)
+    plain = loaded.with_decoding(
+        length_norm="power", coverage_penalty=0.0, repetition_guard=False, n_best=1
+    )
+    with progress("translating the sample"):
+        greedy, beam = plain.translate(texts, beam_size=1), plain.translate(texts)
+    fit = [
+        row
+        for row, both in enumerate(zip(greedy, beam, strict=True))
+        if all(len(each.segments) == 1 and not each.is_cut_off for each in both)
+    ]
+    return Sample(
+        [texts[row] for row in fit],
+        [greedy[row].segments[0][0] for row in fit],
+        [_output(greedy[row]) for row in fit],
+        [_output(beam[row]) for row in fit],
+    )
+
+
+def _output(translation: Translation) -> Output:
+    ((_, ids),) = translation.segments
+    return Output(ids, translation.text)

@@ -1,0 +1,76 @@
+"""`mtrain export`: other programs translate as mtrain does with what it writes."""
+
+import json
+from pathlib import Path
+
+import ctranslate2
+import pytest
+import transformers
+
+from mtrain.text.tokenizer import Tokenizer
+from tests.cli.warm import WarmCommandLine
+from tests.conftest import every_line, succeed
+
+
+def greedy_of(trained: WarmCommandLine) -> tuple[list[str], list[str]]:
+    """Return the test lines and their greedy translations here."""
+    lines = every_line((trained.folder / "test.digits").read_text())
+    found = succeed(trained, "translate", "run", "test.digits", "--beam-size", "1")
+    return list(lines), list(every_line(found.out))
+
+
+def test_transformers_translates_with_a_huggingface_export(
+    trained: WarmCommandLine, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    finished = succeed(trained, "export", "run", folder, "--to", "huggingface")
+    assert "translates 60 lines as mtrain does: greedily 60 alike" in finished.err
+    assert not finished.out
+    lines, expected = greedy_of(trained)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
+    generated = model.generate(
+        **tokenizer(lines, return_tensors="pt", padding=True), num_beams=1, max_new_tokens=60
+    )
+    assert tokenizer.batch_decode(generated, skip_special_tokens=True) == expected
+
+
+def test_ctranslate2_translates_with_its_export_alone(
+    trained: WarmCommandLine, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    finished = succeed(trained, "export", "run", folder, "--to", "ctranslate2")
+    assert "translates 60 lines as mtrain does: greedily 60 alike" in finished.err
+    lines, expected = greedy_of(trained)
+    source, target = Tokenizer(folder / "source.spm"), Tokenizer(folder / "target.spm")
+    pieces = [source.pieces(ids) for ids in source.encode(lines)]
+    results = ctranslate2.Translator(str(folder)).translate_batch(pieces, beam_size=1)
+    vocabulary = json.loads((folder / "shared_vocabulary.json").read_text())
+    ids = [[vocabulary.index(piece) for piece in result.hypotheses[0]] for result in results]
+    assert target.decode(ids) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--to", "onnx"), "there is no exchange format onnx"),
+        (("--to", "huggingface", "--set", "model.positions=rotary"), "cannot run a model with"),
+        (("--to", "huggingface", "--checkpoint", "no-such"), "there is no checkpoint no-such"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(
+    trained: WarmCommandLine, tmp_path: Path, options: tuple[str, ...], says: str
+) -> None:
+    finished = trained("export", "run", tmp_path / "out", *options)
+    assert finished.code == 2
+    assert says in finished.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_exists_is_left_alone(trained: WarmCommandLine, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    for place, says in ((tmp_path, "already exists"), (tmp_path / "a" / "b", "no such folder")):
+        finished = trained("export", "run", place, "--to", "ctranslate2")
+        assert finished.code == 2
+        assert says in finished.err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
