@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtrain.checkpoints.format import read_state
+from mtrain.commands.score import score_tests
 from mtrain.config import Config
 from mtrain.console import progress, say, warn
 from mtrain.data.folders import DataFolder, OpenedRun, RunFolder, read_held_out
@@ -10,6 +12,7 @@ from mtrain.decoding.translator import Translation
 from mtrain.errors import UserError
 from mtrain.exchange import exchange_format
 from mtrain.exchange.base import ExchangeFormat, export
+from mtrain.exchange.card import Facts, TestScores, write_card
 from mtrain.exchange.comparison import Output, Sample, compare
 from mtrain.inference.load import LoadedRun, load_run
 from mtrain.text.lines import clean_lines
@@ -33,10 +36,35 @@ def export_run(
     _warn_of_search(config)
 
     def check(folder: Path) -> None:
-        say(_check(target, folder, loaded, lines))
+        found = _check(target, folder, loaded, lines)
+        say(found or f"not checked: {_why_not_checked(target, lines)}")
+        if target.has_card:
+            write_card(folder, output_dir.name, _facts(loaded, run, is_checked=bool(found)))
 
     export(target, output_dir, loaded.model, config, loaded.tokenizers, check)
     say(f"{output_dir}: written from {loaded.checkpoint}")
+    if target.has_card:
+        say(f"to publish it: hf upload ORGANISATION/{output_dir.name} {output_dir}")
+
+
+def _why_not_checked(target: ExchangeFormat, lines: Sequence[bytes]) -> str:
+    if not lines:
+        return "neither a test set nor the prepared data are here"
+    return f"install it with: pip install 'mtrain[{target.name}]', or the model ends no sentence"
+
+
+def _facts(loaded: LoadedRun, run: RunFolder, is_checked: bool) -> Facts:
+    config = loaded.config
+    data = DataFolder(config.data_path)
+    scored = score_tests(loaded.translator(), run.test_sets(config), config)
+    return Facts(
+        config,
+        sum(parameter.numel() for parameter in loaded.model.parameters()),
+        read_state(loaded.checkpoint)["position"]["update"],
+        data.manifest() if data.manifest_path.is_file() else {},
+        [TestScores(test.name, test.sentences, test.scores) for test in scored],
+        is_checked,
+    )
 
 
 def _warn_of_search(config: Config) -> None:
@@ -63,14 +91,17 @@ def _sample_lines(run: RunFolder, config: Config) -> list[bytes]:
 
 
 def _check(target: ExchangeFormat, folder: Path, loaded: LoadedRun, lines: Sequence[bytes]) -> str:
-    """Translate the lines here and there and return what was found; UserError if it differs."""
+    """Translate the lines here and there and return what was found, or "" if that cannot be.
+
+    Raises `UserError` if the other program does not compute the same.
+    """
     sample = _sample(loaded, lines)
     if not sample.lines:
-        return "not checked: neither test nor valid set is here, or the model ends no sentence"
+        return ""
     with progress(f"checking with {target.name}"):
         replay = target.replay(folder, sample, loaded.config, loaded.tokenizers)
     if replay is None:
-        return f"not checked: install it with: pip install 'mtrain[{target.name}]'"
+        return ""
     penalty = loaded.config.decoding.length_penalty
     return compare(loaded.model, loaded.tokenizers, sample, replay, penalty, TOLERANCE)
 

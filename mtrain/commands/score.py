@@ -4,15 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mtrain.config import Config
 from mtrain.console import progress, warn
-from mtrain.data.folders import RunFolder
+from mtrain.data.folders import HeldOutText, RunFolder
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.evaluation.buckets import Bucket, score_by_length
 from mtrain.evaluation.metrics import PairedScore, References, Score, compare, score
 from mtrain.text.languages import find_language
 from mtrain.text.lines import count_invalid, decode_line, read_lines, warn_of_invalid
 from mtrain.text.streams import read_stdin_once
+
+if TYPE_CHECKING:
+    from mtrain.decoding.translator import Translator
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,13 @@ def score_run(
         )
     from mtrain.inference.load import load_run  # loads torch, which scoring files does not need
 
-    translator = load_run(run, config, checkpoint_name).translator()
+    return score_tests(load_run(run, config, checkpoint_name).translator(), tests, config)
+
+
+def score_tests(
+    translator: "Translator", tests: Sequence[HeldOutText], config: Config
+) -> list[ScoredSet]:
+    """Translate test sets and score each."""
     _warn_of_ter(config.data.target_lang)
     scored = []
     for test in tests:

@@ -20,6 +20,7 @@ class ExchangeFormat(ABC):
     """Writes models in the format of another program."""
 
     name: str  # the key of this format in a model's `export_limits`
+    has_card = False  # whether a model card belongs to it
 
     @abstractmethod
     def write(

@@ -1,11 +1,15 @@
 """`mtrain export`: other programs translate as mtrain does with what it writes."""
 
+import ast
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import ctranslate2
 import pytest
 import transformers
+from huggingface_hub import ModelCard
 
 from mtrain.text.tokenizer import Tokenizer
 from tests.cli.warm import WarmCommandLine
@@ -33,6 +37,27 @@ def test_transformers_translates_with_a_huggingface_export(
         **tokenizer(lines, return_tensors="pt", padding=True), num_beams=1, max_new_tokens=60
     )
     assert tokenizer.batch_decode(generated, skip_special_tokens=True) == expected
+
+
+def test_the_model_card_is_read_by_the_hub_and_its_example_runs(
+    trained: WarmCommandLine, tmp_path: Path
+) -> None:
+    finished = succeed(trained, "export", "run", tmp_path / "out", "--to", "huggingface")
+    assert "hf upload ORGANISATION/out" in finished.err
+    text = (tmp_path / "out" / "README.md").read_text()
+    scores = json.loads(succeed(trained, "score", "run", "--json").out)["sets"][0]["scores"]
+    told = ModelCard(text).data.eval_results
+    assert [result.metric_value for result in told] == [
+        round(score["value"], 2) for score in scores
+    ]
+    for score in scores:
+        assert score["signature"].replace("|", "\\|") in text
+    assert "| train.digits + train.words | 2,000 | 2,000 |" in text
+    example = text.partition("```python\n")[2].partition("```")[0]
+    ran = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert len(ast.literal_eval(ran.stdout)) == 2
 
 
 def test_ctranslate2_translates_with_its_export_alone(

@@ -37,6 +37,7 @@ class HuggingFaceFormat(ExchangeFormat):
     """Writes model.safetensors, its configuration, and the files of the tokenizer."""
 
     name = "huggingface"
+    has_card = True
 
     def write(
         self, folder: Path, model: TranslationModel, config: Config, tokenizers: TokenizerPair

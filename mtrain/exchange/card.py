@@ -1,0 +1,146 @@
+"""The model card of the Hugging Face Hub: what a model is, learnt from, scored, and its use."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtrain import __version__
+from mtrain.config import Config
+from mtrain.evaluation.metrics import Score
+
+METRIC_TYPES = {"BLEU": "bleu", "chrF2": "chrf", "TER": "ter"}  # names on the Hub
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """The scores of one test set."""
+
+    name: str
+    sentences: int
+    scores: Sequence[Score]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the card tells of a run."""
+
+    config: Config
+    num_parameters: int
+    num_updates: int
+    manifest: Mapping[str, Any]  # of the prepared data; empty if they are not here
+    tests: Sequence[TestScores]
+    is_check_passed: bool
+
+
+def write_card(folder: Path, name: str, facts: Facts) -> None:
+    """Write README.md, with the scores as the Hub reads them, for a model of this name."""
+    config = facts.config
+    languages = [config.data.source_lang, config.data.target_lang]
+    front: dict[str, Any] = {
+        "language": list(dict.fromkeys(languages)),
+        "library_name": "transformers",
+        "pipeline_tag": "translation",
+        "tags": ["translation", "mtrain"],
+    }
+    if facts.tests:
+        front["model-index"] = [{"name": name, "results": [_indexed(test) for test in facts.tests]}]
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
+        f"# {name}",
+        f"Translates {languages[0]} to {languages[1]}. Trained with mtrain {__version__}.",
+        _architecture(facts),
+        _data(facts),
+        _scores(facts),
+        _usage(name, facts),
+    ]
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n", "utf-8")
+
+
+def _indexed(test: TestScores) -> dict[str, Any]:
+    """Return a test set's scores in the Hub's `model-index`."""
+    return {
+        "task": {"type": "translation"},
+        "dataset": {"name": test.name, "type": test.name},
+        "metrics": [
+            {"type": METRIC_TYPES.get(score.name, score.name), "name": score.name,
+             "value": round(score.value, 2), "args": {"signature": score.signature}}
+            for score in test.scores
+        ],
+    }  # fmt: skip
+
+
+def _architecture(facts: Facts) -> str:
+    settings = facts.config.model.model_dump()
+    rows = [[f"`{key}`", value] for key, value in settings.items()]
+    return (
+        f"## Model\n\n{facts.num_parameters:,} parameters, after {facts.num_updates:,} updates.\n\n"
+        + _table(["`model`", "value"], rows)
+    )
+
+
+def _data(facts: Facts) -> str:
+    title, manifest = "## Training data\n\n", facts.manifest
+    if not manifest:
+        return f"{title}The prepared data were not at hand when this card was written."
+    rows = []
+    for corpus in manifest["filtered"]:
+        counts = dict(corpus["counts"])
+        kept = counts.pop("kept")
+        dropped = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if count)
+        name = " + ".join(Path(part).name for part in corpus["corpus"].split(" + "))
+        rows.append([name, f"{corpus['seen']:,}", f"{kept:,}", dropped])
+    pairs = manifest["splits"]["train"]["pairs"]
+    return f"{title}{pairs:,} pairs.\n\n" + _table(["corpus", "pairs", "kept", "dropped"], rows)
+
+
+def _scores(facts: Facts) -> str:
+    if not facts.tests:
+        return "## Scores\n\nThis run has no test set."
+    rows = [
+        [test.name, f"{test.sentences:,}", score.name, f"{score.value:.2f}", f"`{score.signature}`"]
+        for test in facts.tests
+        for score in test.scores
+    ]
+    header = ["test set", "sentences", "metric", "value", "sacreBLEU signature"]
+    return f"## Scores\n\nBy mtrain's own search.\n\n{_table(header, rows)}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    escaped = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def _usage(name: str, facts: Facts) -> str:
+    check = (
+        "mtrain checked that `transformers` gives the same ids, log probabilities and greedy "
+        "translations as mtrain for a sample of the test or valid set."
+        if facts.is_check_passed
+        else "This export was not checked with `transformers`."
+    )
+    return f"""## Use
+
+{check}
+
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoModelForSeq2SeqLM.from_pretrained("{name}")
+batch = tokenizer(["A sentence.", "Another one."], return_tensors="pt", padding=True)
+print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
+```
+
+With the run that this folder was exported from, mtrain translates files and exports to CTranslate2:
+
+```sh
+mtrain translate RUN input.txt --output output.txt
+mtrain export RUN --to ctranslate2 FOLDER
+```
+
+CTranslate2's own converter does not fit: it starts every translation with the padding token.
+"""
