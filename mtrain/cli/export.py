@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mtrain.cli.options import CheckpointOption, RunArgument, SetOption
+from mtrain.commands.options import one_of
 
 
 def export(
@@ -16,15 +17,18 @@ def export(
     to: Annotated[
         str, typer.Option(metavar="FORMAT", help="huggingface or ctranslate2.", show_default=False)
     ],
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit weights (ctranslate2).")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="16-bit weights (ctranslate2).")] = False,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Write a model for another program, and check that it translates alike there."""
     from mtrain.commands.opening import open_run
 
+    weights = one_of({"int8": int8, "fp16": fp16}, "fp32")
     exact = {"device": "cpu", "decoding.precision": "fp32", "decoding.engine": "torch",
              "decoding.method": "beam"}  # fmt: skip
     opened = open_run(run, overrides, exact)
     from mtrain.commands.export import export_run
 
-    export_run(opened, to, output, checkpoint)
+    export_run(opened, to, weights, output, checkpoint)

@@ -13,23 +13,26 @@ from mtrain.errors import UserError
 from mtrain.exchange import exchange_format
 from mtrain.exchange.base import ExchangeFormat, export
 from mtrain.exchange.card import Facts, TestScores, write_card
-from mtrain.exchange.comparison import Output, Sample, compare
+from mtrain.exchange.comparison import Comparison, Output, Sample
 from mtrain.inference.load import LoadedRun, load_run
 from mtrain.text.lines import clean_lines
 
 SAMPLE_LINES = 200
-TOLERANCE = 1e-4  # of log probabilities
 
 
 def export_run(
-    opened: OpenedRun, format_name: str, output_dir: Path, checkpoint_name: str | None
+    opened: OpenedRun,
+    format_name: str,
+    weights: str,
+    output_dir: Path,
+    checkpoint_name: str | None,
 ) -> None:
     """Write the model into a new folder, if another program translates a sample as mtrain does."""
     if output_dir.exists():
         raise UserError(f"{output_dir}: this already exists", "name a folder that does not")
     if not output_dir.absolute().parent.is_dir():
         raise UserError(f"{output_dir.absolute().parent}: there is no such folder")
-    target = exchange_format(format_name, f"export --to {format_name}")
+    target = exchange_format(format_name, f"export --to {format_name}", weights)
     run, config = opened
     lines = _sample_lines(run, config)
     loaded = load_run(run, config, checkpoint_name)
@@ -103,7 +106,9 @@ def _check(target: ExchangeFormat, folder: Path, loaded: LoadedRun, lines: Seque
     if replay is None:
         return ""
     penalty = loaded.config.decoding.length_penalty
-    return compare(loaded.model, loaded.tokenizers, sample, replay, penalty, TOLERANCE)
+    return Comparison(
+        loaded.model, loaded.tokenizers, sample, replay, penalty, target.weights
+    ).report()
 
 
 def _sample(loaded: LoadedRun, lines: Sequence[bytes]) -> Sample:

@@ -1,10 +1,10 @@
-"""Checks of command-line options: not repeated, and finite numbers.
+"""Checks of command-line options: not repeated, one of several, and finite numbers.
 
 Click silently takes the last of repeated options. Uses Click's objects without importing Click.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtrain.errors import UserError
@@ -33,3 +33,11 @@ def check_finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise UserError(f"--fail-under: {value} is no BLEU score")
     return value
+
+
+def one_of(flags: Mapping[str, bool], default: str) -> str:
+    """Return the flag that is given, or the default; raise UserError if several are."""
+    given = [name for name, is_given in flags.items() if is_given]
+    if len(given) > 1:
+        raise UserError(f"give one of {', '.join(f'--{name}' for name in given)}")
+    return given[0] if given else default

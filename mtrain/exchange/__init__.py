@@ -18,15 +18,16 @@ FORMATS: dict[str, tuple[str, str, str]] = {
 __all__ = ["FORMATS", "ExchangeFormat", "exchange_format"]
 
 
-def exchange_format(name: str, purpose: str) -> ExchangeFormat:
+def exchange_format(name: str, purpose: str, weights: str = "fp32") -> ExchangeFormat:
     """Return a format by its name; error messages name `purpose`, which needs it.
 
-    Raises `UserError` if the name is unknown or its package is missing.
+    `weights` is the number format to write. Raises `UserError` if it or the name is unknown, or if
+    the format's package is missing.
     """
     if name not in FORMATS:
         raise UserError(f"there is no exchange format {name}", f"known: {', '.join(FORMATS)}")
     module, kind, package = FORMATS[name]
     if find_spec(package) is None:
         raise missing_extra(package, name, purpose)
-    made: ExchangeFormat = getattr(import_module(module), kind)()
+    made: ExchangeFormat = getattr(import_module(module), kind)(weights)
     return made

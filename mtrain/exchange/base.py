@@ -21,6 +21,15 @@ class ExchangeFormat(ABC):
 
     name: str  # the key of this format in a model's `export_limits`
     has_card = False  # whether a model card belongs to it
+    number_formats: tuple[str, ...] = ("fp32",)
+
+    def __init__(self, weights: str = "fp32") -> None:
+        if weights not in self.number_formats:
+            raise UserError(
+                f"{self.name} cannot be exported in {weights}",
+                f"it can in {' or '.join(self.number_formats)}",
+            )
+        self.weights = weights
 
     @abstractmethod
     def write(

@@ -15,7 +15,8 @@ from mtrain.models import TranslationModel
 from mtrain.text.tokenizer import TokenizerPair
 
 Ids = list[int]  # of one line, without marks
-TIE = 1e-4  # largest difference of two log probabilities, a token, that count as equal
+TOLERANCE = 1e-4  # largest difference of log probabilities, or of scores, that counts as none
+MEAN_TOLERANCES = {"fp16": 0.05, "int8": 0.2}  # largest mean difference of log probabilities
 AT_ONCE = 16  # lines a batch
 
 
@@ -69,68 +70,89 @@ def log_probabilities(
     return found
 
 
-def compare(
-    model: TranslationModel,
-    tokenizers: TokenizerPair,
-    sample: Sample,
-    replay: Replay,
-    length_penalty: float,
-    tolerance: float,
-) -> str:
-    """Return one line about the differences.
+@dataclass(frozen=True)
+class Comparison:
+    """Compares a replay with the sample; `weights` is the export's number format."""
 
-    Raises `UserError` if ids differ, or a log probability by more than `tolerance`, or a greedy
-    output other than at a tie. Outputs of beam search may differ, as programs stop it by other
-    rules; they are counted.
-    """
-    name = replay.program
-    for line, ours, theirs in zip(sample.lines, sample.sources, replay.sources, strict=True):
-        if ours != theirs:
-            raise _differs(name, f"{line!r} has the ids {theirs} instead of {ours}")
-    pairs = list(zip(sample.sources, (output.ids for output in sample.greedy), strict=True))
-    expected = log_probabilities(model, tokenizers, pairs)
-    largest = max(
-        abs(ours - theirs)
-        for ours, theirs in zip(
-            chain.from_iterable(expected),
-            chain.from_iterable(replay.log_probabilities),
-            strict=True,
+    model: TranslationModel
+    tokenizers: TokenizerPair
+    sample: Sample
+    replay: Replay
+    length_penalty: float
+    weights: str = "fp32"
+
+    def report(self) -> str:
+        """Return one line about the differences.
+
+        Raises `UserError` if ids differ, or log probabilities by more than the number format
+        explains, or in fp32 a greedy output other than at a tie. Outputs of beam search may differ,
+        as programs stop it by other rules.
+        """
+        self._check_ids()
+        difference = self._check_log_probabilities()
+        greedy, beam = (
+            self._count(own, others)
+            for own, others in ((self.sample.greedy, self.replay.greedy),
+                                (self.sample.beam, self.replay.beam))
+        )  # fmt: skip
+        if self.weights == "fp32" and greedy.apart:
+            row = greedy.apart[0]
+            raise self._differs(
+                f"{self.sample.lines[row]!r} becomes {self.replay.greedy[row].text!r} "
+                f"instead of {self.sample.greedy[row].text!r} by greedy search"
+            )
+        return (
+            f"{self.replay.program} in {self.weights} on {len(self.sample.lines)} lines: "
+            f"greedy search {greedy}; beam search {beam}; {difference}"
         )
-    )
-    if not largest <= tolerance:
-        raise _differs(name, f"a log probability differs by {largest:.2g}")
 
-    def counts(own: list[Output], others: list[Output]) -> tuple[int, int, list[int]]:
+    def _check_ids(self) -> None:
+        sample, replay = self.sample, self.replay
+        for line, ours, theirs in zip(sample.lines, sample.sources, replay.sources, strict=True):
+            if ours != theirs:
+                raise self._differs(f"{line!r} has the ids {theirs} instead of {ours}")
+
+    def _check_log_probabilities(self) -> str:
+        targets = [output.ids for output in self.sample.greedy]
+        pairs = list(zip(self.sample.sources, targets, strict=True))
+        ours = log_probabilities(self.model, self.tokenizers, pairs)
+        both = zip(*map(chain.from_iterable, (ours, self.replay.log_probabilities)), strict=True)
+        differences = [abs(one - other) for one, other in both]
+        mean, largest = sum(differences) / len(differences), max(differences)
+        limit = MEAN_TOLERANCES.get(self.weights)
+        if not (largest <= TOLERANCE if limit is None else mean <= limit):
+            raise self._differs(
+                f"a log probability differs by up to {largest:.2g}, {mean:.2g} on average"
+            )
+        return f"log probabilities differ by {mean:.1g} on average and {largest:.1g} at most"
+
+    def _count(self, own: Sequence[Output], others: Sequence[Output]) -> "_Counts":
         unlike = [row for row, (one, other) in enumerate(zip(own, others, strict=True))
                   if one.text != other.text]  # fmt: skip
-        scores = [
-            [sum(tokens) / len(tokens) ** length_penalty
-             for tokens in log_probabilities(
-                 model, tokenizers, [(sample.sources[row], side[row].ids) for row in unlike])]
-            for side in (own, others)
-        ]  # fmt: skip
-        is_tie = [abs(one - other) <= TIE for one, other in zip(*scores, strict=True)]
+        scores = [self._scores(unlike, side) for side in (own, others)]
+        is_tie = [abs(one - other) <= TOLERANCE for one, other in zip(*scores, strict=True)]
         apart = [row for row, tied in zip(unlike, is_tie, strict=True) if not tied]
-        return len(own) - len(unlike), sum(is_tie), apart
+        return _Counts(len(own) - len(unlike), sum(is_tie), apart)
 
-    same, tied, apart = counts(sample.greedy, replay.greedy)
-    if apart:
-        row = apart[0]
-        raise _differs(
-            name,
-            f"{sample.lines[row]!r} becomes {replay.greedy[row].text!r} "
-            f"instead of {sample.greedy[row].text!r} by greedy search",
+    def _scores(self, rows: Sequence[int], outputs: Sequence[Output]) -> list[float]:
+        pairs = [(self.sample.sources[row], outputs[row].ids) for row in rows]
+        found = log_probabilities(self.model, self.tokenizers, pairs)
+        return [sum(tokens) / len(tokens) ** self.length_penalty for tokens in found]
+
+    def _differs(self, how: str) -> UserError:
+        return UserError(
+            f"{self.replay.program} does not compute what the model does: {how}",
+            "nothing was written; please report this with the configuration of the run",
         )
-    beam_same, beam_tied, beam_apart = counts(sample.beam, replay.beam)
-    return (
-        f"{name} translates {len(sample.lines)} lines as mtrain does: greedily {same} alike and "
-        f"{tied} ties; by beam search {beam_same} alike, {beam_tied} ties, {len(beam_apart)} apart "
-        f"by another stopping rule; log probabilities differ by at most {largest:.1g}"
-    )
 
 
-def _differs(program: str, how: str) -> UserError:
-    return UserError(
-        f"{program} does not compute what the model does: {how}",
-        "nothing was written; please report this with the configuration of the run",
-    )
+@dataclass(frozen=True)
+class _Counts:
+    """How many outputs are alike, how many have the same score, and the rows of the others."""
+
+    alike: int
+    ties: int
+    apart: list[int]
+
+    def __str__(self) -> str:
+        return f"{self.alike} alike, {self.ties} of equal score, {len(self.apart)} others"

@@ -28,7 +28,7 @@ def test_transformers_translates_with_a_huggingface_export(
 ) -> None:
     folder = tmp_path / "out"
     finished = succeed(trained, "export", "run", folder, "--to", "huggingface")
-    assert "translates 60 lines as mtrain does: greedily 60 alike" in finished.err
+    assert "in fp32 on 60 lines: greedy search 60 alike" in finished.err
     assert not finished.out
     lines, expected = greedy_of(trained)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -60,25 +60,32 @@ def test_the_model_card_is_read_by_the_hub_and_its_example_runs(
     assert len(ast.literal_eval(ran.stdout)) == 2
 
 
+@pytest.mark.parametrize(
+    ("flag", "weights"), [((), "fp32"), (("--int8",), "int8"), (("--fp16",), "fp16")]
+)
 def test_ctranslate2_translates_with_its_export_alone(
-    trained: WarmCommandLine, tmp_path: Path
+    trained: WarmCommandLine, tmp_path: Path, flag: tuple[str, ...], weights: str
 ) -> None:
     folder = tmp_path / "out"
-    finished = succeed(trained, "export", "run", folder, "--to", "ctranslate2")
-    assert "translates 60 lines as mtrain does: greedily 60 alike" in finished.err
+    finished = succeed(trained, "export", "run", folder, "--to", "ctranslate2", *flag)
+    assert f"in {weights} on 60 lines: greedy search" in finished.err
+    assert ctranslate2.contains_model(str(folder))
     lines, expected = greedy_of(trained)
     source, target = Tokenizer(folder / "source.spm"), Tokenizer(folder / "target.spm")
     pieces = [source.pieces(ids) for ids in source.encode(lines)]
     results = ctranslate2.Translator(str(folder)).translate_batch(pieces, beam_size=1)
     vocabulary = json.loads((folder / "shared_vocabulary.json").read_text())
     ids = [[vocabulary.index(piece) for piece in result.hypotheses[0]] for result in results]
-    assert target.decode(ids) == expected
+    alike = sum(map(str.__eq__, target.decode(ids), expected))
+    assert alike == len(lines) if weights == "fp32" else alike > 0.9 * len(lines)
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (("--to", "onnx"), "there is no exchange format onnx"),
+        (("--to", "huggingface", "--int8"), "huggingface cannot be exported in int8"),
+        (("--to", "ctranslate2", "--int8", "--fp16"), "give one of --int8, --fp16"),
         (("--to", "huggingface", "--set", "model.positions=rotary"), "cannot run a model with"),
         (("--to", "huggingface", "--checkpoint", "no-such"), "there is no checkpoint no-such"),
     ],

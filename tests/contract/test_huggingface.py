@@ -15,7 +15,7 @@ from mtrain.config import Config
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.errors import UserError
 from mtrain.exchange.base import export, is_whole
-from mtrain.exchange.comparison import Output, Sample, compare
+from mtrain.exchange.comparison import Comparison, Output, Sample
 from mtrain.exchange.huggingface import HuggingFaceFormat
 from mtrain.models import TranslationModel, build_model
 from mtrain.text.tokenizer import TokenizerPair, train_tokenizer
@@ -119,11 +119,11 @@ def test_an_export_that_computes_something_else_is_not_written(
         replay = target.replay(folder, sample, config, tokenizers)
         assert replay is not None
         as_here = replace(replay, greedy=outputs, beam=outputs)
-        compare(model, tokenizers, sample, as_here, 1.0, 1e-4)
+        Comparison(model, tokenizers, sample, as_here, 1.0).report()
 
     export(target, tmp_path / "good", model, config, tokenizers, partial(check, change=0))
     assert is_whole(tmp_path / "good")
-    with pytest.raises(UserError, match="does not compute what the model does: a log probab"):
+    with pytest.raises(UserError, match="does not compute what the model does: log probab"):
         export(target, tmp_path / "bad", model, config, tokenizers, partial(check, change=1))
     assert not (tmp_path / "bad").exists()
 

@@ -24,24 +24,29 @@ ACTIVATIONS = {
     "swiglu": common_spec.Activation.SWISH,
 }
 
+QUANTIZATIONS = {"fp32": None, "fp16": "float16", "int8": "int8"}
+
 
 class CTranslate2Format(ExchangeFormat):
     """Writes model.bin, config.json, the vocabularies, and the SentencePiece models."""
 
     name = "ctranslate2"
+    number_formats = ("fp32", "fp16", "int8")
 
     def write(
         self, folder: Path, model: TranslationModel, config: Config, tokenizers: TokenizerPair
     ) -> None:
         assert isinstance(model, Transformer)
         assert isinstance(config.model, TransformerConfig)
-        _spec(model, config.model, tokenizers).save(str(folder))
+        spec = _spec(model, config.model, tokenizers)
+        spec.optimize(QUANTIZATIONS[self.weights])
+        spec.save(str(folder))
         tokenizers.save(folder, "source.spm", "target.spm")
 
     def replay(
         self, folder: Path, sample: Sample, config: Config, tokenizers: TokenizerPair
     ) -> Replay:
-        translator = ctranslate2.Translator(str(folder), compute_type="float32")
+        translator = ctranslate2.Translator(str(folder), compute_type="default")
         source, target = tokenizers.source, tokenizers.target
         id_of = {piece: number for number, piece in enumerate(vocabulary(target))}
         pieces = [source.pieces(ids) for ids in sample.sources]
@@ -158,7 +163,7 @@ def _put_norm(spec: Any, norm: Any) -> None:
 
 def _array(tensor: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     array: np.ndarray[Any, np.dtype[np.float32]] = tensor.detach().float().cpu().numpy()
-    return np.ascontiguousarray(array)
+    return np.array(array, order="C")  # a copy, which quantisation overwrites
 
 
 def vocabulary(tokenizer: Tokenizer) -> list[str]:
