@@ -9,6 +9,14 @@ from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from mtrain.config.section import PositiveInt, Probability, Section
 
+ExportFormat = Literal["ctranslate2", "huggingface"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+
+
+def cannot_hold(export_format: str, limit: str) -> str:
+    """Return the message that a format cannot hold a model, for one of its `export_limits`."""
+    return f"{export_format} cannot hold a model with {limit}"
+
 
 class ModelSection(Section):
     """Keys that every architecture has."""
@@ -22,6 +30,11 @@ class ModelSection(Section):
     tie_embeddings: Literal["auto", "all", "decoder", "none"] = "auto"
     """weight tying: source and target embedding and output matrix (all), the last two (decoder)
     or none; auto is all with a shared tokenizer, else decoder"""
+
+    @property
+    def export_limits(self) -> dict[str, str]:
+        """The formats that cannot hold such a model, and why."""
+        return dict.fromkeys(EXPORT_FORMATS, f"model.type: {self.type}")
 
 
 class StackSection(ModelSection):
@@ -74,6 +87,17 @@ class TransformerConfig(StackSection):
     """architecture"""
     encoder_layers: PositiveInt = 3
     """number of encoder layers"""
+
+    @property
+    def export_limits(self) -> dict[str, str]:
+        """The formats that cannot hold such a model, and why; CTranslate2 can hold any."""
+        reasons = {
+            "model.positions: rotary": self.positions == "rotary",
+            "model.norm_type: rms": self.norm_type == "rms",
+            "model.activation: swiglu": self.activation == "swiglu",
+        }
+        unusual = ", ".join(key for key, is_so in reasons.items() if is_so)
+        return {"huggingface": unusual} if unusual else {}
 
 
 class DecoderOnlyConfig(StackSection):

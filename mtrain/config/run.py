@@ -6,11 +6,18 @@ All sections are frozen: a loaded configuration never changes.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from mtrain.config.data import AlignedPairFiles, DataConfig, HubDataset, TableFile
 from mtrain.config.decoding import DecodingConfig
-from mtrain.config.model import MODEL_SECTIONS, ModelConfig, TransformerConfig
+from mtrain.config.model import (
+    MODEL_SECTIONS,
+    ExportFormat,
+    ModelConfig,
+    ModelSection,
+    TransformerConfig,
+    cannot_hold,
+)
 from mtrain.config.section import HomePath, Section
 from mtrain.config.tokenizer import SidePaths, TokenizerConfig
 from mtrain.config.training import TrainingConfig
@@ -31,8 +38,21 @@ class Config(Section):
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = TransformerConfig()
     """the model; `type` selects the architecture, which decides the other keys"""
+    export_to: tuple[ExportFormat, ...] = ()
+    """formats that the model must fit: an option that one of them cannot hold is an error"""
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
+
+    @field_validator("export_to")
+    @classmethod
+    def _model_fits_the_formats(
+        cls, formats: tuple[ExportFormat, ...], given: ValidationInfo
+    ) -> tuple[ExportFormat, ...]:
+        model: ModelSection | None = given.data.get("model")  # None if it is itself in error
+        for name in formats:
+            if model is not None and name in model.export_limits:
+                raise ValueError(cannot_hold(name, model.export_limits[name]))
+        return formats
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Config":

@@ -30,6 +30,7 @@ CHANGEABLE_ON_RESUME = (
     "run_dir",
     "data_dir",
     "device",
+    "export_to",
     *(f"decoding.{key}" for key in DecodingConfig.model_fields if not key.startswith("alignment_")),
     "training.compile_layers",
     "training.max_updates",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mtrain.config import Config
+from mtrain.config.model import cannot_hold
 from mtrain.errors import UserError
 from mtrain.exchange.comparison import Replay, Sample
 from mtrain.models import TranslationModel
@@ -58,9 +59,7 @@ def export(
     """
     limit = model.export_limits.get(target.name)
     if limit:
-        raise UserError(
-            f"{target.name} cannot run a model with {limit}", "decoding.engine: torch can"
-        )
+        raise UserError(cannot_hold(target.name, limit), "decoding.engine: torch can")
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as writing:
             whole = Path(writing) / folder.name

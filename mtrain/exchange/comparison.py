@@ -119,12 +119,11 @@ class Comparison:
         both = zip(*map(chain.from_iterable, (ours, self.replay.log_probabilities)), strict=True)
         differences = [abs(one - other) for one, other in both]
         mean, largest = sum(differences) / len(differences), max(differences)
+        found = f"log probabilities differ by {mean:.1g} on average and {largest:.1g} at most"
         limit = MEAN_TOLERANCES.get(self.weights)
         if not (largest <= TOLERANCE if limit is None else mean <= limit):
-            raise self._differs(
-                f"a log probability differs by up to {largest:.2g}, {mean:.2g} on average"
-            )
-        return f"log probabilities differ by {mean:.1g} on average and {largest:.1g} at most"
+            raise self._differs(found)
+        return found
 
     def _count(self, own: Sequence[Output], others: Sequence[Output]) -> "_Counts":
         unlike = [row for row, (one, other) in enumerate(zip(own, others, strict=True))

@@ -63,9 +63,7 @@ class DecoderOnly(TranslationModel):
         self._call_packed: LayerCall = call_layer
         self.max_positions = config.max_positions
         self.source_heads = (config.decoder_layers, config.num_heads)
-        self.export_limits = dict.fromkeys(
-            ("ctranslate2", "huggingface"), "model.type: decoder_only"
-        )
+        self.export_limits = config.export_limits
         self.dropout = config.dropout
         self.scale = config.d_model**0.5
         self.sees_whole_source = config.source_attention == "full"

@@ -79,7 +79,7 @@ class Rnn(TranslationModel):
         self.max_positions = config.max_positions
         has_attention = config.attention != "none"
         self.source_heads = (1, 1) if has_attention else (0, 0)
-        self.export_limits = dict.fromkeys(("ctranslate2", "huggingface"), "model.type: rnn")
+        self.export_limits = config.export_limits
         self.config = config
         self.scale = config.embedding_dim**0.5
         hidden, width = config.hidden_dim, config.embedding_dim

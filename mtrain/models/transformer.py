@@ -145,7 +145,7 @@ class Transformer(TranslationModel):
         self.max_positions = config.max_positions
         self._call_packed: LayerCall = call_layer
         self.source_heads = (config.decoder_layers, config.num_heads)
-        self.export_limits = _export_limits(config)
+        self.export_limits = config.export_limits
         self.dropout = config.dropout
         self.scale = config.d_model**0.5
         places = config.max_positions, config.d_model, config.num_heads
@@ -298,14 +298,3 @@ def _joined(parts: list[tuple[Tensor, Tensor]], width: int) -> tuple[Tensor, Ten
 
 def _positions(tokens: Tensor) -> Tensor:
     return torch.arange(tokens.shape[1], device=tokens.device)
-
-
-def _export_limits(config: TransformerConfig) -> dict[str, str]:
-    """Return the formats that cannot hold such a model, and why; CTranslate2 can hold any."""
-    reasons = {
-        "model.positions: rotary": config.positions == "rotary",
-        "model.norm_type: rms": config.norm_type == "rms",
-        "model.activation: swiglu": config.activation == "swiglu",
-    }
-    unusual = ", ".join(key for key, is_so in reasons.items() if is_so)
-    return {"huggingface": unusual} if unusual else {}

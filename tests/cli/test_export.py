@@ -86,7 +86,7 @@ def test_ctranslate2_translates_with_its_export_alone(
         (("--to", "onnx"), "there is no exchange format onnx"),
         (("--to", "huggingface", "--int8"), "huggingface cannot be exported in int8"),
         (("--to", "ctranslate2", "--int8", "--fp16"), "give one of --int8, --fp16"),
-        (("--to", "huggingface", "--set", "model.positions=rotary"), "cannot run a model with"),
+        (("--to", "huggingface", "--set", "model.positions=rotary"), "cannot hold a model with"),
         (("--to", "huggingface", "--checkpoint", "no-such"), "there is no checkpoint no-such"),
     ],
 )

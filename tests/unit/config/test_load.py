@@ -57,6 +57,11 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
          "7: model: residual: the first layer that reads one way"),
         ("model: {positions: rotary, d_model: 36, num_heads: 12}", "7: model: d_model 36 over"),
         ("model: {type: transfomer}", "7: model.type: there is no transfomer; did you mean transf"),
+        (
+            "model: {positions: rotary}\nexport_to: [ctranslate2, huggingface]",
+            "8: export_to: huggingface cannot hold a model with model.positions: rotary",
+        ),
+        ("export_to: [onnx]", "7: export_to.0: input should be 'ctranslate2' or 'huggingface'"),
         ("model: {type: 3}", "7: model.type: there is no 3; known here: transformer, rnn, decoder"),
         ("decoding: {engine: ctranslate2, method: sample}", "7: decoding: method: sample is"),
         ("decoding: {engine: ctranslate2-int8, length_norm: gnmt}", "7: decoding: length_norm"),

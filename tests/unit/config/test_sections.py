@@ -21,7 +21,7 @@ from mtrain.config.run import Config
 MAX_OPTIONS = 120
 CORPUS = "source target path fields hub config split name"
 OPTIONS = {
-    "": "run_dir data_dir seed device model",
+    "": "run_dir data_dir seed device model export_to",
     "data": "source_lang target_lang train valid test",
     "data.train": f"{CORPUS} alignments",
     "data.valid": CORPUS,

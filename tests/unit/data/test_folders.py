@@ -30,6 +30,7 @@ MAY_CHANGE = {
     "run_dir": "elsewhere",
     "data_dir": "data",
     "device": "cpu",
+    "export_to": "[ctranslate2]",
     "decoding.engine": "ctranslate2",
     "decoding.precision": "bf16",
     "decoding.method": "sample",

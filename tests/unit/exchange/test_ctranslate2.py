@@ -187,7 +187,7 @@ def test_a_model_that_is_no_transformer_is_refused_by_the_key_that_forbids_it(
 ) -> None:
     config = config_of(small_task, MODELS[name])
     with pytest.raises(
-        UserError, match=f"cannot run a model with model.type: {MODELS[name]['type']}"
+        UserError, match=f"cannot hold a model with model.type: {MODELS[name]['type']}"
     ):
         open_engine(loud_model(config, tokenizers), config, tokenizers, CPU, "fp32", tmp_path)
     assert not list(tmp_path.iterdir())
