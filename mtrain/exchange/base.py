@@ -71,7 +71,7 @@ def export(
     except PermissionError:
         raise UserError(
             f"{folder}: no permission to write the model in the format {target.name} here",
-            "choose a folder that you can write to; an engine needs a copy of the run in one",
+            "choose a folder that you can write to, or copy the run to one",
         ) from None
     except OSError:
         if not folder.is_dir():  # otherwise another process has written it

@@ -58,7 +58,7 @@ def test_a_model_that_a_format_cannot_hold_is_refused_and_leaves_nothing(
     given: tuple[TranslationModel, Config, TokenizerPair], tmp_path: Path
 ) -> None:
     given[0].export_limits = {"sizes": "model.positions: rotary"}
-    with pytest.raises(UserError, match="sizes cannot run a model"):
+    with pytest.raises(UserError, match="sizes cannot hold a model"):
         export(Sizes(), tmp_path / "out", *given)
     assert list(tmp_path.iterdir()) == []
 
