@@ -48,7 +48,7 @@ class StackSection(ModelSection):
     """attention heads; must divide d_model"""
     ffn_dim: PositiveInt = 1024
     """inner width of the feed-forward layers"""
-    activation: Literal["relu", "gelu", "swiglu"] = "relu"
+    activation: Literal["relu", "gelu", "silu", "swiglu"] = "relu"
     """activation of the feed-forward layers; swiglu's gate adds half as many weights again"""
     attention_dropout: Probability = 0.0
     """dropout on attention weights"""
@@ -87,6 +87,8 @@ class TransformerConfig(StackSection):
     """architecture"""
     encoder_layers: PositiveInt = 3
     """number of encoder layers"""
+    output_bias: bool = False
+    """add a learned bias to the logits, as Marian does"""
 
     @property
     def export_limits(self) -> dict[str, str]:

@@ -160,7 +160,7 @@ class Transformer(TranslationModel):
         self.encoder_norm = last_norm(config.d_model)
         self.decoder_norm = last_norm(config.d_model)
         self.source_embedding, self.target_embedding, self.output = tied_embeddings(
-            config.tie_embeddings, source_vocab, target_vocab, config.d_model
+            config.tie_embeddings, source_vocab, target_vocab, config.d_model, config.output_bias
         )
 
     def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:

@@ -9,14 +9,14 @@ from mtrain.nn.output import OutputLayer
 
 
 def tied_embeddings(
-    tie: str, source_vocab: int, target_vocab: int, width: int
+    tie: str, source_vocab: int, target_vocab: int, width: int, output_bias: bool = False
 ) -> tuple[nn.Embedding, nn.Embedding, OutputLayer]:
     """Return source embedding (V,D), target embedding (V,D), and the output layer D to V.
 
     `tie` says which share one matrix: `all`, `decoder` (the last two) or `none`.
     """
     source, target = (_embedding(size, width) for size in (source_vocab, target_vocab))
-    output = OutputLayer(width, target_vocab)
+    output = OutputLayer(width, target_vocab, output_bias)
     if tie in ("all", "decoder"):
         output.weight = target.weight
     if tie == "all":

@@ -20,6 +20,7 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": nn
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,  # in place: nothing else reads its input
     "gelu": F.gelu,
+    "silu": F.silu,
     "swiglu": F.silu,  # FeedForward adds the gate
 }
 

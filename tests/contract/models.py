@@ -55,7 +55,9 @@ MODELS: dict[str, dict[str, Any]] = {
         for norm, positions, tied in _EACH_WITH_EACH
     },
     "transformer-gelu": {**_TRANSFORMER, "activation": "gelu"},
-    "transformer-deep-encoder": {**_TRANSFORMER, "encoder_layers": 6, "decoder_layers": 1},
+    "transformer-silu": {**_TRANSFORMER, "activation": "silu"},
+    "transformer-deep-encoder": {**_TRANSFORMER, "encoder_layers": 6, "decoder_layers": 1,
+                                 "output_bias": True},
     "transformer-modern": {**_TRANSFORMER, **_MODERN},
     "decoder-only": {**_DECODER_ONLY, "positions": "learned"},
     "decoder-only-causal": {**_DECODER_ONLY, "source_attention": "causal", "source_loss": True},

@@ -21,6 +21,7 @@ from mtrain.text.tokenizer import Tokenizer, TokenizerPair
 ACTIVATIONS = {
     "relu": common_spec.Activation.RELU,
     "gelu": common_spec.Activation.GELU,
+    "silu": common_spec.Activation.SWISH,
     "swiglu": common_spec.Activation.SWISH,
 }
 
@@ -104,6 +105,8 @@ def _spec(
         if config.norm == "pre":
             _put_norm(stack.layer_norm, norm)
     spec.decoder.projection.weight = _array(model.output.weight)
+    if model.output.bias is not None:
+        spec.decoder.projection.bias = _array(model.output.bias)
     for layers, modules in (
         (spec.encoder.layer, model.encoder),
         (spec.decoder.layer, model.decoder),
