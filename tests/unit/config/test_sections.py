@@ -32,8 +32,8 @@ OPTIONS = {
     "tokenizer.path": "source target",
     "model": "type dropout max_positions tie_embeddings encoder_layers decoder_layers output_bias "
     "d_model num_heads ffn_dim activation attention_dropout norm norm_type positions "
-    "source_attention source_loss cell bidirectional_layers embedding_dim hidden_dim attention query "
-    "input_feeding residual readout",
+    "source_attention source_loss cell bidirectional_layers embedding_dim hidden_dim attention "
+    "query input_feeding residual readout",
     "training": "objective batch_tokens accumulate max_updates max_minutes optimizer learning_rate "
     "warmup_updates schedule adam_betas weight_decay clip_norm label_smoothing alignment_weight "
     "subword_sampling precision compile_layers valid_every save_every valid_metric patience "
