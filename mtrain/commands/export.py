@@ -39,21 +39,15 @@ def export_run(
     _warn_of_search(config)
 
     def check(folder: Path) -> None:
-        found = _check(target, folder, loaded, lines)
-        say(found or f"not checked: {_why_not_checked(target, lines)}")
+        is_checked, found = _check(target, folder, loaded, lines)
+        (say if is_checked else warn)(found)
         if target.has_card:
-            write_card(folder, output_dir.name, _facts(loaded, run, is_checked=bool(found)))
+            write_card(folder, output_dir.name, _facts(loaded, run, is_checked))
 
     export(target, output_dir, loaded.model, config, loaded.tokenizers, check)
     say(f"{output_dir}: written from {loaded.checkpoint}")
     if target.has_card:
         say(f"to publish it: hf upload ORGANISATION/{output_dir.name} {output_dir}")
-
-
-def _why_not_checked(target: ExchangeFormat, lines: Sequence[bytes]) -> str:
-    if not lines:
-        return "neither a test set nor the prepared data are here"
-    return f"install it with: pip install 'mtrain[{target.name}]', or the model ends no sentence"
 
 
 def _facts(loaded: LoadedRun, run: RunFolder, is_checked: bool) -> Facts:
@@ -93,22 +87,25 @@ def _sample_lines(run: RunFolder, config: Config) -> list[bytes]:
     return []
 
 
-def _check(target: ExchangeFormat, folder: Path, loaded: LoadedRun, lines: Sequence[bytes]) -> str:
-    """Translate the lines here and there and return what was found, or "" if that cannot be.
+def _check(
+    target: ExchangeFormat, folder: Path, loaded: LoadedRun, lines: Sequence[bytes]
+) -> tuple[bool, str]:
+    """Translate the lines here and there; return whether that was possible, and what was found.
 
     Raises `UserError` if the other program does not compute the same.
     """
+    if not lines:
+        return False, "not checked: neither a test set nor the prepared data are here"
     sample = _sample(loaded, lines)
     if not sample.lines:
-        return ""
+        return False, "not checked: the model ends no translation by itself, it needs more training"
     with progress(f"checking with {target.name}"):
         replay = target.replay(folder, sample, loaded.config, loaded.tokenizers)
     if replay is None:
-        return ""
+        return False, f"not checked: that needs pip install 'mtrain[{target.name}]'"
     penalty = loaded.config.decoding.length_penalty
-    return Comparison(
-        loaded.model, loaded.tokenizers, sample, replay, penalty, target.weights
-    ).report()
+    compared = Comparison(loaded.model, loaded.tokenizers, sample, replay, penalty, target.weights)
+    return True, compared.report()
 
 
 def _sample(loaded: LoadedRun, lines: Sequence[bytes]) -> Sample:

@@ -92,8 +92,10 @@ def _data(facts: Facts) -> str:
         dropped = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if count)
         name = " + ".join(Path(part).name for part in corpus["corpus"].split(" + "))
         rows.append([name, f"{corpus['seen']:,}", f"{kept:,}", dropped])
-    pairs = manifest["splits"]["train"]["pairs"]
-    return f"{title}{pairs:,} pairs.\n\n" + _table(["corpus", "pairs", "kept", "dropped"], rows)
+    told = f"{manifest['splits']['train']['pairs']:,} pairs."
+    if seen := manifest.get("train_sources_also_in_valid_or_test"):
+        told += f" {seen:,} training sources are also in valid or test, which raises scores."
+    return f"{title}{told}\n\n" + _table(["corpus", "pairs", "kept", "dropped"], rows)
 
 
 def _scores(facts: Facts) -> str:

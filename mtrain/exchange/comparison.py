@@ -3,9 +3,9 @@
 Shapes: T target tokens, the end mark included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, zip_longest
 
 import torch
 
@@ -84,17 +84,14 @@ class Comparison:
     def report(self) -> str:
         """Return one line about the differences.
 
-        Raises `UserError` if ids differ, or log probabilities by more than the number format
-        explains, or in fp32 a greedy output other than at a tie. Outputs of beam search may differ,
-        as programs stop it by other rules.
+        Raises `UserError` if source ids or decoded text differ, or log probabilities by more than
+        the number format explains, or in fp32 a greedy output other than at a tie. Outputs of beam
+        search may differ, as programs stop it by other rules.
         """
         self._check_ids()
         difference = self._check_log_probabilities()
-        greedy, beam = (
-            self._count(own, others)
-            for own, others in ((self.sample.greedy, self.replay.greedy),
-                                (self.sample.beam, self.replay.beam))
-        )  # fmt: skip
+        greedy = self._count(self.sample.greedy, self.replay.greedy, self._gap_where_they_part)
+        beam = self._count(self.sample.beam, self.replay.beam, self._gap_of_scores)
         if self.weights == "fp32" and greedy.apart:
             row = greedy.apart[0]
             raise self._differs(
@@ -125,18 +122,43 @@ class Comparison:
             raise self._differs(found)
         return found
 
-    def _count(self, own: Sequence[Output], others: Sequence[Output]) -> "_Counts":
-        unlike = [row for row, (one, other) in enumerate(zip(own, others, strict=True))
-                  if one.text != other.text]  # fmt: skip
-        scores = [self._scores(unlike, side) for side in (own, others)]
-        is_tie = [abs(one - other) <= TOLERANCE for one, other in zip(*scores, strict=True)]
-        apart = [row for row, tied in zip(unlike, is_tie, strict=True) if not tied]
-        return _Counts(len(own) - len(unlike), sum(is_tie), apart)
+    def _count(
+        self,
+        own: Sequence[Output],
+        others: Sequence[Output],
+        gap: Callable[[Ids, Ids, Ids], float],
+    ) -> "_Counts":
+        """Count outputs by their ids; `gap` takes those of the source and of both outputs."""
+        alike, ties, apart = 0, 0, []
+        for row, (one, other) in enumerate(zip(own, others, strict=True)):
+            if one.ids == other.ids:
+                if one.text.strip() != other.text.strip():
+                    raise self._differs(f"it writes {other.text!r} instead of {one.text!r}")
+                alike += 1
+            elif gap(self.sample.sources[row], one.ids, other.ids) <= TOLERANCE:
+                ties += 1
+            else:
+                apart.append(row)
+        return _Counts(alike, ties, apart)
 
-    def _scores(self, rows: Sequence[int], outputs: Sequence[Output]) -> list[float]:
-        pairs = [(self.sample.sources[row], outputs[row].ids) for row in rows]
-        found = log_probabilities(self.model, self.tokenizers, pairs)
-        return [sum(tokens) / len(tokens) ** self.length_penalty for tokens in found]
+    def _gap_where_they_part(self, source: Ids, one: Ids, other: Ids) -> float:
+        """Return the difference in log probability of the first tokens that differ."""
+        place = next(n for n, (a, b) in enumerate(zip_longest(one, other)) if a != b)
+        first, second = self._log_probabilities(source, one, other)
+        return abs(first[place] - second[place])
+
+    def _gap_of_scores(self, source: Ids, one: Ids, other: Ids) -> float:
+        """Return the difference of the two scores."""
+        first, second = self._log_probabilities(source, one, other)
+        return abs(self._score(first) - self._score(second))
+
+    def _score(self, tokens: list[float]) -> float:
+        length: float = len(tokens) ** self.length_penalty
+        return sum(tokens) / length
+
+    def _log_probabilities(self, source: Ids, *targets: Ids) -> list[list[float]]:
+        pairs = [(source, target) for target in targets]
+        return log_probabilities(self.model, self.tokenizers, pairs)
 
     def _differs(self, how: str) -> UserError:
         return UserError(
