@@ -3,7 +3,15 @@
 import os
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from mtrain.config.section import HomePath, PositiveInt, Section
 
@@ -97,13 +105,20 @@ class DataConfig(Section):
     """language code of the source side"""
     target_lang: str
     """language code of the target side (de, zh-TW, jpn, zho_Hans); selects sacreBLEU's tokenizer"""
-    train: Annotated[list[TrainCorpus], Field(min_length=1)]
+    train: list[TrainCorpus]
     """training corpora"""
-    valid: Annotated[list[Corpus], Field(min_length=1)]
+    valid: list[Corpus]
     """held-out text for dev loss, dev BLEU and chrF, and for choosing the best checkpoint"""
     test: list[Corpus] = Field([])
     """held-out text for `mtrain score`"""
     filters: FilterConfig = FilterConfig()
+
+    @field_validator("train", "valid")
+    @classmethod
+    def _names_a_corpus(cls, corpora: list[Any], info: ValidationInfo) -> list[Any]:
+        if not corpora and not (info.context or {}).get("is_of_run"):
+            raise ValueError("names no corpus")
+        return corpora
 
     @field_validator("valid", "test", mode="before")
     @classmethod

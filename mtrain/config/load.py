@@ -46,10 +46,11 @@ for _tag, _pattern, _first in (
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))  # 010 is ten
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = (), is_of_run: bool = False) -> Config:
     """Return the configuration in `path`, with each `key=value` of `overrides` applied.
 
-    Raises `UserError` with one line per problem.
+    That of a run may name no corpora: an imported run has none. Raises `UserError` with one line
+    per problem.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -65,7 +66,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         lines = {key: line for key, line in lines.items() if key[: len(place)] != place}
         for length in range(1, len(place) + 1):
             lines.setdefault(place[:length], f"--set {_spell(place)}")
-    return _validate(tree, lines, str(path))
+    return _validate(tree, lines, str(path), is_of_run)
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[tuple[KeyPath, Any]]:
@@ -89,7 +90,7 @@ def with_values(config: Config, section: str, values: dict[str, Any]) -> Config:
     """Return a copy with `values` set in one section, validated like a file."""
     tree = config.model_dump(mode="json")
     tree[section] |= values
-    return _validate(tree, {}, section)
+    return _validate(tree, {}, section, is_of_run=True)
 
 
 def dump_config(config: Config) -> str:
@@ -184,9 +185,11 @@ def _index(items: list[Any], key: str, place: KeyPath) -> int:
     return int(key)
 
 
-def _validate(tree: dict[str, Any], lines: dict[KeyPath, str], path: str) -> Config:
+def _validate(
+    tree: dict[str, Any], lines: dict[KeyPath, str], path: str, is_of_run: bool
+) -> Config:
     try:
-        return Config.model_validate(tree)
+        return Config.model_validate(tree, context={"is_of_run": is_of_run})
     except ValidationError as error:
         problems = [_explain(problem, lines, path) for problem in error.errors()]
     raise UserError("\n".join(dict.fromkeys(problems)))

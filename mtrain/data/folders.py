@@ -180,7 +180,7 @@ class RunFolder:
 
     def config(self, overrides: tuple[str, ...] = ()) -> Config:
         """Read the configuration; its run_dir is the folder's present path."""
-        config = load_config(self.config_path, overrides)
+        config = load_config(self.config_path, overrides, is_of_run=True)
         return config.model_copy(update={"run_dir": self.path})
 
     def check_belongs(self, config: Config) -> None:
@@ -203,7 +203,8 @@ class RunFolder:
                 f"{self.config_path}: not written by `mtrain train`, which would overwrite it",
                 "give this configuration a run_dir of its own, or rename the file",
             )
-        changed = changed_keys(load_config(self.config_path), config, CHANGEABLE_ON_RESUME)
+        present = load_config(self.config_path, is_of_run=True)
+        changed = changed_keys(present, config, CHANGEABLE_ON_RESUME)
         if changed and not _is_moved(changed, config):
             raise UserError(
                 f"{self.path} belongs to another configuration:" + describe(changed),
