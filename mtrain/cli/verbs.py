@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from mtrain import __version__
 from mtrain.cli.alignment import align, attention
 from mtrain.cli.export import export
+from mtrain.cli.import_model import import_model
 from mtrain.cli.prepare import prepare
 from mtrain.cli.score import score
 from mtrain.cli.train import train
@@ -26,6 +27,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
     "Use a model": {
         translate: "mtrain translate runs/my-model new.en --output new.de",
         score: "mtrain score runs/my-model --fail-under 30",
+        import_model: "mtrain import opus-mt-en-de runs/opus",
         export: "mtrain export runs/my-model --to huggingface my-model",
     },
     "Look into a model": {
@@ -33,6 +35,11 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
         attention: "mtrain attention runs/my-model new.en --output shown",
     },
 }
+
+
+def _name(verb: Callable[..., None]) -> str:
+    """Return the name of a verb; `import` is a word of Python."""
+    return verb.__name__.removesuffix("_model")
 
 
 class ReaderGone(Exception):
@@ -56,7 +63,7 @@ class _Group(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         for group, verbs in VERBS.items():
-            commands = [self.commands[verb.__name__] for verb in verbs]
+            commands = [self.commands[_name(verb)] for verb in verbs]
             with formatter.section(group):
                 formatter.write_dl(
                     [(command.name, command.get_short_help_str(90)) for command in commands]
@@ -97,4 +104,4 @@ def _start(
 
 for _verbs in VERBS.values():
     for _verb, _example in _verbs.items():
-        app.command(epilog=f"Example: {_example}")(_verb)
+        app.command(_name(_verb), epilog=f"Example: {_example}")(_verb)

@@ -1,23 +1,18 @@
 """`mtrain export`: write a run's model for another program, and check it there."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from mtrain.checkpoints.format import read_state
+from mtrain.commands.parity import SAMPLE_LINES, check_parity
 from mtrain.commands.score import score_tests
 from mtrain.config import Config
-from mtrain.console import progress, say, warn
+from mtrain.console import say, warn
 from mtrain.data.folders import DataFolder, OpenedRun, RunFolder, read_held_out
-from mtrain.decoding.translator import Translation
 from mtrain.errors import UserError
 from mtrain.exchange import exchange_format
-from mtrain.exchange.base import ExchangeFormat, export
+from mtrain.exchange.base import export
 from mtrain.exchange.card import Facts, TestScores, write_card
-from mtrain.exchange.comparison import Comparison, Output, Sample
 from mtrain.inference.load import LoadedRun, load_run
-from mtrain.text.lines import clean_lines
-
-SAMPLE_LINES = 200
 
 
 def export_run(
@@ -39,8 +34,13 @@ def export_run(
     _warn_of_search(config)
 
     def check(folder: Path) -> None:
-        is_checked, found = _check(target, folder, loaded, lines)
-        (say if is_checked else warn)(found)
+        is_checked = check_parity(
+            loaded,
+            lines,
+            lambda sample: target.replay(folder, sample, config, loaded.tokenizers),
+            target.name,
+            target.weights,
+        )
         if target.has_card:
             write_card(folder, output_dir.name, _facts(loaded, run, is_checked))
 
@@ -85,50 +85,3 @@ def _sample_lines(run: RunFolder, config: Config) -> list[bytes]:
     if (text / "valid.source").is_file():
         return read_held_out(text, "valid").sources[:SAMPLE_LINES]
     return []
-
-
-def _check(
-    target: ExchangeFormat, folder: Path, loaded: LoadedRun, lines: Sequence[bytes]
-) -> tuple[bool, str]:
-    """Translate the lines here and there; return whether that was possible, and what was found.
-
-    Raises `UserError` if the other program does not compute the same.
-    """
-    if not lines:
-        return False, "not checked: neither a test set nor the prepared data are here"
-    sample = _sample(loaded, lines)
-    if not sample.lines:
-        return False, "not checked: the model ends no translation by itself, it needs more training"
-    with progress(f"checking with {target.name}"):
-        replay = target.replay(folder, sample, loaded.config, loaded.tokenizers)
-    if replay is None:
-        return False, f"not checked: that needs pip install 'mtrain[{target.name}]'"
-    penalty = loaded.config.decoding.length_penalty
-    compared = Comparison(loaded.model, loaded.tokenizers, sample, replay, penalty, target.weights)
-    return True, compared.report()
-
-
-def _sample(loaded: LoadedRun, lines: Sequence[bytes]) -> Sample:
-    """Return the lines that the model reads at once and whose translations it ends by itself."""
-    texts, _ = clean_lines(lines)
-    plain = loaded.with_decoding(
-        length_norm="power", coverage_penalty=0.0, repetition_guard=False, n_best=1
-    )
-    with progress("translating the sample"):
-        greedy, beam = plain.translate(texts, beam_size=1), plain.translate(texts)
-    fit = [
-        row
-        for row, both in enumerate(zip(greedy, beam, strict=True))
-        if all(len(each.segments) == 1 and not each.is_cut_off for each in both)
-    ]
-    return Sample(
-        [texts[row] for row in fit],
-        [greedy[row].segments[0][0] for row in fit],
-        [_output(greedy[row]) for row in fit],
-        [_output(beam[row]) for row in fit],
-    )
-
-
-def _output(translation: Translation) -> Output:
-    ((_, ids),) = translation.segments
-    return Output(ids, translation.text)

@@ -14,7 +14,6 @@ from mtrain.config.model import (
     MODEL_SECTIONS,
     ExportFormat,
     ModelConfig,
-    ModelSection,
     TransformerConfig,
     cannot_hold,
 )
@@ -48,10 +47,12 @@ class Config(Section):
     def _model_fits_the_formats(
         cls, formats: tuple[ExportFormat, ...], given: ValidationInfo
     ) -> tuple[ExportFormat, ...]:
-        model: ModelSection | None = given.data.get("model")  # None if it is itself in error
-        for name in formats:
-            if model is not None and name in model.export_limits:
-                raise ValueError(cannot_hold(name, model.export_limits[name]))
+        for section in ("model", "tokenizer"):
+            if section in given.data:  # otherwise it is itself in error
+                limits: dict[str, str] = given.data[section].export_limits
+                for name in formats:
+                    if name in limits:
+                        raise ValueError(cannot_hold(name, limits[name]))
         return formats
 
     @model_validator(mode="after")
@@ -61,7 +62,9 @@ class Config(Section):
                 f"data_dir {self.data_path} holds run_dir {self.run_dir}: `prepare` replaces "
                 "data_dir as a whole, give it a folder of its own"
             )
-        if self.model.tie_embeddings == "all" and not self.shares_vocabulary:
+        if self.model.tie_embeddings == "all" and not (
+            self.shares_vocabulary or isinstance(self.tokenizer.path, SidePaths)
+        ):
             raise ValueError(
                 "model.tie_embeddings: all needs one vocabulary; use decoder, or a shared tokenizer"
             )
@@ -71,6 +74,13 @@ class Config(Section):
             raise ValueError(
                 f"data.filters.max_tokens {self.data.filters.max_tokens} is over "
                 f"model.max_positions {self.model.max_positions}: the model could not read them"
+            )
+        if self.data.has_alignments and (
+            self.tokenizer.source_prefix or self.tokenizer.target_prefix
+        ):
+            raise ValueError(
+                "tokenizer.source_prefix and target_prefix cannot be used with alignments in "
+                "data.train"
             )
         if self.training.subword_sampling and self.data.has_alignments:
             raise ValueError(

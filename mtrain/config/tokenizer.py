@@ -43,3 +43,19 @@ class TokenizerConfig(Section):
     """SentencePiece's normalisation rule; all but identity change some characters of the target"""
     train_sentences: PositiveInt = 500_000
     """maximum sentences to train the tokenizer on, both sides together"""
+    source_prefix: str | None = None
+    """piece before every source text, such as >>deu<< or __en__; the vocabulary must have it"""
+    target_prefix: str | None = None
+    """piece before every target text, with which every translation begins; it is not printed"""
+
+    @property
+    def prefixes(self) -> tuple[str | None, str | None]:
+        """The prefixes of source and target."""
+        return self.source_prefix, self.target_prefix
+
+    @property
+    def export_limits(self) -> dict[str, str]:
+        """The formats that cannot hold such a tokenizer, and why."""
+        prefixes = ("source_prefix", "target_prefix")
+        used = ", ".join(f"tokenizer.{key}" for key in prefixes if getattr(self, key) is not None)
+        return {"huggingface": used} if used else {}

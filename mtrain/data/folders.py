@@ -15,6 +15,7 @@ from mtrain.config.compare import Differences, changed_keys, describe, differenc
 from mtrain.config.decoding import DecodingConfig
 from mtrain.config.load import dump_config, load_config
 from mtrain.config.run import Config
+from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.data.identity import input_contents, same_contents
 from mtrain.data.manifest import NAME, data_settings, read_manifest, with_old_defaults
 from mtrain.data.store import TokenStore, check_files
@@ -86,8 +87,10 @@ class DataFolder:
 
     def tokenizers(self) -> TokenizerPair:
         """Load the tokenizers. Raises UserError if the data were prepared with others."""
-        tokenizers = TokenizerPair.load(self.path / "tokenizer")
-        if tokenizers.digest() != self.manifest()["tokenizers"]:
+        manifest = self.manifest()
+        settings = TokenizerConfig.model_validate(manifest["settings"]["tokenizer"])
+        tokenizers = TokenizerPair.load(self.path / "tokenizer", settings.prefixes)
+        if tokenizers.digest() != manifest["tokenizers"]:
             raise UserError(
                 f"{self.path / 'tokenizer'}: not the tokenizer that these data were prepared with",
                 f"remove {self.path} and run `mtrain prepare` again",
@@ -217,19 +220,23 @@ class RunFolder:
         with hold(self.path / ".lock", f"{self.path}: another `mtrain train` is at work here"):
             yield
 
-    def begin(self, config: Config, data: DataFolder) -> None:
-        """Create or update the folder: the config first, then tokenizer and test sets."""
+    def begin_empty(self, config: Config) -> None:
+        """Create or update the folder with the configuration alone."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         with write_whole(self.config_path) as file:
             file.write(RUN_MARK + dump_config(config).encode())
+
+    def begin(self, config: Config, data: DataFolder) -> None:
+        """Create or update the folder: the config first, then tokenizer and test sets."""
+        self.begin_empty(config)
         _copy_files(sorted((data.path / "tokenizer").iterdir()), self.path / "tokenizer")
         tests = [data.path / "text" / f"{name}.{side}" for name in data.manifest()["tests"]
                  for side in ("source", "target")]  # fmt: skip
         _copy_files(tests, self.tests)
 
-    def tokenizers(self) -> TokenizerPair:
-        """Read the tokenizers."""
-        return TokenizerPair.load(self.path / "tokenizer")
+    def tokenizers(self, config: Config) -> TokenizerPair:
+        """Read the tokenizers, with the prefixes that the configuration names."""
+        return TokenizerPair.load(self.path / "tokenizer", config.tokenizer.prefixes)
 
     def test_sets(self, config: Config) -> list[HeldOutText]:
         """Read the test sets that the run's configuration names."""

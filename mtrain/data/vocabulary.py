@@ -47,4 +47,4 @@ def make_tokenizers(
         else:
             for side, sentences in sides.items():
                 train_tokenizer(sentences, config, folder / f"{side}.model")
-    return TokenizerPair.load(folder)
+    return TokenizerPair.load(folder, config.prefixes)

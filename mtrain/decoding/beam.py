@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Doubles, Hypothesis, Scoring
+from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Doubles, Hypothesis, Marks, Scoring
 from mtrain.decoding.repetition import RepetitionGuard
 from mtrain.decoding.row_selection import rows_to_keep
 from mtrain.decoding.top import top_sums
@@ -81,7 +81,7 @@ def beam_search(
     source: Tensor,
     source_lengths: Tensor,
     limits: list[int],
-    marks: tuple[int, int],
+    marks: Marks,
     beam_size: int,
     n_best: int,
     scoring: Scoring,
@@ -89,17 +89,17 @@ def beam_search(
     """Return up to K hypotheses of each source (B,S), best first; the caller wants `n_best`.
 
     `limits[b]` is the length, without end mark, at which hypotheses of sentence b are cut off;
-    these rank after all finished ones. `marks` are the ids of <s> and </s>.
+    these rank after all finished ones.
     Early stopping: a sentence is done once K finished hypotheses score at least as high as every
     open one at its length, or `n_best` do even if it gains `look_ahead` tokens at zero cost.
     Raises `UserError` for a coverage penalty if the model has no attention over the source.
     """
-    bos_id, eos_id = marks
+    eos_id = marks.eos_id
     found = _FoundSoFar(limits, beam_size, n_best, scoring)
     results = found.hypotheses  # of all sentences, finished ones included
     watched = scoring.watched if scoring.coverage_penalty else None
-    state = model.encode(source, source_lengths, watched)
-    tokens = source.new_full((len(limits), 1, 1), bos_id)  # (B,K,1+t)
+    state = marks.begin(model, source, source_lengths, watched)
+    tokens = source.new_full((len(limits), 1, 1), marks.start[-1])  # (B,K,1+t)
     scores = torch.zeros(tokens.shape[:2], device=source.device)  # (B,K) sums of log p
     guard = RepetitionGuard(source, source_lengths) if scoring.repetition_guard else None
     attention: Tensor | None = None  # (B,K,S) sums over steps, if watched

@@ -18,7 +18,7 @@ from mtrain.data.plan import plan_in_order
 from mtrain.data.store import IntArray
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.greedy import greedy_search
-from mtrain.decoding.hypothesis import Hypothesis, Scoring
+from mtrain.decoding.hypothesis import Hypothesis, Marks, Scoring
 from mtrain.decoding.sampling import sample_search
 from mtrain.models.base import Head, TranslationModel
 from mtrain.runtime.threads import ordered_map
@@ -35,8 +35,15 @@ Found = tuple[int, list[Hypothesis]]  # index of a source, and its hypotheses, b
 class Engine(ABC):
     """The contract of a search engine; the configuration sets the search."""
 
-    def __init__(self, decoding: DecodingConfig, max_positions: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        decoding: DecodingConfig,
+        max_positions: int,
+        device: torch.device,
+        target_prefix: Sequence[int] = (),
+    ) -> None:
         self.max_ids = max_positions - 1  # most ids of a source or target, without the end mark
+        self._target_prefix = target_prefix  # hypotheses come without it
         self._decoding = decoding
         self._device = device
 
@@ -61,7 +68,8 @@ class Engine(ABC):
 
     def _limit(self, source: list[int]) -> int:
         """Return the maximum length of a translation."""
-        return min(self.max_ids, int(self._decoding.max_length_ratio * len(source)) + EXTRA_LENGTH)
+        longest = int(self._decoding.max_length_ratio * len(source)) + EXTRA_LENGTH
+        return min(self.max_ids - len(self._target_prefix), longest)
 
 
 def _even_plan(lengths: IntArray, batch_tokens: int, least: int) -> list[IntArray]:
@@ -94,10 +102,11 @@ class TorchEngine(Engine):
         seed: int,
         head: Head,
     ) -> None:
-        super().__init__(decoding, model.max_positions, device)
+        target = tokenizers.target
+        super().__init__(decoding, model.max_positions, device, target.prefix)
         self._model = model
         self._source_end = tokenizers.source.eos_id
-        self._marks = tokenizers.target.bos_id, tokenizers.target.eos_id
+        self._marks = Marks((target.bos_id, *target.prefix), target.eos_id)
         self._scoring = Scoring.of(decoding, head)
         self._autocast = autocast
         self._generator = torch.Generator().manual_seed(seed)

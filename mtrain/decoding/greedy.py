@@ -9,7 +9,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Hypothesis
+from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Hypothesis, Marks
 from mtrain.decoding.repetition import RepetitionGuard
 from mtrain.decoding.row_selection import rows_to_keep
 from mtrain.models.base import TranslationModel
@@ -43,19 +43,18 @@ def greedy_search(
     source: Tensor,
     source_lengths: Tensor,
     limits: list[int],
-    marks: tuple[int, int],
+    marks: Marks,
     repetition_guard: bool = False,
 ) -> list[list[Hypothesis]]:
     """Return one hypothesis of each source (B,S); its score is 0, as nothing is compared with it.
 
-    `limits[b]` is the length, without end mark, at which sentence b is cut off. `marks` are the
-    ids of <s> and </s>.
+    `limits[b]` is the length, without end mark, at which sentence b is cut off.
     """
-    bos_id, eos_id = marks
+    eos_id = marks.eos_id
     sentences = [_Sentence(limit) for limit in limits]
     rows = sentences  # the sentence of each row
-    state = model.encode(source, source_lengths)
-    tokens = source.new_full((len(rows), 1), bos_id)  # (B,1+t)
+    state = marks.begin(model, source, source_lengths)
+    tokens = source.new_full((len(rows), 1), marks.start[-1])  # (B,1+t)
     guard = RepetitionGuard(source, source_lengths) if repetition_guard else None
     while rows:
         features, state = model.step_features(tokens[:, -1:], state)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mtrain.config.decoding import DecodingConfig
-from mtrain.models.base import Head
+from mtrain.models.base import Head, State, TranslationModel
 
 Doubles = npt.NDArray[np.float64]
 Numbers = TypeVar("Numbers", float, Doubles)
@@ -26,6 +26,27 @@ class Hypothesis:
     tokens: list[int]
     score: float  # comparable within a sentence, higher is better; 0 in greedy search
     cut_off: bool = False  # reached the length limit before an end mark
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The tokens that every hypothesis begins and ends with; its own ids have neither."""
+
+    start: tuple[int, ...]  # <s>, and the target prefix if there is one
+    eos_id: int
+
+    def begin(
+        self,
+        model: TranslationModel,
+        source: Tensor,
+        source_lengths: Tensor,
+        watched: Head | None = None,
+    ) -> State:
+        """Read sources (B,S), then all start tokens but the last, which the search reads."""
+        state = model.encode(source, source_lengths, watched)
+        for token in self.start[:-1]:
+            _, state = model.step_features(source.new_full((len(source), 1), token), state)
+        return state
 
 
 NO_HYPOTHESIS = Hypothesis(

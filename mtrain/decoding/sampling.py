@@ -6,7 +6,7 @@ Shapes: B sentences still open, K samples each, V vocabulary.
 import torch
 from torch import Tensor
 
-from mtrain.decoding.hypothesis import Hypothesis, Scoring
+from mtrain.decoding.hypothesis import Hypothesis, Marks, Scoring
 from mtrain.decoding.repetition import RepetitionGuard
 from mtrain.models.base import TranslationModel
 
@@ -16,7 +16,7 @@ def sample_search(
     source: Tensor,
     source_lengths: Tensor,
     limits: list[int],
-    marks: tuple[int, int],
+    marks: Marks,
     num_samples: int,
     scoring: Scoring,
     temperature: float,
@@ -29,12 +29,12 @@ def sample_search(
     Temperature, top-k (Fan 2018) and top-p (Holtzman 2020) change the distribution that tokens
     are drawn from; scores come from the unchanged model distribution.
     """
-    bos_id, eos_id = marks
+    eos_id = marks.eos_id
     found: list[list[Hypothesis]] = [[] for _ in limits]
-    state = model.encode(source, source_lengths)
+    state = marks.begin(model, source, source_lengths)
     shape = (len(limits), num_samples)
     state = state.reorder(source.new_zeros(shape))
-    tokens = source.new_full((*shape, 1), bos_id)
+    tokens = source.new_full((*shape, 1), marks.start[-1])
     scores = torch.zeros(shape, device=source.device)
     is_ended = torch.zeros(shape, dtype=torch.bool, device=source.device)
     guard = RepetitionGuard(source, source_lengths) if scoring.repetition_guard else None

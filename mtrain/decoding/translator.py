@@ -80,18 +80,18 @@ class Translator:
 
     def _segment(self, texts: Sequence[str]) -> list[_Segment]:
         tokenizer = self._tokenizers.source
-        max_ids = self._engine.max_ids
+        prefix, max_ids = tokenizer.prefix, self._engine.max_ids
         segments = []
         for line, ids in enumerate(tokenizer.encode(texts, available_cores())):
             if len(ids) <= max_ids:
                 segments += [_Segment(line, ids, True)] if ids else []
                 continue
-            pieces = tokenizer.pieces(ids)
+            bare = ids[len(prefix) :]
+            pieces = tokenizer.pieces(bare)
             start = 0
-            for end in split_pieces(pieces, max_ids):
-                segments.append(
-                    _Segment(line, ids[start:end], pieces[start].startswith(WORD_START))
-                )
+            for end in split_pieces(pieces, max_ids - len(prefix)):
+                starts_word = pieces[start].startswith(WORD_START)
+                segments.append(_Segment(line, [*prefix, *bare[start:end]], starts_word))
                 start = end
         return segments
 
@@ -121,6 +121,7 @@ class Translator:
             texts.append(one_line(join_segments(parts, starts_word)))
             scores.append(sum(hypothesis.score for hypothesis in ranked))
         is_cut_off = any(hypotheses[0].cut_off for hypotheses in found)
-        pairs = [(segment.ids, hypotheses[0].tokens)
+        prefix = self._tokenizers.target.prefix
+        pairs = [(segment.ids, [*prefix, *hypotheses[0].tokens])
                  for segment, hypotheses in zip(segments, found, strict=True)]  # fmt: skip
         return Translation(texts, scores, False, len(segments), is_cut_off, is_valid, pairs)

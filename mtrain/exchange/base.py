@@ -57,7 +57,8 @@ def export(
 
     Raises `UserError` if the format does not support this model, or write permission is missing.
     """
-    limit = model.export_limits.get(target.name)
+    limits = config.tokenizer.export_limits | model.export_limits
+    limit = limits.get(target.name)
     if limit:
         raise UserError(cannot_hold(target.name, limit), "decoding.engine: torch can")
     try:

@@ -4,8 +4,9 @@ Shapes: T target tokens, the end mark included.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import chain, zip_longest
+from typing import Any
 
 import torch
 
@@ -26,11 +27,12 @@ class Output:
 
     ids: Ids
     text: str
+    is_cut_off: bool = False
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Lines and their translations by the model that was exported, none of them cut off."""
+    """Lines and their translations by the model here."""
 
     lines: list[str]
     sources: list[Ids]
@@ -39,8 +41,9 @@ class Sample:
 
     @property
     def max_new_tokens(self) -> int:
-        """A length that no output reaches."""
-        return 2 + max(len(output.ids) for output in (*self.greedy, *self.beam))
+        """A length at which none is cut off before it is here; the last may be forced to end."""
+        outputs = (*self.greedy, *self.beam)
+        return max(len(output.ids) + (1 if output.is_cut_off else 2) for output in outputs)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,23 @@ class Replay:
     greedy: list[Output]
     beam: list[Output]
     log_probabilities: list[list[float]]
+
+
+def without_unknown(sample: Sample, replay: Replay, unknown_id: int) -> tuple[Sample, Replay]:
+    """Leave out the lines of which the other program alone does not know a piece."""
+    rows = [
+        row
+        for row, (ours, theirs) in enumerate(zip(sample.sources, replay.sources, strict=True))
+        if unknown_id in ours or unknown_id not in theirs
+    ]
+
+    def kept(compared: Any) -> Any:
+        values = {field.name: getattr(compared, field.name) for field in fields(compared)}
+        lists = {name: value for name, value in values.items() if isinstance(value, list)}
+        shorter = {name: [value[row] for row in rows] for name, value in lists.items()}
+        return replace(compared, **shorter)
+
+    return kept(sample), kept(replay)
 
 
 @torch.inference_mode()
@@ -128,11 +148,18 @@ class Comparison:
         others: Sequence[Output],
         gap: Callable[[Ids, Ids, Ids], float],
     ) -> "_Counts":
-        """Count outputs by their ids; `gap` takes those of the source and of both outputs."""
+        """Count outputs by their ids; `gap` takes those of the source and of both outputs.
+
+        An output that was cut off is compared as far as it goes.
+        """
         alike, ties, apart = 0, 0, []
-        for row, (one, other) in enumerate(zip(own, others, strict=True)):
-            if one.ids == other.ids:
-                if one.text.strip() != other.text.strip():
+        for row, (one, whole) in enumerate(zip(own, others, strict=True)):
+            other = replace(whole, ids=whole.ids[: len(one.ids)]) if one.is_cut_off else whole
+            if one.ids == other.ids and one.is_cut_off:
+                alike += 1
+            elif one.ids == other.ids:
+                is_whole = self.tokenizers.target.unknown_id not in one.ids  # others leave it out
+                if is_whole and one.text.strip() != other.text.strip():
                     raise self._differs(f"it writes {other.text!r} instead of {one.text!r}")
                 alike += 1
             elif gap(self.sample.sources[row], one.ids, other.ids) <= TOLERANCE:
@@ -153,6 +180,7 @@ class Comparison:
         return abs(self._score(first) - self._score(second))
 
     def _score(self, tokens: list[float]) -> float:
+        tokens = tokens[len(self.tokenizers.target.prefix) :]
         length: float = len(tokens) ** self.length_penalty
         return sum(tokens) / length
 

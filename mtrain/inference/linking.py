@@ -12,7 +12,7 @@ from mtrain.text.lines import clean_bytes
 from mtrain.text.links import Link
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair, word_numbers
 
-NO_WORD = -1  # word number of end marks
+NO_WORD = -1  # word number of end marks and prefixes
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,10 @@ class Linker:
 
 def _numbers(segments: Sequence[Sequence[int]], tokenizer: Tokenizer) -> list[list[int]]:
     """Return the word number in the line of each piece of each segment, then NO_WORD."""
-    numbers = iter(word_numbers(tokenizer.pieces(list(chain.from_iterable(segments)))))
-    return [[*(next(numbers) for _ in ids), NO_WORD] for ids in segments]
+    start = len(tokenizer.prefix)
+    bare = [ids[start:] for ids in segments]
+    numbers = iter(word_numbers(tokenizer.pieces(list(chain.from_iterable(bare)))))
+    return [[NO_WORD] * start + [next(numbers) for _ in ids] + [NO_WORD] for ids in bare]
 
 
 def _num_words(text: str) -> tuple[int, int]:

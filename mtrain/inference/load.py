@@ -124,7 +124,7 @@ def _load(run: RunFolder, config: Config, checkpoint_name: str | None) -> Loaded
 
     Raises `UserError` if there is no checkpoint, or if it was trained with another tokenizer.
     """
-    tokenizers = run.tokenizers()
+    tokenizers = run.tokenizers(config)
     checkpoint = _choose(run, config, checkpoint_name)
     if checkpoint.state["identity"]["tokenizers"] != tokenizers.digest():
         raise UserError(

@@ -33,9 +33,12 @@ def word_numbers(pieces: Sequence[str]) -> list[int]:
 
 
 class Tokenizer:
-    """Text to token ids and back. Ids carry no start or end marks."""
+    """Text to token ids and back. Ids carry no start or end marks.
 
-    def __init__(self, path: Path) -> None:
+    `prefix` names a piece that begins the ids of every text but an empty one.
+    """
+
+    def __init__(self, path: Path, prefix: str | None = None) -> None:
         if not path.is_file():
             raise UserError(f"{path}: there is no such SentencePiece model")
         try:
@@ -55,11 +58,24 @@ class Tokenizer:
         pad_id: int = self._processor.pad_id()
         self.pad_id = pad_id if pad_id >= 0 else self.eos_id
         self.unknown_id: int = self._processor.unk_id()
+        self.prefix = [] if prefix is None else [self._id_of(prefix)]
+
+    def _id_of(self, piece: str) -> int:
+        number: int = self._processor.piece_to_id(piece)
+        if number == self.unknown_id:
+            raise UserError(
+                f"{self.path}: this SentencePiece model has no piece {piece}",
+                "tokenizer.source_prefix and target_prefix must be pieces of their side",
+            )
+        return number
+
+    def _with_prefix(self, ids: Iterable[list[int]]) -> list[list[int]]:
+        return [[*self.prefix, *each] if each else [] for each in ids]
 
     def encode(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:
         """Return the ids of each text."""
         ids: list[list[int]] = self._processor.encode(list(texts), num_threads=num_threads)
-        return ids
+        return self._with_prefix(ids) if self.prefix else ids
 
     def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
         """Return the ids of one random segmentation of each text, determined by the seed.
@@ -79,23 +95,31 @@ class Tokenizer:
         thread = threading.Thread(target=encode)
         thread.start()
         thread.join()
-        return sampled
+        return self._with_prefix(sampled)
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Return the text of each sequence of ids."""
-        texts: list[str] = self._processor.decode([list(sequence) for sequence in ids])
+        """Return the text of each sequence of ids, without the prefix."""
+        start = len(self.prefix)
+        bare = [list(row[start:] if list(row[:start]) == self.prefix else row) for row in ids]
+        texts: list[str] = self._processor.decode(bare)
         return texts
 
     @property
     def ordinary_ids(self) -> list[int]:
-        """The ids of text pieces: neither marks nor <unk>."""
-        special = self._processor.is_control, self._processor.is_unknown
+        """The ids that a text can have, but for <unk>."""
+        model = self._processor
+        special = model.is_control, model.is_unknown, model.is_unused
         return [i for i in range(self.vocab_size) if not any(is_so(i) for is_so in special)]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the piece of each id."""
         pieces: list[str] = self._processor.id_to_piece(list(ids))
         return pieces
+
+    @property
+    def all_pieces(self) -> list[str]:
+        """The piece of every id, in order."""
+        return self.pieces(range(self.vocab_size))
 
 
 def available_cores() -> int:
@@ -111,12 +135,26 @@ class TokenizerPair:
     target: Tokenizer
 
     @staticmethod
-    def load(folder: Path) -> "TokenizerPair":
+    def load(
+        folder: Path, prefixes: tuple[str | None, str | None] = (None, None)
+    ) -> "TokenizerPair":
         """Read `shared.model`, or `source.model` and `target.model`, from a folder."""
         if (folder / "shared.model").is_file():
-            shared = Tokenizer(folder / "shared.model")
-            return TokenizerPair(shared, shared)
-        return TokenizerPair(Tokenizer(folder / "source.model"), Tokenizer(folder / "target.model"))
+            shared = Tokenizer(folder / "shared.model", prefixes[0])
+            if prefixes[0] == prefixes[1]:
+                return TokenizerPair(shared, shared)
+            return TokenizerPair(shared, Tokenizer(shared.path, prefixes[1]))
+        return TokenizerPair(
+            Tokenizer(folder / "source.model", prefixes[0]),
+            Tokenizer(folder / "target.model", prefixes[1]),
+        )
+
+    @property
+    def share_a_vocabulary(self) -> bool:
+        """Whether each id stands for the same piece on both sides."""
+        return self.source.path == self.target.path or self.source.all_pieces == (
+            self.target.all_pieces
+        )
 
     def save(self, folder: Path, source_name: str, target_name: str) -> None:
         """Write both SentencePiece models into a folder."""
@@ -130,9 +168,8 @@ class TokenizerPair:
 
     def digest(self) -> str:
         """Return the SHA-256 of each model file, joined, which identifies the tokenizers."""
-        return ":".join(
-            file_digest(side.path) for side in dict.fromkeys((self.source, self.target))
-        )
+        paths = dict.fromkeys(side.path for side in (self.source, self.target))
+        return ":".join(map(file_digest, paths))
 
 
 def train_tokenizer(sentences: Iterable[str], config: TokenizerConfig, model_path: Path) -> int:

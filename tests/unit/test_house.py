@@ -39,7 +39,7 @@ TORCH_FREE_MODULES += r"|mtrain\.commands\.(opening|options|prepare|score)"
 # The one file or folder that would change if another library did the work.
 SEAMS = {
     "typer": "cli/",
-    "sentencepiece": "text/tokenizer.py",
+    "sentencepiece": "text/tokenizer",
     "datasets": "text/hub.py",
     "langcodes": "text/languages.py",
     "sacrebleu": "evaluation/metrics.py",

@@ -47,7 +47,8 @@ class CTranslate2Engine(Engine):
         device: str,
         compute_type: str,
     ) -> None:
-        super().__init__(decoding, max_positions, torch.device(device))
+        prefix = tokenizers.target.prefix
+        super().__init__(decoding, max_positions, torch.device(device), prefix)
         self._source, self._target = tokenizers.source, tokenizers.target
         self._id_of = {piece: number for number, piece in enumerate(vocabulary(self._target))}
         # one thread a batch is faster than threads that share each matrix product
@@ -71,15 +72,17 @@ class CTranslate2Engine(Engine):
 
     def _begin(self, sources: Sequence[list[int]]) -> list[Any]:
         decoding = self._decoding
+        prefix = self._target.pieces(self._target_prefix)
         begun: list[Any] = self._translator.translate_batch(
             [self._source.pieces(ids) for ids in sources],
+            target_prefix=[prefix] * len(sources) if prefix else None,
             asynchronous=True,
             beam_size=decoding.beam_size,
             num_hypotheses=decoding.n_best,
             length_penalty=decoding.length_penalty,
             max_input_length=0,  # 0: no limit; the default truncates
             min_decoding_length=0,
-            max_decoding_length=1 + max(map(self._limit, sources)),
+            max_decoding_length=1 + len(prefix) + max(map(self._limit, sources)),
             return_scores=not decoding.is_greedy,  # greedy search has no other use for them
             return_end_token=True,
         )
@@ -101,7 +104,7 @@ class CTranslate2Engine(Engine):
 
     def _hypothesis(self, ids: list[int], score: float, limit: int) -> Hypothesis:
         ended = ids[-1:] == [self._target.eos_id]
-        tokens = ids[:-1] if ended else ids
+        tokens = ids[len(self._target_prefix) : -1 if ended else None]
         return Hypothesis(tokens[:limit], score, cut_off=not ended or len(tokens) > limit)
 
     def log_probabilities(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:

@@ -55,6 +55,7 @@ class CTranslate2Format(ExchangeFormat):
         def translate(beam_size: int) -> list[Output]:
             results = translator.translate_batch(
                 pieces,
+                target_prefix=[target.pieces(target.prefix)] * len(pieces),
                 beam_size=beam_size,
                 length_penalty=config.decoding.length_penalty,
                 max_input_length=0,

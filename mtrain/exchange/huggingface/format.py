@@ -5,9 +5,6 @@ tokenizer: SentencePiece with a table from pieces to ids.
 """
 
 import json
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +16,10 @@ from torch import Tensor
 from mtrain.config import Config
 from mtrain.config.model import TransformerConfig
 from mtrain.console import say
-from mtrain.errors import UserError
 from mtrain.exchange.base import ExchangeFormat
-from mtrain.exchange.comparison import Output, Replay, Sample
+from mtrain.exchange.comparison import Replay, Sample
 from mtrain.exchange.huggingface.names import stack_tensors
+from mtrain.exchange.huggingface.replaying import translate_with_transformers
 from mtrain.models import TranslationModel
 from mtrain.models.transformer import Transformer
 from mtrain.text.lines import make_readable
@@ -65,30 +62,7 @@ class HuggingFaceFormat(ExchangeFormat):
     def replay(
         self, folder: Path, sample: Sample, config: Config, tokenizers: TokenizerPair
     ) -> Replay | None:
-        if find_spec("transformers") is None:
-            return None
-        request = {
-            "lines": sample.lines,
-            "targets": [output.ids for output in sample.greedy],
-            "beam_size": config.decoding.beam_size,
-            "max_new_tokens": sample.max_new_tokens,
-        }
-        finished = subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("replay.py")), str(folder)],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-        )
-        if finished.returncode:
-            last = finished.stderr.strip().rpartition("\n")[2]
-            raise UserError(
-                f"transformers cannot load what was written: {last}", "nothing was kept"
-            )
-        answer = json.loads(finished.stdout)
-        greedy, beam = ([Output(**each) for each in answer[name]] for name in ("greedy", "beam"))
-        return Replay(
-            answer["program"], answer["sources"], greedy, beam, answer["log_probabilities"]
-        )
+        return translate_with_transformers(folder, sample, config.decoding.beam_size)
 
 
 def _is_one_table(model: Transformer) -> bool:

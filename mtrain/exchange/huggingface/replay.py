@@ -2,7 +2,8 @@
 
     python replay.py FOLDER < request.json > answer.json
 
-The request has `lines`, `targets` (ids to score), `beam_size` and `max_new_tokens`.
+The request has `lines`, `targets` (ids to score), `beam_size`, `max_new_tokens`, and for a model
+of many languages `source_lang` and `target_prefix`, the piece that begins every translation.
 """
 
 import json
@@ -20,7 +21,12 @@ def main() -> None:
     """Answer the request on stdin."""
     folder, request = sys.argv[1], json.load(sys.stdin)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
+    options = {"max_new_tokens": request["max_new_tokens"]}
+    if request["source_lang"] is not None:
+        tokenizer.src_lang = request["source_lang"]
+    if request["target_prefix"] is not None:
+        options["forced_bos_token_id"] = tokenizer.convert_tokens_to_ids(request["target_prefix"])
     answer: dict[str, Any] = {
         "program": f"transformers {transformers.__version__}",
         "sources": [],
@@ -36,9 +42,7 @@ def main() -> None:
             ids[real].tolist()[:-1] for ids, real in zip(encoded["input_ids"], is_real, strict=True)
         ]
         for name, num_beams in (("greedy", 1), ("beam", request["beam_size"])):
-            generated = model.generate(
-                **encoded, num_beams=num_beams, max_new_tokens=request["max_new_tokens"]
-            )
+            generated = model.generate(**encoded, num_beams=num_beams, **options)
             answer[name] += [
                 {"ids": ids, "text": tokenizer.decode(ids, skip_special_tokens=True)}
                 for ids in (without_marks(row, model.config) for row in generated.tolist())
@@ -55,11 +59,13 @@ def without_marks(ids: list[int], config: Any) -> list[int]:
 
 
 def score(model: Any, encoded: Any, targets: list[list[int]]) -> list[list[float]]:
-    """Return the log probability of each token of the targets."""
+    """Return the log probability of each token of the targets among those that may be generated."""
     longest = max(map(len, targets))
     labels = torch.tensor([row + [row[-1]] * (longest - len(row)) for row in targets])
     starts = torch.full((len(labels), 1), model.config.decoder_start_token_id)
     logits = model(**encoded, decoder_input_ids=torch.cat([starts, labels[:, :-1]], dim=1)).logits
+    forbidden = [ids[0] for ids in model.generation_config.bad_words_ids or () if len(ids) == 1]
+    logits[..., forbidden] = -torch.inf
     found = logits.log_softmax(dim=-1).gather(2, labels[:, :, None])[:, :, 0].tolist()
     return [row[: len(target)] for row, target in zip(found, targets, strict=True)]
 

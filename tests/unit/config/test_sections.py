@@ -28,7 +28,8 @@ OPTIONS = {
     "data.valid": CORPUS,
     "data.test": CORPUS,
     "data.filters": "max_tokens max_ratio drop_identical drop_duplicates drop_overlap",
-    "tokenizer": "type vocab_size shared path character_coverage normalization train_sentences",
+    "tokenizer": "type vocab_size shared path character_coverage normalization train_sentences "
+    "source_prefix target_prefix",
     "tokenizer.path": "source target",
     "model": "type dropout max_positions tie_embeddings encoder_layers decoder_layers output_bias "
     "d_model num_heads ffn_dim activation attention_dropout norm norm_type positions "

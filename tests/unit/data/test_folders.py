@@ -69,6 +69,8 @@ MAY_NOT_CHANGE = {
     "data.filters.max_tokens": "7",
     "tokenizer.vocab_size": "700",
     "tokenizer.path": "x.model",
+    "tokenizer.source_prefix": "x",
+    "tokenizer.target_prefix": "x",
     "model.dropout": "0.7",
     "model.d_model": "512",
     "training.batch_tokens": "7",

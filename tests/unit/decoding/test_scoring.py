@@ -40,11 +40,11 @@ def test_a_found_score_is_that_of_the_formula_on_the_forced_output(name: str) ->
     for row, hypotheses in enumerate(found):
         assert hypotheses
         for hypothesis in hypotheses:
-            said = [*hypothesis.tokens, *([] if hypothesis.cut_off else [MARKS[1]])]
+            said = [*hypothesis.tokens, *([] if hypothesis.cut_off else [MARKS.eos_id])]
             length = int(lengths[row])
             forced = make_batch([(length, len(said))], TARGET_VOCAB, TARGET_VOCAB)
             forced.source[:] = batch.source[row, :length]
-            forced.target_in[:] = torch.tensor([MARKS[0], *said[:-1]])
+            forced.target_in[:] = torch.tensor([MARKS.start[0], *said[:-1]])
             with torch.inference_mode():
                 log_probabilities = model.logits(forced)[0].log_softmax(-1)
                 attention = model.alignment(forced, scoring.watched).sum(1, keepdim=True)

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from mtrain.config.model import TransformerConfig
 from mtrain.data.batch import Batch
+from mtrain.decoding.hypothesis import Marks
 from mtrain.models.base import State
 from mtrain.models.transformer import Transformer, TransformerState
 from tests.in_process import BOS_ID, EOS_ID, make_batch
 
-MARKS = (BOS_ID, EOS_ID)
+MARKS = Marks((BOS_ID,), EOS_ID)
 
 
 def tiny_model(vocab_size: int, seed: int = 1, sharpness: float = 1.0) -> Transformer:

@@ -241,3 +241,26 @@ def test_a_sentence_has_as_many_words_in_pieces_as_between_blanks(tokenizer: Tok
         for piece, number in zip(pieces, numbers, strict=True):
             words[number] += piece.removeprefix(WORD_START)
         assert words == text.split()
+
+
+def test_a_prefix_begins_every_text_but_an_empty_one_and_is_never_printed(
+    tokenizer: Tokenizer,
+) -> None:
+    texts = ["one two", "", "three"]
+    (piece,) = tokenizer.pieces([tokenizer.encode(["one"])[0][-1]])
+    prefixed = Tokenizer(tokenizer.path, piece)
+    ids = prefixed.encode(texts)
+    plain = tokenizer.encode(texts)
+    assert ids == [[*prefixed.prefix, *row] if row else [] for row in plain]
+    assert prefixed.pieces(prefixed.prefix) == [piece]
+    assert prefixed.decode(ids) == tokenizer.decode(plain)
+    assert [row[:1] for row in prefixed.sample(texts, 0.5, 1)] == [
+        prefixed.prefix,
+        [],
+        prefixed.prefix,
+    ]
+
+
+def test_a_prefix_must_be_a_piece(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UserError, match="has no piece >>xx<<"):
+        Tokenizer(tokenizer.path, ">>xx<<")

@@ -1,0 +1,28 @@
+"""The verb `import`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_model(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A folder, or a name on the Hub.", show_default=False),
+    ],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A new folder.", show_default=False)],
+    source_lang: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Source language.", show_default=False)
+    ] = None,
+    target_lang: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Target language.", show_default=False)
+    ] = None,
+    sample: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Text to check with; else it is made up.")
+    ] = None,
+) -> None:
+    """Make a run of a Hugging Face model (Marian, M2M100, NLLB, Pegasus), and check it."""
+    from mtrain.commands.import_model import import_model
+
+    import_model(model, run, (source_lang, target_lang), sample)

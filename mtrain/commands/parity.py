@@ -1,0 +1,71 @@
+"""Checks that another program computes what a run's model does, on a sample of lines."""
+
+from collections.abc import Callable, Sequence
+
+from mtrain.console import progress, say, warn
+from mtrain.decoding.translator import Translation
+from mtrain.exchange.comparison import Comparison, Output, Replay, Sample, without_unknown
+from mtrain.inference.load import LoadedRun
+from mtrain.text.lines import clean_lines
+
+SAMPLE_LINES = 200
+
+
+def check_parity(
+    loaded: LoadedRun,
+    lines: Sequence[bytes],
+    replay: Callable[[Sample], Replay | None],
+    extra: str,
+    weights: str = "fp32",
+) -> bool:
+    """Translate the lines here and by `replay`; say what was found, return whether that could be.
+
+    `extra` installs the other program, `weights` is its number format. Raises `UserError` if it
+    does not compute the same.
+    """
+    if not lines:
+        warn("not checked: neither a test set nor the prepared data are here")
+        return False
+    sample = _sample(loaded, lines)
+    if not sample.lines:
+        warn("not checked: each line is empty, or more than the model reads at once")
+        return False
+    with progress(f"checking with {extra}"):
+        replayed = replay(sample)
+    if replayed is None:
+        warn(f"not checked: that needs pip install 'mtrain[{extra}]'")
+        return False
+    known, replayed = without_unknown(sample, replayed, loaded.tokenizers.source.unknown_id)
+    if len(known.lines) < len(sample.lines):
+        num_others = len(sample.lines) - len(known.lines)
+        say(f"{num_others} lines have pieces without an id there and are not compared")
+    penalty = loaded.config.decoding.length_penalty
+    compared = Comparison(loaded.model, loaded.tokenizers, known, replayed, penalty, weights)
+    say(compared.report())
+    return True
+
+
+def _sample(loaded: LoadedRun, lines: Sequence[bytes]) -> Sample:
+    """Return the lines that the model reads at once, with their translations."""
+    texts, _ = clean_lines(lines)
+    plain = loaded.with_decoding(
+        length_norm="power", coverage_penalty=0.0, repetition_guard=False, n_best=1
+    )
+    with progress("translating the sample"):
+        greedy, beam = plain.translate(texts, beam_size=1), plain.translate(texts)
+    fit = [
+        row
+        for row, both in enumerate(zip(greedy, beam, strict=True))
+        if all(len(each.segments) == 1 for each in both)
+    ]
+    return Sample(
+        [texts[row] for row in fit],
+        [greedy[row].segments[0][0] for row in fit],
+        [_output(greedy[row]) for row in fit],
+        [_output(beam[row]) for row in fit],
+    )
+
+
+def _output(translation: Translation) -> Output:
+    ((_, ids),) = translation.segments
+    return Output(ids, translation.text, translation.is_cut_off)

@@ -1,0 +1,115 @@
+"""Reads the files of a Hugging Face folder: JSON, and tensors in safetensors."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mtrain.errors import UserError
+
+WEIGHTS, INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises UserError if it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: there is no such file", "this is not a folder in Hugging Face's layout"
+        ) from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: this is not JSON") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a JSON object was expected")
+    return content
+
+
+class Tensors:
+    """The tensors of a folder by name."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open model.safetensors, or its parts. Nothing is ever unpickled."""
+        self.folder = folder
+        self._files: dict[str, Any] = {}
+        self._taken: set[str] = set()
+        for path in self._paths():
+            try:
+                file = safe_open(path, framework="pt")
+            except FileNotFoundError:
+                raise UserError(f"{path}: there is no such file") from None
+            except (SafetensorError, OSError) as error:
+                raise UserError(
+                    f"{path}: this file is damaged: {error}", "download it again"
+                ) from None
+            names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]
+            self._files |= dict.fromkeys(names, file)
+
+    def _paths(self) -> list[Path]:
+        folder = self.folder
+        if (folder / WEIGHTS).is_file():
+            return [folder / WEIGHTS]
+        if (folder / INDEX).is_file():
+            parts = read_json(folder / INDEX).get("weight_map", {})
+            return [folder / name for name in sorted(set(parts.values()))]
+        if (folder / PICKLE).is_file():
+            raise UserError(
+                f"{folder / PICKLE}: a pickle can run any program, and is not read",
+                'convert it with: python -c "from transformers import AutoModelForSeq2SeqLM as M; '
+                f"M.from_pretrained('{folder}').save_pretrained('{folder}')\"",
+            )
+        raise UserError(f"{folder}: there is no {WEIGHTS}")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
+    def take(self, name: str, shape: Sequence[int | None]) -> Tensor:
+        """Return a tensor in fp32; None in `shape` stands for any length.
+
+        Raises UserError if it is missing or has another shape.
+        """
+        if name not in self._files:
+            raise UserError(
+                f"{self.folder}: there is no tensor {name}", "config.json promises more than it has"
+            )
+        tensor: Tensor = self._files[name].get_tensor(name).to(torch.float32)
+        self._taken.add(name)
+        found = tuple(tensor.shape)
+        wanted = tuple(shape)
+        if len(found) != len(wanted) or any(
+            size not in (None, other) for size, other in zip(wanted, found, strict=True)
+        ):
+            raise UserError(
+                f"{self.folder}: the tensor {name} has the shape {found}; config.json implies "
+                f"{wanted}"
+            )
+        return tensor
+
+    def take_tied(self, names: Sequence[str], shape: Sequence[int | None]) -> Tensor:
+        """Return the tensor that is stored under one or several of `names`.
+
+        Raises UserError if those differ, or if there is none.
+        """
+        present = [name for name in names if name in self] or names[:1]
+        first, *others = (self.take(name, shape) for name in present)
+        for name, other in zip(present[1:], others, strict=True):
+            if not torch.equal(first, other):
+                raise UserError(
+                    f"{self.folder}: config.json ties {present[0]} to {name}, but they differ"
+                )
+        return first
+
+    def refuse_others(self, known: re.Pattern[str]) -> None:
+        """Raise UserError if a tensor was not taken and has none of the known names."""
+        left = sorted(name for name in self._files.keys() - self._taken
+                      if not known.fullmatch(name))  # fmt: skip
+        if left:
+            raise UserError(
+                f"{self.folder}: {len(left)} tensors are not explained by config.json, such as "
+                f"{left[0]}"
+            )

@@ -1,0 +1,71 @@
+"""Rewrites SentencePiece models: another number for each piece."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtrain.errors import UserError, missing_extra
+
+UNUSED_SCORE = -1e6  # of a piece that the model never writes
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The pieces that are no text."""
+
+    unknown: str
+    start: str
+    end: str
+    pad: str
+
+
+def renumber(
+    original: Path, path: Path, pieces: Sequence[str], marks: Marks, tags: Collection[str]
+) -> list[str]:
+    """Write the SentencePiece model `original` with `pieces` as its ids; return what it then lacks.
+
+    Splits text as the original does. Of the pieces that the original lacks, none results from a
+    text; marks and `tags` decode to nothing, all others to themselves.
+    """
+    model, kind = _read(original)
+    no_text = [piece.piece for piece in model.pieces
+               if piece.type in (kind.CONTROL, kind.UNKNOWN)]  # fmt: skip
+    known = {piece.piece: piece for piece in model.pieces if piece.piece not in no_text}
+    kinds = dict.fromkeys((*no_text, marks.start, marks.end, marks.pad, *tags), kind.CONTROL)
+    kinds[marks.unknown] = kind.UNKNOWN
+    written = []
+    for name in pieces:
+        if name in known and name not in kinds:
+            written.append(known[name])
+        else:
+            new = kind(piece=name, score=UNUSED_SCORE, type=kinds.get(name, kind.UNUSED))
+            written.append(new)
+    number = {name: place for place, name in enumerate(pieces)}
+    del model.pieces[:]
+    model.pieces.extend(written)
+    spec = model.trainer_spec
+    spec.unk_piece, spec.bos_piece, spec.eos_piece, spec.pad_piece = (
+        marks.unknown, marks.start, marks.end, marks.pad)  # fmt: skip
+    spec.unk_id, spec.bos_id, spec.eos_id, spec.pad_id = (
+        number[mark] for mark in (marks.unknown, marks.start, marks.end, marks.pad)
+    )
+    spec.vocab_size = len(pieces)
+    path.write_bytes(model.SerializeToString())
+    return [name for name in known if name not in number]
+
+
+def _read(path: Path) -> tuple[Any, Any]:
+    """Return a model as a protobuf message, and the class of its pieces."""
+    try:
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        raise missing_extra("protobuf", "huggingface", "reading a SentencePiece model") from None
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto
+
+    model = ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except (DecodeError, FileNotFoundError):
+        raise UserError(f"{path}: this is not a SentencePiece model") from None
+    return model, ModelProto.SentencePiece
