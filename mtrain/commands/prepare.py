@@ -62,7 +62,8 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
     try:  # from before the folder exists: a signal may come as soon as it does
         building.mkdir(mode=0o700)
         manifest = DataBuilder(config, building).build(inputs)
-        manifest["ceilings"] = _measure_ceilings(config, building, ["valid", *manifest["tests"]])
+        held_out = ["valid", *manifest["watch"], *manifest["tests"]]
+        manifest["ceilings"] = _measure_ceilings(config, building, held_out)
         _write_manifest(building, manifest)
         make_readable(building)
         _put_in_place(building, destination)
@@ -75,7 +76,7 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
 
 
 def _measure_ceilings(config: Config, folder: Path, names: list[str]) -> dict[str, Any]:
-    """Measure how much of valid and test the target tokenizer cannot write."""
+    """Measure how much of the held-out sets the target tokenizer cannot write."""
 
     def scores(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, float]:
         from mtrain.evaluation.metrics import bleu_and_chrf  # sacreBLEU, which is rarely needed

@@ -8,7 +8,7 @@ from typing import Any
 from mtrain.config.run import Config
 
 PLACE = re.compile(
-    r"data\.(train|valid|test)\.\d+\.(source|target|alignments|path|hub)"
+    r"data\.(train|valid|watch|test)\.\d+\.(source|target|alignments|path|hub)"
     r"|tokenizer\.path(\.source|\.target)?"
 )
 TABLE_KIND = re.compile(r"\.(tsv|jsonl|parquet)(\.\w+)?$")

@@ -1,4 +1,4 @@
-"""The section `data`: corpora for training, validation and test, and the training filters."""
+"""The section `data`: corpora to train on and held-out ones, and the training filters."""
 
 import os
 from typing import Annotated, Any
@@ -83,7 +83,7 @@ TrainCorpus = Annotated[
 
 
 class FilterConfig(Section):
-    """Filters on training pairs. They do not apply to valid and test, but the dev loss leaves out
+    """Filters on training pairs. They do not apply to held-out text, but the dev loss leaves out
     pairs over max_tokens."""
 
     max_tokens: PositiveInt = 250
@@ -95,7 +95,7 @@ class FilterConfig(Section):
     drop_duplicates: bool = True
     """keep only the first of equal pairs"""
     drop_overlap: bool = True
-    """remove pairs that also occur in valid or test"""
+    """remove pairs that also occur in valid, watch or test"""
 
 
 class DataConfig(Section):
@@ -109,6 +109,9 @@ class DataConfig(Section):
     """training corpora"""
     valid: list[Corpus]
     """held-out text for dev loss, dev BLEU and chrF, and for choosing the best checkpoint"""
+    watch: list[Corpus] = Field([])
+    """further dev sets, scored at each validation, which takes longer; they steer nothing and show,
+    for example, what fine-tuning forgets"""
     test: list[Corpus] = Field([])
     """held-out text for `mtrain score`"""
     filters: FilterConfig = FilterConfig()
@@ -120,7 +123,7 @@ class DataConfig(Section):
             raise ValueError("names no corpus")
         return corpora
 
-    @field_validator("valid", "test", mode="before")
+    @field_validator("valid", "watch", "test", mode="before")
     @classmethod
     def _are_not_aligned(cls, corpora: Any) -> Any:
         given = corpora if isinstance(corpora, list) else []
@@ -129,14 +132,39 @@ class DataConfig(Section):
         return corpora
 
     @model_validator(mode="after")
-    def _test_sets_have_names_of_their_own(self) -> "DataConfig":
-        names = [corpus.name or "test" for corpus in self.test]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two test sets are called {name}: give each its own `name`")
-        if "valid" in names:
-            raise ValueError("a test set cannot be called valid: that is what data.valid is called")
+    def _sets_have_names_of_their_own(self) -> "DataConfig":
+        kinds: dict[str, str] = {}  # by name
+        for kind, corpora in (("watch", self.watch), ("test", self.test)):
+            for name in (corpus.name or kind for corpus in corpora):
+                if name == "valid":
+                    raise ValueError(
+                        f"a {kind} set cannot be called valid: that is what data.valid is called"
+                    )
+                if name in kinds:
+                    both = f"two {kind} sets" if kinds[name] == kind else "a watch and a test set"
+                    raise ValueError(f"{both} are called {name}: give each its own `name`")
+                kinds[name] = kind
         return self
+
+    @property
+    def watch_sets(self) -> dict[str, Corpus]:
+        """The watch sets by name."""
+        return {corpus.name or "watch": corpus for corpus in self.watch}
+
+    @property
+    def test_sets(self) -> dict[str, Corpus]:
+        """The test sets by name."""
+        return {corpus.name or "test": corpus for corpus in self.test}
+
+    @property
+    def steering_corpora(self) -> list[Corpus]:
+        """The corpora that decide what a run learns, and must not change on resume."""
+        return [*self.train, *self.valid]
+
+    @property
+    def corpora(self) -> list[Corpus]:
+        """All corpora, the steering ones first."""
+        return [*self.steering_corpora, *self.watch, *self.test]
 
     @property
     def has_alignments(self) -> bool:

@@ -7,7 +7,7 @@ eight bytes (the hash) per pair. Does not import torch.
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -23,8 +23,9 @@ from mtrain.console import Progress, progress
 from mtrain.data.duplicates import mark_duplicates
 from mtrain.data.held_out import HeldOut, look_at, warn_of_undecoded
 from mtrain.data.identity import input_contents
-from mtrain.data.manifest import FORMAT, data_settings
+from mtrain.data.manifest import FORMAT, data_settings, watch_split
 from mtrain.data.plan import derive_seed
+from mtrain.data.splits import describe_split, encode, write_held_out
 from mtrain.data.store import LINKS, StoreWriter, translation_columns
 from mtrain.data.vocabulary import TextPair, make_tokenizers
 from mtrain.errors import UserError
@@ -40,14 +41,9 @@ from mtrain.text.filters import (
     nothing_left,
     pair_hashes,
 )
-from mtrain.text.lines import (
-    blocks,
-    clean_pairs,
-    file_digests,
-    read_lines,
-)
-from mtrain.text.links import SIDES, Link, LinkMapper
-from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores
+from mtrain.text.lines import blocks, clean_pairs
+from mtrain.text.links import Link, LinkMapper
+from mtrain.text.tokenizer import Tokenizer, TokenizerPair
 
 BLOCK_PAIRS = 10_000
 
@@ -57,8 +53,7 @@ def describe_inputs(config: Config) -> dict[str, Any]:
 
     Raises one `UserError` that lists all missing or unusable files.
     """
-    data = config.data
-    corpora = [*data.train, *data.valid, *data.test]
+    corpora = config.data.corpora
     missing = [message for corpus in corpora for message in check_readable(corpus)]
     paths = config.tokenizer.path
     given = [paths.source, paths.target] if isinstance(paths, SidePaths) else [paths]
@@ -100,8 +95,8 @@ class _Scan:
 
     verdicts: npt.NDArray[np.uint8]
     ledgers: list[Ledger]  # of pairs dropped for their text, duplicates not yet included
-    source_overlap: int  # pairs with a source that valid or test contains
-    kept_overlap: int  # pairs that valid or test contains, unless dropped
+    source_overlap: int  # pairs with a source that a held-out set contains
+    kept_overlap: int  # pairs that a held-out set contains, unless dropped
 
 
 class DataBuilder:
@@ -115,14 +110,14 @@ class DataBuilder:
 
     def build(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Fill the folder and return its manifest; the caller writes it."""
-        started = time.monotonic()
+        started, data = time.monotonic(), self._config.data
         self._text.mkdir()
         held_out = HeldOut(self._text, self._languages)
-        num_valid = held_out.write("valid", self._config.data.valid)
-        tests = {
-            corpus.name or "test": held_out.write(corpus.name or "test", [corpus])
-            for corpus in self._config.data.test
-        }
+        num_valid = held_out.write("valid", data.valid)
+        watch, tests = (
+            {name: held_out.write(name, [corpus]) for name, corpus in sets.items()}
+            for sets in (data.watch_sets, data.test_sets)
+        )
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="scan-") as scratch:
             scan = self._scan(Path(scratch), held_out)
             tokenizers = make_tokenizers(
@@ -139,8 +134,9 @@ class DataBuilder:
             "format": FORMAT,
             **inputs,
             "tokenizers": tokenizers.digest(),
-            "splits": {"train": train, "valid": self._write_valid(tokenizers)},
+            "splits": {"train": train, **self._write_held_out(watch, tokenizers)},
             "valid_pairs": num_valid,
+            "watch": watch,
             "tests": tests,
             "read_pairs": num_scanned,
             "filtered": [ledger.as_dict() for ledger in scan.ledgers],
@@ -236,7 +232,7 @@ class DataBuilder:
                 ledger.note(codes[is_duplicate], *block.take(np.flatnonzero(is_duplicate)))
                 kept = np.flatnonzero(codes == KEPT)
                 sources, targets = block.take(kept)
-                source_ids, target_ids = _encode((sources, targets), tokenizers)
+                source_ids, target_ids = encode((sources, targets), tokenizers)
                 codes = judge_lengths(_lengths(source_ids), _lengths(target_ids), filters)
                 ledger.note(codes, sources, targets)
                 chosen = np.flatnonzero(codes == KEPT).tolist()
@@ -253,44 +249,22 @@ class DataBuilder:
             raise UserError("data.train: a file shrank while it was read; run it again")
         if not writer.num_pairs:
             raise nothing_left(scan.ledgers)
-        figures = self._figures("train", writer, tokenizers)
+        figures = describe_split(self._folder / "train", writer, tokenizers)
         if has_links:
             figures[LINKS] = {"count": writer.counts()[LINKS] // 2, **mapper.counts()}
         return figures
 
-    def _write_valid(self, tokenizers: TokenizerPair) -> dict[str, Any]:
-        """Tokenise valid for the dev loss, without pairs that are empty or over `max_tokens`."""
-        longest = self._config.data.filters.max_tokens - 1
-        texts = clean_pairs(
-            *(list(read_lines(self._text / f"valid.{side}")) for side in ("source", "target"))
-        )
-        pairs = list(zip(*_encode(texts, tokenizers), strict=True))
-        fitting = [(s, t) for s, t in pairs if 0 < len(s) <= longest and 0 < len(t) <= longest]
-        columns = translation_columns(tokenizers.vocab_size)
-        with StoreWriter(self._folder / "valid", columns) as writer:
-            writer.append({side: [pair[row] for pair in fitting] for row, side in enumerate(SIDES)})
-        if not fitting:
-            raise UserError("data.valid: every pair is empty or over data.filters.max_tokens")
-        figures = self._figures("valid", writer, tokenizers)
-        return figures | {"left_out_of_loss": len(pairs) - len(fitting)}
-
-    def _figures(
-        self, split: str, writer: StoreWriter, tokenizers: TokenizerPair
-    ) -> dict[str, Any]:
+    def _write_held_out(
+        self, watch: Iterable[str], tokenizers: TokenizerPair
+    ) -> dict[str, dict[str, Any]]:
+        """Tokenise valid and the watch sets into stores; return their manifest entries."""
+        longest = self._config.data.filters.max_tokens
+        sets = {"valid": ("valid", "data.valid")}
+        sets |= {watch_split(name): (name, f"data.watch: {name}") for name in watch}
         return {
-            "pairs": writer.num_pairs,
-            "columns": writer.columns,
-            "tokens": {side: writer.counts()[side] for side in SIDES},
-            "vocab_size": tokenizers.vocab_size,
-            "fingerprint": writer.fingerprint(),
-            "sha256": file_digests(self._folder / split),
+            split: write_held_out(self._text / name, self._folder / split, tokenizers, longest, key)
+            for split, (name, key) in sets.items()
         }
-
-
-def _encode(texts: Sequence[list[str]], tokenizers: TokenizerPair) -> list[list[list[int]]]:
-    """Return the ids of each text, one list per side."""
-    sides = zip((tokenizers.source, tokenizers.target), texts, strict=True)
-    return [tokenizer.encode(lines, available_cores()) for tokenizer, lines in sides]
 
 
 def _lengths(ids: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:

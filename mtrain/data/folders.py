@@ -45,13 +45,14 @@ CHANGEABLE_ON_RESUME = (
     "training.average_checkpoints",
     "training.log_every",
     "training.tensorboard",
+    "data.watch",
     "data.test",
 )
 
 
 @dataclass(frozen=True)
 class HeldOutText:
-    """The raw lines of a valid or test set."""
+    """The raw lines of a valid, watch or test set."""
 
     name: str
     sources: list[bytes]
@@ -72,7 +73,7 @@ def read_held_out(folder: Path, name: str) -> HeldOutText:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A data folder: tokenizer/, train/ and valid/ (tokens), text/ (raw sets), manifest.json."""
+    """A data folder: tokenizer/, train/, valid/ and watch-NAME/ (tokens), text/, manifest.json."""
 
     path: Path
 
@@ -98,7 +99,7 @@ class DataFolder:
         return tokenizers
 
     def store(self, split: str) -> TokenStore:
-        """Open the token store of train or valid after checking its SHA-256 digests."""
+        """Open the token store of a split after checking its SHA-256 digests."""
         about, folder = self.manifest()["splits"][split], self.path / split
         check_files(folder, about.get("sha256", {}))  # old manifests have none
         columns, vocab_size = about["columns"], about["vocab_size"]
@@ -121,13 +122,13 @@ class DataFolder:
                 "run `mtrain prepare` with this configuration again, or give it another run_dir",
             )
 
-    def holds_content_of(self, config: Config, includes_test: bool = True) -> bool:
+    def holds_content_of(self, config: Config, only_steering: bool = False) -> bool:
         """Return whether the configuration's files have the prepared content, at any path.
 
-        Raises UserError for a missing file.
+        With `only_steering`, compare train and valid only. Raises UserError for a missing file.
         """
         manifest, data = self.manifest(), config.data
-        corpora = [*data.train, *data.valid, *(data.test if includes_test else ())]
+        corpora = data.steering_corpora if only_steering else data.corpora
         try:
             present = input_contents(config, corpora)
         except FileNotFoundError as error:
@@ -135,7 +136,7 @@ class DataFolder:
                 f"{error.filename}: there is no such file (looked in {Path.cwd()})",
                 f"{self.path} was prepared from files at other places: name those, or put it there",
             ) from None
-        if not includes_test:  # test files come last
+        if only_steering:  # their files come first
             manifest["inputs"] = manifest["inputs"][: len(present["inputs"])]
         return same_contents(manifest, present)
 
@@ -240,8 +241,7 @@ class RunFolder:
 
     def test_sets(self, config: Config) -> list[HeldOutText]:
         """Read the test sets that the run's configuration names."""
-        names = sorted(corpus.name or "test" for corpus in config.data.test)
-        return [read_held_out(self.tests, name) for name in names]
+        return [read_held_out(self.tests, name) for name in sorted(config.data.test_sets)]
 
 
 OpenedRun = tuple[RunFolder, Config]  # the configuration has overrides applied
@@ -267,7 +267,7 @@ def _is_moved(changed: Differences, config: Config) -> bool:
     """
     data = DataFolder(config.data_path)
     return only_moved(changed) and (
-        not data.manifest_path.is_file() or data.holds_content_of(config, includes_test=False)
+        not data.manifest_path.is_file() or data.holds_content_of(config, only_steering=True)
     )
 
 

@@ -1,6 +1,6 @@
-"""Valid and test: copies the raw sets, checks them, and finds training pairs that repeat them.
+"""Held-out sets: copies their raw text, checks it, and finds training pairs that repeat it.
 
-Drops no pair of them. Works on text, not on tokens.
+These are valid, watch and test. Drops no pair of them. Works on text, not on tokens.
 """
 
 from collections.abc import Sequence
@@ -60,11 +60,11 @@ class HeldOut:
         return count
 
     def has_sources(self, sources: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Return for each source whether valid or test contains it."""
+        """Return for each source whether a held-out set contains it."""
         return np.array([code in self._sources for code in text_hashes(sources).tolist()], bool)
 
     def has_pairs(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Return for each pair, given by its hash, whether valid or test contains it."""
+        """Return for each pair, given by its hash, whether a held-out set contains it."""
         return np.array([code in self._pairs for code in hashes.tolist()], bool)
 
 

@@ -60,6 +60,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def watch_split(name: str) -> str:
+    """Return the name of the split, and of the folder, with the tokens of a watch set."""
+    return f"watch-{name}"
+
+
 def with_old_defaults(config: Config, manifest: dict[str, Any]) -> Config:
     """Return the configuration with the former defaults of the manifest's format."""
     old = OLD_DEFAULTS.get(manifest["format"], {})

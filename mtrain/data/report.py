@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from mtrain.data.manifest import watch_split
 from mtrain.text.filters import KEPT, REASONS, WORDS
 
 
@@ -13,17 +14,17 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
     lines = [
         f"train    {train['pairs']:,} pairs kept of {manifest['read_pairs']:,} read, "
         f"{tokens['source']:,} source and {tokens['target']:,} target tokens",
-        f"valid    {manifest['valid_pairs']:,} pairs"
-        + (f", {valid['left_out_of_loss']} of them left out of the dev loss"
-           if valid["left_out_of_loss"] else ""),
+        f"valid    {manifest['valid_pairs']:,} pairs{_describe_left_out(valid)}",
         *_describe_held_out(manifest, "valid"),
+        *_describe_watch(manifest),
         *(line for name, count in manifest["tests"].items()
           for line in (f"test     {count:,} pairs in {name}", *_describe_held_out(manifest, name))),
         f"tokens   vocabulary of {train['vocab_size']:,}",
         *_describe_ceilings(manifest),
         *([_describe_links(train["links"])] if "links" in train else []),
         f"overlap  {manifest['train_sources_also_in_valid_or_test']:,} training sources also stand "
-        "in valid or test" + _describe_kept(manifest.get("kept_pairs_also_in_valid_or_test", 0)),
+        "in valid, watch or test"
+        + _describe_kept(manifest.get("kept_pairs_also_in_valid_or_test", 0)),
     ]  # fmt: skip
     for entry in manifest["filtered"]:
         lines.append(f"corpus   {entry['corpus']}: {entry['counts'][REASONS[KEPT]]:,} kept")
@@ -35,11 +36,23 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _describe_left_out(split: dict[str, Any]) -> str:
+    count = split["left_out_of_loss"]
+    return f", {count} of them left out of the dev loss" if count else ""
+
+
+def _describe_watch(manifest: dict[str, Any]) -> Iterator[str]:
+    for name, count in manifest.get("watch", {}).items():  # absent from old manifests
+        split = manifest["splits"][watch_split(name)]
+        yield f"watch    {count:,} pairs in {name}{_describe_left_out(split)}"
+        yield from _describe_held_out(manifest, name)
+
+
 def _describe_ceilings(manifest: dict[str, Any]) -> Iterator[str]:
     ceilings = manifest.get("ceilings", {})  # absent from old manifests
     lowered = {name: told for name, told in ceilings.items() if told["changed"]}
     if ceilings and not lowered:
-        yield "ceiling  none: the tokenizer can write every target line of valid and test"
+        yield "ceiling  none: the tokenizer can write every target line of valid, watch and test"
     for name, told in lowered.items():
         sampled = f" on {told['scored']:,} of them" if told["scored"] < told["lines"] else ""
         yield (
@@ -58,7 +71,7 @@ def _describe_ceilings(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _describe_held_out(manifest: dict[str, Any], name: str) -> Iterator[str]:
-    """Yield the anomalies of a valid or test set; they are reported, not dropped."""
+    """Yield the anomalies of a held-out set; they are reported, not dropped."""
     for entry in manifest.get("held_out", {}).get(name, []):  # absent from old ones
         yield from _describe_looks(entry)
         for reason in ("invalid_utf8", "empty"):

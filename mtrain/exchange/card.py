@@ -94,7 +94,7 @@ def _data(facts: Facts) -> str:
         rows.append([name, f"{corpus['seen']:,}", f"{kept:,}", dropped])
     told = f"{manifest['splits']['train']['pairs']:,} pairs."
     if seen := manifest.get("train_sources_also_in_valid_or_test"):
-        told += f" {seen:,} training sources are also in valid or test, which raises scores."
+        told += f" {seen:,} training sources are also in valid, watch or test, which raises scores."
     return f"{title}{told}\n\n" + _table(["corpus", "pairs", "kept", "dropped"], rows)
 
 

@@ -23,7 +23,7 @@ WORDS = {
     "empty": "empty on a side",
     "identical": "the same on both sides",
     "duplicate": "as an earlier one",
-    "overlap": "also in valid or test",
+    "overlap": "also in valid, watch or test",
     "length": "longer than data.filters.max_tokens",
     "ratio": "more uneven than data.filters.max_ratio",
 }  # the reasons as messages word them

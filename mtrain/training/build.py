@@ -11,6 +11,7 @@ from mtrain.console import say
 from mtrain.data.folders import DataFolder, RunFolder, read_held_out
 from mtrain.data.makers.packed import PackedMaker
 from mtrain.data.makers.padded import BatchMaker
+from mtrain.data.manifest import watch_split
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import TokenStore
 from mtrain.data.updates import PlannedUpdate, planned_updates
@@ -31,7 +32,7 @@ from mtrain.training.state import TrainState
 from mtrain.training.steps import build_step
 from mtrain.training.trainer import Trainer
 from mtrain.training.updater import Updater
-from mtrain.training.validation import Validator
+from mtrain.training.validation import SetScorer, Validator
 
 
 @dataclass(frozen=True)
@@ -151,14 +152,19 @@ def _validator(
             yield Translator(engine, tokenizers, config.decoding.n_best)
 
     limits = config.model.max_positions, config.training.batch_tokens
-    return Validator(
-        BatchMaker(data.store("valid"), tokenizers, *limits),
-        read_held_out(data.path / "text", "valid"),
-        translator,
-        objective,
-        search.device,
-        config.data.target_lang,
-    )
+
+    def scorer(name: str, split: str) -> SetScorer:
+        return SetScorer(
+            BatchMaker(data.store(split), tokenizers, *limits),
+            read_held_out(data.path / "text", name),
+            translator,
+            objective,
+            search.device,
+            config.data.target_lang,
+        )
+
+    watch = {name: scorer(name, watch_split(name)) for name in config.data.watch_sets}
+    return Validator(scorer("valid", "valid"), watch)
 
 
 def _batch_maker(

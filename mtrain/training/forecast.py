@@ -21,7 +21,7 @@ from mtrain.distributed.group import ProcessGroup
 from mtrain.runtime.memory import peak_memory
 from mtrain.training.state import TrainState
 from mtrain.training.updater import Updater, UpdateResult
-from mtrain.training.validation import Validator
+from mtrain.training.validation import SetScorer, Validator
 
 TIMED_UPDATES = 5
 VALIDATION_SENTENCES = 100
@@ -35,7 +35,8 @@ class Forecast:
     peak_memory: float  # GB
     seconds_per_update: float
     tokens_per_second: float
-    seconds_per_validation: float
+    seconds_per_validation: float  # watch sets included
+    seconds_for_watch: float  # of them, for the watch sets
     hours: float
     updates: int
     epochs: float
@@ -55,7 +56,12 @@ class Forecast:
                 f"peak memory        {self.peak_memory:.2f} GB",
                 f"an update          {self.seconds_per_update:.3f} s, "
                 f"{self.tokens_per_second:,.0f} target tokens/s",
-                f"a validation       {self.seconds_per_validation:.1f} s",
+                f"a validation       {self.seconds_per_validation:.1f} s"
+                + (
+                    f", {self.seconds_for_watch:.1f} s for data.watch"
+                    if self.seconds_for_watch
+                    else ""
+                ),
                 f"training           {self.updates:,} updates, {self.epochs:.1f} epochs, "
                 f"{self.hours:.2f} hours",
                 f"disk               {self.disk_needed:.2f} GB for checkpoints of "
@@ -97,7 +103,8 @@ class Forecaster:
         largest = self._maker.largest(self._plan)
         self._update(0, [largest])
         seconds, num_tokens = self._time_updates()
-        validation = self._time_validation()
+        for_watch = sum(map(self._time_scoring, self._validator.watch.values()))
+        validation = self._time_scoring(self._validator.valid) + for_watch
         updates = config.max_updates
         hours = (updates * seconds + updates / config.valid_every * validation) / 3600
         if config.max_minutes is not None and hours * 60 > config.max_minutes:
@@ -111,6 +118,7 @@ class Forecaster:
             seconds_per_update=seconds,
             tokens_per_second=num_tokens / seconds,
             seconds_per_validation=validation,
+            seconds_for_watch=for_watch,
             hours=hours,
             updates=updates,
             epochs=updates * config.accumulate / len(self._plan),
@@ -135,13 +143,13 @@ class Forecaster:
             tokens.append(result.num_tokens)
         return float(np.mean(seconds[1:])), float(np.mean(tokens[1:]))
 
-    def _time_validation(self) -> float:
-        """Return the seconds of a validation, extrapolated from some of its sentences.
+    def _time_scoring(self, scorer: SetScorer) -> float:
+        """Return the seconds of scoring a set, extrapolated from some of its sentences.
 
         Overestimates, because an untrained model decodes up to the length limit.
         """
         started = time.perf_counter()
-        share = self._validator.translate_some(self._state.model, VALIDATION_SENTENCES)
+        share = scorer.translate_some(self._state.model, VALIDATION_SENTENCES)
         return (time.perf_counter() - started) / share / self._group.size
 
     def _checkpoint_bytes(self) -> int:

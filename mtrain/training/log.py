@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,8 @@ class MetricsLog:
         self._file.write(_as_line({"kind": kind, "update": update, **figures}))
         self._file.flush()
         if self._writer is not None:
-            for name, value in figures.items():
-                if isinstance(value, int | float):
-                    self._writer.add_scalar(f"{kind}/{name}", value, update)
+            for name, value in scalars(figures, kind):
+                self._writer.add_scalar(name, value, update)
 
     def close(self) -> None:
         """Flush and close all files."""
@@ -39,9 +39,23 @@ class MetricsLog:
 
 def _as_line(event: dict[str, Any]) -> str:
     """Return an event as a line of JSON, with null for NaN and infinity, which JSON lacks."""
-    known = {key: None if isinstance(value, float) and not math.isfinite(value) else value
-             for key, value in event.items()}  # fmt: skip
-    return json.dumps(known) + "\n"
+    return json.dumps(_known(event)) + "\n"
+
+
+def _known(value: Any) -> Any:
+    """Return the value with None for NaN and infinity, in dictionaries inside it too."""
+    if isinstance(value, dict):
+        return {key: _known(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def scalars(figures: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+    """Yield the path (`valid/watch/NAME/bleu`) and the value of each number in nested figures."""
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from scalars(value, f"{prefix}/{name}")
+        elif isinstance(value, int | float):
+            yield f"{prefix}/{name}", value
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -96,17 +110,29 @@ class Meter:
 
 
 def learning_curve(events: list[dict[str, Any]]) -> str:
-    """Return the validations among the events as a table."""
-    rows = [f"{'update':>8}{'minutes':>9}{'dev loss':>10}{'BLEU':>7}{'chrF':>7}"]
-    for event in events:
-        if event["kind"] == "valid":
-            loss = math.nan if event["loss"] is None else event["loss"]
-            rows.append(
-                f"{event['update']:>8}{event['minutes']:>9.1f}{loss:>10.3f}"
-                f"{event['bleu']:>7.2f}{event['chrf']:>7.2f}"
-                + ("  average of checkpoints" if event.get("averaged") else "")
-            )
+    """Return the validations among the events as a table, with columns for each watch set."""
+    valid = [event for event in events if event["kind"] == "valid"]
+    widths = {name: max(10, len(name) + 7) for event in valid for name in event.get("watch", {})}
+    header = f"{'update':>8}{'minutes':>9}{'dev loss':>10}{'BLEU':>7}{'chrF':>7}"
+    for name, width in widths.items():
+        header += f"{name + ' loss':>{width}}{'BLEU':>7}{'chrF':>7}"
+    rows = [header]
+    for event in valid:
+        watch = event.get("watch", {})
+        rows.append(
+            f"{event['update']:>8}{event['minutes']:>9.1f}{_columns(event, 10)}"
+            + "".join(_columns(watch.get(name), width) for name, width in widths.items())
+            + ("  average of checkpoints" if event.get("averaged") else "")
+        )
     return "\n".join(rows)
+
+
+def _columns(scores: Mapping[str, Any] | None, width: int) -> str:
+    """Return loss, BLEU and chrF as columns, the first `width` wide; dashes if there are none."""
+    if scores is None:  # this watch set came or went on a resume
+        return f"{'-':>{width}}{'-':>7}{'-':>7}"
+    loss = math.nan if scores["loss"] is None else scores["loss"]
+    return f"{loss:>{width}.3f}{scores['bleu']:>7.2f}{scores['chrf']:>7.2f}"
 
 
 def _tensorboard_writer(folder: Path) -> Any:

@@ -98,7 +98,7 @@ class Saver:
             for damaged in resumable[resumable.index(checkpoint.path) + 1 :]:
                 set_aside(damaged)  # else its scores could keep it in place of an undamaged one
         validation = checkpoint.state["validation"]
-        return Validation(**validation) if validation else None
+        return Validation.from_dict(validation) if validation else None
 
     def mean_of_newest(self, count: int) -> tuple[dict[str, Tensor], int] | None:
         """Return the mean weights of the newest checkpoints, and the number averaged.

@@ -247,10 +247,10 @@ class Trainer:
 
         Every validation does so until one finds nothing of the kind.
         """
-        model, validator = self._state.model, self._validator
+        model, valid = self._state.model, self._validator.valid
         with replaced_weights(model, self._state.average.weights):
-            wrong = validator.loss_with_wrong_sources(model, self._group)
-        message = describe_translations(validator.hypotheses, validation.loss, wrong)
+            wrong = valid.loss_with_wrong_sources(model, self._group)
+        message = describe_translations(valid.hypotheses, validation.loss, wrong)
         self._seems_healthy = message is None
         if message is not None and self._group.is_first:
             warn(message)

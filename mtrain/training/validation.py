@@ -1,9 +1,12 @@
-"""Validation: dev loss, and dev BLEU and chrF with the search that `translate` uses."""
+"""Validation: dev loss, and dev BLEU and chrF with the search that `translate` uses.
+
+Scores valid, which steers training, and the watch sets, which steer nothing.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,27 +23,46 @@ from mtrain.training.objectives import Objective
 
 
 @dataclass(frozen=True)
-class Validation:
-    """Results on the valid set."""
+class Scores:
+    """Results on one set."""
 
     loss: float  # negative log likelihood per target token, without smoothing
     bleu: float
     chrf: float
 
+
+@dataclass(frozen=True)
+class Validation(Scores):
+    """Results on valid, and on each watch set by name."""
+
+    watch: Mapping[str, Scores] = field(default_factory=dict)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the results as a dictionary, for the log and the checkpoint."""
-        return asdict(self)
+        figures = asdict(self)
+        if not self.watch:
+            del figures["watch"]
+        return figures
+
+    @staticmethod
+    def from_dict(figures: Mapping[str, Any]) -> "Validation":
+        """Return the validation that `as_dict` was called on."""
+        watch = {name: Scores(**scores) for name, scores in figures.get("watch", {}).items()}
+        return Validation(**{**figures, "watch": watch})
 
     def __str__(self) -> str:
         perplexity = math.exp(min(self.loss, 50.0))
         return (
             f"dev loss {self.loss:.3f} (perplexity {perplexity:.1f}), "
             f"BLEU {self.bleu:.2f}, chrF {self.chrf:.2f}"
+        ) + "".join(
+            f"; watch {name}: loss {scores.loss:.3f}, BLEU {scores.bleu:.2f}"
+            for name, scores in self.watch.items()
         )
 
 
-class Validator:
-    """Evaluates a model on the valid set; several processes share its sentences."""
+class SetScorer:
+    """Scores a model on one set; several processes share its sentences."""
 
     def __init__(
         self,
@@ -51,7 +73,7 @@ class Validator:
         device: torch.device,
         target_lang: str,
     ) -> None:
-        """Take the valid set; `translator` gives one with the model's present weights."""
+        """Take the set; `translator` gives one with the model's present weights."""
         self._maker = maker
         self._translator = translator
         self._objective = objective
@@ -60,14 +82,14 @@ class Validator:
         self._plan = maker.plan_in_order()
         self._sources = text.sources
         self._references = [decode_line(line)[0] for line in text.references]
-        self.hypotheses: list[str] = []  # of the last validation, of all processes
+        self.hypotheses: list[str] = []  # the last ones, of all processes
 
     def __len__(self) -> int:
         return len(self._sources)
 
-    def validate(
+    def score(
         self, model: Model, on_progress: Callable[[int], None], group: ProcessGroup
-    ) -> Validation:
+    ) -> Scores:
         """Return the results, the same on every process of the group.
 
         `on_progress` gets the count of newly translated sentences, and may raise to stop.
@@ -79,7 +101,7 @@ class Validator:
             translations = translator.translate(own, on_progress) if own else []
         self.hypotheses = group.gather([translation.texts[0] for translation in translations])
         bleu, chrf = bleu_and_chrf(self.hypotheses, self._references, self._target_lang)
-        return Validation(loss, bleu, chrf)
+        return Scores(loss, bleu, chrf)
 
     def translate_some(self, model: Model, num_sentences: int) -> float:
         """Translate the first sentences, for timing; return their share of all sentences."""
@@ -103,6 +125,29 @@ class Validator:
         # in plan order, so that the sum does not depend on the number of processes
         sums = group.gather(own)
         return sum(nll for nll, _ in sums) / sum(tokens for _, tokens in sums)
+
+
+class Validator:
+    """Scores a model on valid, then on each watch set."""
+
+    def __init__(self, valid: SetScorer, watch: Mapping[str, SetScorer]) -> None:
+        self.valid = valid
+        self.watch = watch
+
+    def __len__(self) -> int:
+        return sum(map(len, (self.valid, *self.watch.values())))
+
+    def validate(
+        self, model: Model, on_progress: Callable[[int], None], group: ProcessGroup
+    ) -> Validation:
+        """Return the results, the same on every process of the group.
+
+        `on_progress` gets the count of newly translated sentences, and may raise to stop.
+        """
+        steering = self.valid.score(model, on_progress, group)
+        watch = {name: scorer.score(model, on_progress, group)
+                 for name, scorer in self.watch.items()}  # fmt: skip
+        return Validation(**asdict(steering), watch=watch)
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -135,7 +135,7 @@ def test_the_report_tells_how_many_pairs_went_and_why(mtrain: CommandLine, folde
         "valid    20 pairs",
         "test     10 pairs in news",
         "vocabulary of 320",
-        "overlap  10 training sources also stand in valid or test",
+        "overlap  10 training sources also stand in valid, watch or test",
         "corpus   train.en + train.de: 101 kept",
         "'Berlin 2' | 'Berlin 2'",  # three samples each, of the first
         "'' | 'leer 0'",
@@ -155,7 +155,7 @@ def test_the_report_tells_what_the_tokenizer_cannot_write(
     for name, numbers in (("train", range(300)), ("valid", range(300, 320))):
         write_pairs(folder, name, [(f"yes {n}", SPACED.format(n)) for n in numbers])
     report = succeed(mtrain, "prepare", "config.yaml").out
-    assert "ceiling  none: the tokenizer can write every target line of valid and test" in report
+    assert "ceiling  none: the tokenizer can write every target line of valid, watch" in report
     data = DataFolder(folder / "run" / "data")
     store, target = data.store("train"), data.tokenizers().target
     assert target.decode([store.target.row(7)]) == [SPACED.format(7)]
@@ -237,7 +237,7 @@ def test_filters_that_leave_nothing_tell_every_reason(mtrain: CommandLine, folde
     for told in (
         "3 of 5 pairs are the same on both sides, for example 'Berlin' | 'Berlin'",
         "1 of 5 pairs are empty on a side, for example '' | 'leer'",
-        "1 of 5 pairs are also in valid or test, for example 'this is the text with number 1000'",
+        "1 of 5 pairs are also in valid, watch or test, for example 'this is the text with number",
     ):
         assert f"train.en + train.de: {told}" in message
 

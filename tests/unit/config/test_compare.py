@@ -8,7 +8,7 @@ from mtrain.config.compare import changed_keys, only_moved
 from tests.unit.config.test_load import SMALLEST, load
 
 LONGEST = SMALLEST.replace("target: a.no}", "target: a.no, alignments: a.align}, {path: a.tsv}") + (
-    "  test: [{hub: folder}]\ntokenizer: {path: a.model}\n"
+    "  watch: [{path: a.tsv}]\n  test: [{hub: folder}]\ntokenizer: {path: a.model}\n"
 )
 
 
@@ -24,6 +24,8 @@ LONGEST = SMALLEST.replace("target: a.no}", "target: a.no, alignments: a.align},
         ("data.train.1.fields=[1, 0]", False),
         ("data.train=[{path: a.tsv}]", False),
         ("data.valid.0.target=x.no", True),
+        ("data.watch.0.path=b/b.tsv", True),
+        ("data.watch.0.name=b", False),
         ("data.test.0.hub=elsewhere", True),
         ("data.test.0.split=test", False),
         ("tokenizer.path=b.model", True),

@@ -167,6 +167,12 @@ def test_an_error_names_its_line_and_its_key(text: str, error: str, tmp_path: Pa
          ["2: data: two test sets are called test: give each its own `name`"]),
         ("  valid:", "  test: [{path: x.tsv, name: valid}]\n  valid:",
          ["2: data: a test set cannot be called valid"]),
+        ("  valid:", "  watch: [{path: x.tsv}, {path: y.tsv}]\n  valid:",
+         ["2: data: two watch sets are called watch: give each its own `name`"]),
+        ("  valid:", "  watch: [{path: x.tsv}]\n  test: [{path: y.tsv, name: watch}]\n  valid:",
+         ["2: data: a watch and a test set are called watch: give each its own `name`"]),
+        ("  valid:", "  watch: [{path: x.tsv, name: valid}]\n  valid:",
+         ["2: data: a watch set cannot be called valid"]),
     ],
 )  # fmt: skip
 def test_an_error_in_the_data_names_line_corpus_and_key(

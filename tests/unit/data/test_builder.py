@@ -161,7 +161,9 @@ def replaced(config: Config, **data: Any) -> Config:
         ("train", [("a b", "c " * 300)], "1 of 1 pairs are longer than data.filters.max_tokens"),
         ("valid", [], "valid: there is not one pair in "),
         ("test", [], "test: there is not one pair in "),
+        ("watch", [], "watch: there is not one pair in "),
         ("valid", [("", ""), ("a " * 300, "b")], "data.valid: every pair is empty or over"),
+        ("watch", [("", ""), ("a " * 300, "b")], "data.watch: watch: every pair is empty or over"),
     ],
 )
 def test_data_with_nothing_to_learn_from_or_to_measure_on_are_refused(
@@ -189,6 +191,35 @@ def test_valid_is_kept_as_it_was_given_and_only_the_loss_does_without_the_long(
     for side, path in poor.items():
         kept = tmp_path / "data" / "text" / f"valid.{side}"
         assert kept.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_watch_set_is_held_out_and_stored_as_valid_is(
+    drops: bool, config: Config, tmp_path: Path
+) -> None:
+    held_out = corpus(tmp_path, "general", [*numbered(range(150, 160)), ("", ""), ("new", "neu")])
+    filters = {"drop_overlap": drops}
+    plain = build(replaced(config, filters=filters), tmp_path / "plain")
+    watch = [held_out | {"name": "general"}]
+    manifest = build(replaced(config, filters=filters, watch=watch), tmp_path / "data")
+    rows = manifest["splits"]["train"]["pairs"], plain["splits"]["train"]["pairs"]
+    # both corpora hold each of the ten pairs: of two copies one is a duplicate
+    assert rows[0] == rows[1] - (10 if drops else 0)
+    assert manifest["kept_pairs_also_in_valid_or_test"] == (
+        plain["kept_pairs_also_in_valid_or_test"] + (0 if drops else 2 * 10)
+    )
+    report = describe_manifest(manifest)
+    assert "watch    12 pairs in general, 1 of them left out of the dev loss\n" in report
+    assert "1 empty on a side in general, for example" in report
+
+    as_valid = build(replaced(config, filters=filters, valid=[held_out]), tmp_path / "as-valid")
+    if not drops:  # the tokenizer is the same then
+        general, valid = manifest["splits"]["watch-general"], as_valid["splits"]["valid"]
+        assert general == valid
+        stores = tmp_path / "data" / "watch-general", tmp_path / "as-valid" / "valid"
+        assert files(stores[0]) == files(stores[1])
+    kept = tmp_path / "data" / "text" / "general.target"
+    assert kept.read_bytes() == held_out["target"].read_bytes()
 
 
 def test_a_line_end_inside_a_record_does_not_shift_the_lines_of_valid(

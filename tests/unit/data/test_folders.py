@@ -58,6 +58,7 @@ MAY_CHANGE = {
     "training.average_checkpoints": "2",
     "training.log_every": "7",
     "training.tensorboard": "true",
+    "data.watch": "[{path: x.tsv}]",
     "data.test": "[{path: x.tsv}]",
 }
 MAY_NOT_CHANGE = {

@@ -4,10 +4,11 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mtrain.training.log import Meter, MetricsLog, learning_curve, read_metrics
+from mtrain.training.log import Meter, MetricsLog, learning_curve, read_metrics, scalars
 from mtrain.training.updater import UpdateResult
 
 
@@ -62,6 +63,28 @@ def test_what_is_no_number_is_null_and_stays_it(tmp_path: Path) -> None:
     assert [event["loss"] for event in events] == [None] * 3
     assert events[1]["gradient_norm"] is None
     assert learning_curve(events).split()[-3:] == ["nan", "0.00", "0.00"]
+
+
+def test_figures_of_watch_sets_are_told_from_those_of_valid(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    watch = {"old-domain": {"loss": math.nan, "bleu": 3.0, "chrf": 4.0}}
+    figures: dict[str, Any] = {"minutes": 1.2, "loss": 2.0, "bleu": 12.34, "chrf": 40.0}
+    log = MetricsLog(path, 0, tensorboard=False)
+    log.write("valid", 2, **figures)
+    log.write("valid", 4, **figures, watch=watch)
+    log.close()
+    assert "NaN" not in path.read_text()
+    header, before, after = learning_curve(read_metrics(path)).split("\n")
+    assert header.split()[6:] == ["old-domain", "loss", "BLEU", "chrF"]
+    assert before.split()[5:] == ["-"] * 3
+    assert after.split()[5:] == ["nan", "3.00", "4.00"]
+    assert len(header) == len(before) == len(after)
+    assert dict(scalars({"bleu": 1.0, "watch": watch}, "valid")) == {
+        "valid/bleu": 1.0,
+        "valid/watch/old-domain/loss": pytest.approx(math.nan, nan_ok=True),
+        "valid/watch/old-domain/bleu": 3.0,
+        "valid/watch/old-domain/chrf": 4.0,
+    }
 
 
 def test_no_file_is_no_events(tmp_path: Path) -> None:
