@@ -47,7 +47,7 @@ from mtrain.text.lines import (
     read_lines,
 )
 from mtrain.text.links import SIDES, Link, LinkMapper
-from mtrain.text.tokenizer import Tokenizer, TokenizerPair, available_cores
+from mtrain.text.tokenizer import Tokenizer, TokenizerPair, append_symbols, available_cores
 
 BLOCK_PAIRS = 10_000
 
@@ -70,6 +70,7 @@ def describe_inputs(config: Config) -> dict[str, Any]:
         if path is not None:
             refuse_pointer(path)
             Tokenizer(path)  # load it now: a later error would name the copy
+            append_symbols(path, config.tokenizer.symbols)
     return {
         "settings": data_settings(config),
         **input_contents(config, corpora),

@@ -17,7 +17,7 @@ import sentencepiece
 
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.console import warn
-from mtrain.errors import UserError
+from mtrain.errors import UserError, missing_extra
 from mtrain.text.lines import file_digest
 
 WORD_START = "\u2581"
@@ -97,6 +97,11 @@ class Tokenizer:
         pieces: list[str] = self._processor.id_to_piece(list(ids))
         return pieces
 
+    def text_pieces(self) -> set[str]:
+        """Return the pieces of text: no marks, no bytes of byte fallback, and no blank alone."""
+        ids = [i for i in self.ordinary_ids if not self._processor.is_byte(i)]
+        return set(self.pieces(ids)) - {WORD_START}
+
 
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use."""
@@ -150,6 +155,32 @@ def train_tokenizer(sentences: Iterable[str], config: TokenizerConfig, model_pat
             vocab_size = _possible_size(str(error), vocab_size, len(kept))
 
 
+def append_symbols(path: Path, symbols: Sequence[str]) -> bytes:
+    """Return the SentencePiece model in `path` with symbols appended that are never split.
+
+    A symbol that is a piece already keeps its id. Raises UserError for a mark such as </s>.
+    """
+    if not symbols:
+        return path.read_bytes()
+    try:
+        from sentencepiece import sentencepiece_model_pb2
+    except ImportError:
+        purpose = "tokenizer.symbols with a given model"
+        raise missing_extra("protobuf", "huggingface", purpose) from None
+    model = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+    known = {piece.piece: piece for piece in model.pieces}
+    kind = model.SentencePiece
+    for symbol in dict.fromkeys(symbols):
+        piece = known.get(symbol) or model.pieces.add(piece=symbol, score=0.0)
+        if symbol in known and piece.type not in (kind.NORMAL, kind.USER_DEFINED):
+            raise UserError(
+                f"tokenizer.symbols: {symbol} is a mark or a byte of {path}", "leave it out"
+            )
+        piece.type = kind.USER_DEFINED
+    data: bytes = model.SerializeToString()
+    return data
+
+
 def _train(
     sentences: list[str], config: TokenizerConfig, vocab_size: int, model_path: Path
 ) -> None:
@@ -162,6 +193,7 @@ def _train(
             character_coverage=config.character_coverage,
             normalization_rule_name=config.normalization,
             byte_fallback=True,
+            user_defined_symbols=list(dict.fromkeys(config.symbols)),
             pad_id=0,
             unk_id=1,
             bos_id=2,

@@ -69,6 +69,7 @@ MAY_NOT_CHANGE = {
     "data.filters.max_tokens": "7",
     "tokenizer.vocab_size": "700",
     "tokenizer.path": "x.model",
+    "tokenizer.symbols": "[<x>]",
     "model.dropout": "0.7",
     "model.d_model": "512",
     "training.batch_tokens": "7",
@@ -81,6 +82,8 @@ MAY_NOT_CHANGE = {
     "training.subword_sampling": "0.1",
     "training.precision": "bf16",
     "training.ema_decay": "0.7",
+    "training.freeze": "['encoder*']",
+    "training.learning_rate_scale": "{'encoder*': 0.1}",
     "decoding.alignment_layer": "1",
     "decoding.alignment_head": "1",
 }
