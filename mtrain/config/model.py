@@ -61,7 +61,9 @@ class ModelSection(Section):
     @property
     def base(self) -> BaseRun | None:
         """The run to start from, as a section."""
-        return BaseRun(run=self.init_from) if isinstance(self.init_from, Path) else self.init_from
+        if isinstance(self.init_from, Path):  # expanded already, so not validated again
+            return BaseRun.model_construct(run=self.init_from, parts=MODEL_PARTS)
+        return self.init_from
 
     @property
     def export_limits(self) -> dict[str, str]:

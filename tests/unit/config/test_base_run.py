@@ -92,6 +92,14 @@ def test_an_override_names_the_base_as_well(
     )
 
 
+def test_a_dollar_in_the_path_of_the_base_is_expanded_once(base: Path, tmp_path: Path) -> None:
+    base.rename(tmp_path / "$x")
+    config = load(tmp_path, SMALLEST + "model: {init_from: $$x}")
+    assert config.model.base == BaseRun.model_construct(run=Path("$x"))
+    assert config.tokenizer.path == Path("$x/tokenizer/shared.model")
+    assert load(tmp_path, dump_config(config)) == config
+
+
 def test_a_configuration_of_a_run_takes_nothing_over(base: Path, tmp_path: Path) -> None:
     config = load(tmp_path, SMALLEST + "model: {init_from: base}")
     written = tmp_path / "written.yaml"

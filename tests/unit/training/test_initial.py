@@ -19,6 +19,7 @@ from mtrain.models import Model
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.initial import TABLES, part_of
 from mtrain.training.optimizer import optimizer_tensors
+from mtrain.training.validation import Validation
 from tests.contract.models import MODELS, new_model
 from tests.in_process import SMALL_MODEL, learn, open_run, open_saver, open_setup, small_config
 from tests.unit.training.test_trainer import events, train
@@ -115,6 +116,24 @@ def test_the_best_checkpoint_is_copied_and_gives_the_same_dev_loss(
     (first,) = events(tuned, "valid")
     assert {key: first[key] for key in ("loss", "bleu", "chrf")} == {
         key: best[key] for key in ("loss", "bleu", "chrf")}  # fmt: skip
+
+
+def test_an_older_checkpoint_is_copied_if_it_is_better(
+    tasks: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    setup, run = open_run(config_on(tasks, "same", tmp_path / "base"))
+    saver, position = open_saver(setup, run), setup.state.position
+    saved = []
+    for until, bleu in ((1, 40.0), (2, 50.0), (3, 45.0)):
+        learn(setup, until)
+        position.validated_update = until
+        saver.save(Validation(1.0, bleu, 60.0))
+        saved.append(weights(setup.state.model))
+    model = SMALL_MODEL | {"init_from": tmp_path / "base"}
+    found, said = start(config_on(tasks, "same", tmp_path / "run", model), capsys)
+    assert "base (update 2, dev BLEU 50.00)" in said
+    assert [all(torch.equal(tensor, then[name]) for name, tensor in found.items())
+            for then in saved] == [False, True, False]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["transformer-pre-learned-decoder", "decoder-only", "rnn-gnmt"])

@@ -118,6 +118,14 @@ def test_every_model_learns_with_any_of_its_parts_frozen(name: str) -> None:
         assert not all(same.values())
 
 
+def test_muon_works_alone_where_only_matrices_learn() -> None:
+    rest = ["*embedding*", "*bias", "*norm*", "*residuals*"]
+    only = learner(freeze=rest, optimizer="muon")
+    assert len(only.state.optimizers) == 1
+    before = weights(only)
+    assert not all(is_same(weights(update(only)), before).values())
+
+
 @pytest.mark.parametrize(
     ("training", "error"),
     [
