@@ -71,6 +71,10 @@ def test_a_trained_run_is_tuned_with_symbols_and_a_frozen_encoder(
     assert any(name.startswith("decoder") for name in tuned.training)
     (text,) = warm("translate", "tuned", stdin=b"<2xx> 1 2 3\n").out.splitlines()
     assert "three two one" in text
+    succeed(warm, "export", "tuned", "out", "--to", "huggingface")
+    card = (folder / "out" / "README.md").read_text()
+    assert "after 4 updates, started from the run run." in card
+    assert "init_from" not in card  # the path on this machine
 
 
 def test_a_tuning_run_resumes_to_the_same_bits_when_its_base_is_gone(
