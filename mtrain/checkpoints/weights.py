@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from mtrain.errors import UserError
 
+MOST_NAMED = 3  # tensors that an error names
+
 
 @torch.no_grad()
 def put_weights(
@@ -15,15 +17,25 @@ def put_weights(
 ) -> None:
     """Copy weights into a model's parameters; raises `UserError` if names or shapes differ."""
     parameters = dict(model.named_parameters())
-    if parameters.keys() != weights.keys() or any(
-        parameter.shape != weights[name].shape for name, parameter in parameters.items()
-    ):
+    wrong = [
+        f"{name}: {_shape(weights.get(name))} there, {_shape(parameters.get(name))} in the model"
+        for name in parameters | weights
+        if _shape(weights.get(name)) != _shape(parameters.get(name))
+    ]
+    if wrong:
+        more = f", and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
         raise UserError(
-            f"{origin}: these weights are not those of the configured model",
+            f"{origin}: these weights are not those of the configured model: "
+            + "; ".join(wrong[:MOST_NAMED])
+            + more,
             "the run folder's config.yaml and its checkpoints must come from the same run",
         )
     for name, parameter in parameters.items():
         parameter.copy_(weights[name])
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else f"shape {tuple(tensor.shape)}"
 
 
 @contextmanager

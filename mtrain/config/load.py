@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from mtrain.config.base_run import with_base_settings
 from mtrain.config.run import UNION_MEMBERS, Config
 from mtrain.errors import UserError
 
@@ -49,9 +50,26 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value)
 def load_config(path: Path, overrides: Sequence[str] = (), is_of_run: bool = False) -> Config:
     """Return the configuration in `path`, with each `key=value` of `overrides` applied.
 
-    That of a run may name no corpora: an imported run has none. Raises `UserError` with one line
-    per problem.
+    That of a run may name no corpora: an imported run has none. Another one takes over settings
+    of the run that its `model.init_from` names. Raises `UserError` with one line per problem.
     """
+    tree, lines = _read(path)
+    for place, value in parse_overrides(overrides):
+        _put(tree, place, value)
+        lines = {key: line for key, line in lines.items() if key[: len(place)] != place}
+        for length in range(1, len(place) + 1):
+            lines.setdefault(place[:length], f"--set {_spell(place)}")
+    if not is_of_run:
+        tree = with_base_settings(
+            tree,
+            lambda of_run: _read(of_run)[0],
+            lambda *place: _where(place, lines, str(path)),
+        )
+    return _validate(tree, lines, str(path), is_of_run)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    """Return the tree of a file and the line of each key."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -60,13 +78,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), is_of_run: bool = Fal
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text, from byte {error.start} on") from None
-    tree, lines = _parse(text, str(path))
-    for place, value in parse_overrides(overrides):
-        _put(tree, place, value)
-        lines = {key: line for key, line in lines.items() if key[: len(place)] != place}
-        for length in range(1, len(place) + 1):
-            lines.setdefault(place[:length], f"--set {_spell(place)}")
-    return _validate(tree, lines, str(path), is_of_run)
+    return _parse(text, str(path))
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[tuple[KeyPath, Any]]:
@@ -198,11 +210,7 @@ def _validate(
 def _explain(problem: Any, lines: dict[KeyPath, str], path: str) -> str:
     # leave out <pair> and the like: pydantic's names for members of a union, not keys
     place = tuple(str(key) for key in problem["loc"] if not re.fullmatch("<.+>", str(key)))
-    where = path
-    for length in range(len(place), -1, -1):  # the innermost key that the file contains
-        if place[:length] in lines:
-            where = lines[place[:length]]
-            break
+    where = _where(place, lines, path)
     key = _spell(place)
     kind, message = problem["type"], str(problem["msg"])
     if kind == "extra_forbidden":
@@ -222,6 +230,12 @@ def _explain(problem: Any, lines: dict[KeyPath, str], path: str) -> str:
         return f"{where}: {key} is a section of keys, not {got!r}"
     message = message[:1].lower() + message[1:]
     return f"{where}: {key}: {message}, not {got!r}"
+
+
+def _where(place: KeyPath, lines: dict[KeyPath, str], path: str) -> str:
+    """Return the line of the innermost key on the way to `place` that the file contains."""
+    known = (place[:length] for length in range(len(place), -1, -1))
+    return next((lines[key] for key in known if key in lines), path)
 
 
 def _nearest(loc: tuple[str | int, ...]) -> str:

@@ -3,11 +3,12 @@
 To add an architecture, define its section here and add it to `ModelConfig`.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
-from mtrain.config.section import PositiveInt, Probability, Section
+from mtrain.config.section import HomePath, PositiveInt, Probability, Section
 
 ExportFormat = Literal["ctranslate2", "huggingface"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -18,11 +19,37 @@ def cannot_hold(export_format: str, limit: str) -> str:
     return f"{export_format} cannot hold a model with {limit}"
 
 
+ModelPart = Literal["encoder", "decoder", "embeddings"]
+MODEL_PARTS: tuple[ModelPart, ...] = get_args(ModelPart)
+
+
+class BaseRun(Section):
+    """The run whose weights a new run starts from."""
+
+    run: HomePath
+    """run folder"""
+    parts: Annotated[tuple[ModelPart, ...], Field(min_length=1)] = MODEL_PARTS
+    """parts to copy; the others are newly initialised"""
+
+
+def _is_one_run(value: Any) -> str:
+    return "<base>" if isinstance(value, dict | BaseRun) else "<run>"
+
+
 class ModelSection(Section):
     """Keys that every architecture has."""
 
     type: str
     """architecture"""
+    init_from: (
+        Annotated[
+            Annotated[HomePath, Tag("<run>")] | Annotated[BaseRun, Tag("<base>")],
+            Discriminator(_is_one_run),
+        ]
+        | None
+    ) = None
+    """run folder to start from, or {run: ..., parts: [encoder, decoder, embeddings]}: its best
+    weights, and its `model` and `tokenizer` settings where the configuration has none"""
     dropout: Probability = 0.1
     """dropout on embeddings, sub-layer outputs, between recurrent layers and on the readout"""
     max_positions: Annotated[int, Field(ge=8, le=1 << 20)] = 512
@@ -30,6 +57,13 @@ class ModelSection(Section):
     tie_embeddings: Literal["auto", "all", "decoder", "none"] = "auto"
     """weight tying: source and target embedding and output matrix (all), the last two (decoder)
     or none; auto is all with a shared tokenizer, else decoder"""
+
+    @property
+    def base(self) -> BaseRun | None:
+        """The run to start from, as a section."""
+        if isinstance(self.init_from, Path):  # expanded already, so not validated again
+            return BaseRun.model_construct(run=self.init_from, parts=MODEL_PARTS)
+        return self.init_from
 
     @property
     def export_limits(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from mtrain.config.data import AlignedPairFiles, DataConfig, HubDataset, TableFi
 from mtrain.config.decoding import DecodingConfig
 from mtrain.config.model import (
     MODEL_SECTIONS,
+    BaseRun,
     ExportFormat,
     ModelConfig,
     TransformerConfig,
@@ -106,5 +107,6 @@ UNION_MEMBERS: dict[str, type[BaseModel]] = {
     "<table>": TableFile,
     "<hub>": HubDataset,
     "<sides>": SidePaths,
+    "<base>": BaseRun,
     **MODEL_SECTIONS,
 }

@@ -37,6 +37,8 @@ class TokenizerConfig(Section):
         | None
     ) = None
     """existing SentencePiece model to use, or {source: ..., target: ...}; then none is trained"""
+    symbols: tuple[Annotated[str, Field(pattern=r"^\S+\z")], ...] = ()
+    """pieces that are never split, such as language tags; a given model gets them appended"""
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
     """share of characters covered by the vocabulary; the rest falls back to bytes"""
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "identity"

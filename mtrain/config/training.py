@@ -43,6 +43,11 @@ class TrainingConfig(Section):
     """AdamW's decay rates (beta1, beta2) of the two moments"""
     weight_decay: NonNegativeFloat = 0.0
     """decoupled weight decay, on matrices only"""
+    freeze: tuple[str, ...] = ()
+    """parameters that do not learn, by name: patterns such as `encoder.*` or `*embedding*`"""
+    learning_rate_scale: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """factors of the learning rate by name pattern, such as {"encoder.*": 0.1}; the first pattern
+    that matches a parameter decides, and the others have 1"""
     clip_norm: NonNegativeFloat = 1.0
     """maximum gradient norm, by clipping; 0 turns clipping off"""
     label_smoothing: Probability = 0.1

@@ -44,6 +44,7 @@ from mtrain.text.filters import (
 from mtrain.text.lines import blocks, clean_pairs
 from mtrain.text.links import Link, LinkMapper
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair
+from mtrain.text.tokenizer_model import append_symbols
 
 BLOCK_PAIRS = 10_000
 
@@ -65,6 +66,7 @@ def describe_inputs(config: Config) -> dict[str, Any]:
         if path is not None:
             refuse_pointer(path)
             Tokenizer(path)  # load it now: a later error would name the copy
+            append_symbols(path, config.tokenizer.symbols)
     return {
         "settings": data_settings(config),
         **input_contents(config, corpora),

@@ -1,6 +1,5 @@
-"""Puts tokenizers into a data folder: copies given ones, otherwise trains them on a sample."""
+"""Puts tokenizers into a data folder: given ones, or new ones that it trains on a sample."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from mtrain.config.tokenizer import SidePaths, TokenizerConfig
 from mtrain.errors import UserError
 from mtrain.text.tokenizer import TokenizerPair, train_tokenizer
+from mtrain.text.tokenizer_model import append_symbols
 
 TextPair = tuple[str, str]
 MAX_SENTENCE_BYTES = 16384  # SentencePiece ignores longer lines in training
@@ -22,10 +22,10 @@ def make_tokenizers(
     """
     folder.mkdir()
     if isinstance(config.path, SidePaths):
-        shutil.copyfile(config.path.source, folder / "source.model")
-        shutil.copyfile(config.path.target, folder / "target.model")
+        for side, path in (("source", config.path.source), ("target", config.path.target)):
+            (folder / f"{side}.model").write_bytes(append_symbols(path, config.symbols))
     elif config.path is not None:
-        shutil.copyfile(config.path, folder / "shared.model")
+        (folder / "shared.model").write_bytes(append_symbols(config.path, config.symbols))
     else:
         sample = draw_sample()
         sides = {

@@ -73,11 +73,13 @@ def _indexed(test: TestScores) -> dict[str, Any]:
 
 
 def _architecture(facts: Facts) -> str:
-    settings = facts.config.model.model_dump()
+    model = facts.config.model
+    settings = model.model_dump(exclude={"init_from"})
+    origin = f", started from the run {model.base.run.name}" if model.base else ""
     rows = [[f"`{key}`", value] for key, value in settings.items()]
     return (
-        f"## Model\n\n{facts.num_parameters:,} parameters, after {facts.num_updates:,} updates.\n\n"
-        + _table(["`model`", "value"], rows)
+        f"## Model\n\n{facts.num_parameters:,} parameters, after {facts.num_updates:,} updates"
+        f"{origin}.\n\n" + _table(["`model`", "value"], rows)
     )
 
 

@@ -93,6 +93,8 @@ class Model(nn.Module, ABC):
     export_limits: dict[str, str]  # format: why this model cannot be exported to it
     takes_packed_sequences: bool = False  # whether `forward` takes a PackedBatch
     output: OutputLayer  # maps features to logits
+    # how the names of the encoder's parameters begin; the other layers are the decoder's
+    encoder_prefixes: tuple[str, ...] = ("encoder", "source_positions")
 
     @abstractmethod
     def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:

@@ -107,7 +107,8 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         needs_gradient = any(ctx.needs_input_grad[:3])
         matrix = weight.detach().to(features.dtype)
         feature_gradient = torch.empty_like(features)
-        weight_gradient = weight.new_zeros(weight.shape if needs_gradient else 0)
+        weight_learns = ctx.needs_input_grad[1]
+        weight_gradient = weight.new_zeros(weight.shape if weight_learns else 0)
         bias_gradient = None if bias is None else torch.zeros_like(bias)
         real = (targets != IGNORE_INDEX).to(features.dtype)[:, None]
         features = features * real
@@ -123,7 +124,8 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
             sums += chunk_sums
             if needs_gradient:
                 torch.mm(gradient, matrix, out=feature_gradient[rows])
-                weight_gradient += gradient.T @ chunk
+                if weight_learns:
+                    weight_gradient += gradient.T @ chunk
                 if bias_gradient is not None:
                     bias_gradient += (gradient * real[rows]).float().sum(dim=0)
         nll, normalisers = sums
@@ -137,7 +139,8 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         if needs_gradient:
             feature_gradient -= smoothing * mean_word
             feature_gradient *= real
-            weight_gradient -= smoothing / vocab_size * feature_sum
+            if weight_learns:
+                weight_gradient -= smoothing / vocab_size * feature_sum
             if bias_gradient is not None:
                 bias_gradient -= smoothing / vocab_size * real.float().sum()
             ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)
@@ -150,7 +153,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         features, weight, bias = ctx.saved_tensors
         return (
             features * loss_gradient.to(features.dtype),
-            weight * loss_gradient,
+            weight * loss_gradient if ctx.needs_input_grad[1] else None,
             None if bias is None else bias * loss_gradient,
             None,
             None,

@@ -121,6 +121,11 @@ class Tokenizer:
         """The piece of every id, in order."""
         return self.pieces(range(self.vocab_size))
 
+    def text_pieces(self) -> set[str]:
+        """Return the pieces of text: no marks, no bytes of byte fallback, and no blank alone."""
+        ids = [i for i in self.ordinary_ids if not self._processor.is_byte(i)]
+        return set(self.pieces(ids)) - {WORD_START}
+
 
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use."""
@@ -199,6 +204,7 @@ def _train(
             character_coverage=config.character_coverage,
             normalization_rule_name=config.normalization,
             byte_fallback=True,
+            user_defined_symbols=list(dict.fromkeys(config.symbols)),
             pad_id=0,
             unk_id=1,
             bos_id=2,

@@ -1,4 +1,4 @@
-"""Rewrites SentencePiece models: another number for each piece."""
+"""Rewrites SentencePiece models: more pieces, or another id for each."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -20,6 +20,26 @@ class Marks:
     pad: str
 
 
+def append_symbols(path: Path, symbols: Sequence[str]) -> bytes:
+    """Return the SentencePiece model in `path` with symbols appended that are never split.
+
+    A symbol that is a piece already keeps its id. Raises UserError for a mark such as </s>.
+    """
+    if not symbols:
+        return path.read_bytes()
+    model, kind = _read(path, "tokenizer.symbols with a given model")
+    known = {piece.piece: piece for piece in model.pieces}
+    for symbol in dict.fromkeys(symbols):
+        piece = known.get(symbol) or model.pieces.add(piece=symbol, score=0.0)
+        if symbol in known and piece.type not in (kind.NORMAL, kind.USER_DEFINED):
+            raise UserError(
+                f"tokenizer.symbols: {symbol} is a mark or a byte of {path}", "leave it out"
+            )
+        piece.type = kind.USER_DEFINED
+    data: bytes = model.SerializeToString()
+    return data
+
+
 def renumber(
     original: Path, path: Path, pieces: Sequence[str], marks: Marks, tags: Collection[str]
 ) -> list[str]:
@@ -28,7 +48,7 @@ def renumber(
     Splits text as the original does. Of the pieces that the original lacks, none results from a
     text; marks and `tags` decode to nothing, all others to themselves.
     """
-    model, kind = _read(original)
+    model, kind = _read(original, "mtrain import")
     no_text = [piece.piece for piece in model.pieces
                if piece.type in (kind.CONTROL, kind.UNKNOWN)]  # fmt: skip
     known = {piece.piece: piece for piece in model.pieces if piece.piece not in no_text}
@@ -55,17 +75,15 @@ def renumber(
     return [name for name in known if name not in number]
 
 
-def _read(path: Path) -> tuple[Any, Any]:
+def _read(path: Path, purpose: str) -> tuple[Any, Any]:
     """Return a model as a protobuf message, and the class of its pieces."""
     try:
         from google.protobuf.message import DecodeError
+        from sentencepiece.sentencepiece_model_pb2 import ModelProto
     except ImportError:
-        raise missing_extra("protobuf", "huggingface", "reading a SentencePiece model") from None
-    from sentencepiece.sentencepiece_model_pb2 import ModelProto
-
-    model = ModelProto()
+        raise missing_extra("protobuf", "huggingface", purpose) from None
     try:
-        model.ParseFromString(path.read_bytes())
-    except (DecodeError, FileNotFoundError):
+        model = ModelProto.FromString(path.read_bytes())
+    except DecodeError:
         raise UserError(f"{path}: this is not a SentencePiece model") from None
     return model, ModelProto.SentencePiece

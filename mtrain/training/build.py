@@ -24,9 +24,10 @@ from mtrain.runtime.onednn import multiplying_with_mkl
 from mtrain.runtime.precision import Precision, choose_precision
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.forecast import Forecaster
+from mtrain.training.initial import initialise
 from mtrain.training.log import MetricsLog
 from mtrain.training.objectives import Objective, build_objective
-from mtrain.training.saving import Identity, Saver
+from mtrain.training.saving import Identity, Saver, resumable_checkpoints
 from mtrain.training.signals import StopSignal
 from mtrain.training.state import TrainState
 from mtrain.training.steps import build_step
@@ -59,9 +60,13 @@ def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup, stop: StopS
     log = None
     if group.is_first:
         log = MetricsLog(run.metrics_path, state.position.update, training.tensorboard)
-        count = sum(parameter.numel() for parameter in state.parameters)
+        count = sum(parameter.numel() for parameter in state.model.parameters())
+        learning = sum(parameter.numel() for parameter in state.parameters)
+        parameters = f"{count:,} parameters"
+        if learning < count:
+            parameters += f" ({learning:,} of them learn, the others are frozen)"
         say(
-            f"training {config.model.type}, {count:,} parameters, on {len(setup.store):,} pairs, "
+            f"training {config.model.type}, {parameters}, on {len(setup.store):,} pairs, "
             f"on {precision.device} in {precision.name}: {precision.reason}"
         )
     return Trainer(
@@ -88,8 +93,9 @@ def build_forecaster(setup: Setup, group: ProcessGroup) -> Forecaster:
 def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
     """Build everything on its device; the same seed gives the same initial weights.
 
-    Raises `UserError` if the batches of an update do not divide evenly among the processes, or if
-    the model lacks the attention that the configuration names.
+    A model with `init_from` starts from that run's weights, unless its own run can resume. Raises
+    `UserError` if the batches of an update do not divide evenly among the processes, if the model
+    lacks the attention that the configuration names, or if the weights to start from do not fit.
     """
     training = config.training
     if training.accumulate % group.size:
@@ -100,10 +106,20 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
         )
     precision = choose_precision(training.precision, config.device, for_training=True)
     tokenizers = data.tokenizers()
+    if config.model.tie_embeddings == "all" and not tokenizers.share_a_vocabulary:
+        raise UserError(
+            "model.tie_embeddings: all needs one vocabulary, and tokenizer.path names two",
+            "set model.tie_embeddings: decoder",
+        )
     store = data.store("train")
     torch.manual_seed(derive_seed(config.seed, "weights"))
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
     model = build_model(config, *sizes).to(precision.device)
+    base = config.model.base
+    if base is not None and not resumable_checkpoints(RunFolder(config.run_dir).checkpoints):
+        report = initialise(model, tokenizers, base)
+        if group.is_first:
+            say(report)
     if training.compile_layers and precision.device.type == "cuda":
         model.compile_layers()
         model.output.compile_loss()

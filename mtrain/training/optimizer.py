@@ -1,6 +1,7 @@
 """The optimisers of a model's parameters, and the moving average of its weights."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from mtrain.config.training import TrainingConfig
 from mtrain.nn.stacked import layer_matrices
 from mtrain.training.muon import Muon
+from mtrain.training.selection import learning_rate_scales
 
 EPSILON = 1e-9  # Vaswani 2017, section 5.3
 
@@ -33,41 +35,49 @@ Optimizers = Sequence[ConditionalAdamW | Muon]
 def build_optimizers(model: nn.Module, config: TrainingConfig, products: torch.dtype) -> Optimizers:
     """Return fused AdamW (Loshchilov 2019), after Muon for the layers' matrices if configured.
 
+    Each factor of the learning rate has groups of its own. Frozen parameters have no optimiser.
     Weight decay applies to matrices only. Muon multiplies in bf16 if `products` do; fp16 would lose
     small gradients.
     """
-    parameters = list(model.parameters())
+    scales = learning_rate_scales(model, config.learning_rate_scale)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     is_on_gpu = parameters[0].is_cuda
-    # a CUDA graph replays the step, so a changing value must be a tensor on the GPU
-    rate = torch.tensor(config.learning_rate, device="cuda") if is_on_gpu else config.learning_rate
+    matrices = dict(layer_matrices(model)) if config.optimizer == "muon" else {}
     optimizers: list[ConditionalAdamW | Muon] = []
-    if config.optimizer == "muon":
-        matrices = dict(layer_matrices(model))
-        dtype = products if products == torch.bfloat16 else torch.float32
-        optimizers.append(Muon(matrices.items(), rate, config.weight_decay, dtype))
-        parameters = [p for p in parameters if p not in matrices]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    adamw = ConditionalAdamW(
-        groups,
-        lr=rate,
-        betas=config.adam_betas,
-        eps=EPSILON,
-        fused=True,
-        capturable=is_on_gpu,
-    )
-    return [*optimizers, adamw]
+    groups: list[dict[str, Any]] = []
+    for scale in dict.fromkeys(scales[parameter] for parameter in parameters):
+        chosen = [parameter for parameter in parameters if scales[parameter] == scale]
+        # a CUDA graph replays the step, so a changing value must be a tensor on the GPU
+        rate = config.learning_rate * scale
+        common = {"lr": torch.tensor(rate, device="cuda") if is_on_gpu else rate, "scale": scale}
+        of_muon = [(p, matrices[p]) for p in chosen if p in matrices]
+        if of_muon:
+            dtype = products if products == torch.bfloat16 else torch.float32
+            muon = Muon(of_muon, common["lr"], config.weight_decay, dtype)
+            muon.param_groups[0] |= common
+            optimizers.append(muon)
+        others = [p for p in chosen if p not in matrices]
+        decays = config.weight_decay, 0.0
+        parts = [p for p in others if p.dim() > 1], [p for p in others if p.dim() <= 1]
+        groups += [common | {"params": params, "weight_decay": decay}
+                   for params, decay in zip(parts, decays, strict=True) if params]  # fmt: skip
+    if groups:
+        optimizers.append(
+            ConditionalAdamW(
+                groups, betas=config.adam_betas, eps=EPSILON, fused=True, capturable=is_on_gpu
+            )
+        )
+    return optimizers
 
 
 def set_learning_rate(optimizers: Optimizers, rate: float) -> None:
-    """Set the learning rate of the next step."""
+    """Set the learning rate of the next step, which each group scales by its factor."""
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        scaled = rate * group["scale"]
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(scaled)
         else:
-            group["lr"] = rate
+            group["lr"] = scaled
 
 
 def optimizer_tensors(model: nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:
@@ -76,6 +86,7 @@ def optimizer_tensors(model: nn.Module, optimizers: Optimizers) -> dict[str, Ten
     return {
         f"{name}/{key}": value
         for name, parameter in model.named_parameters()
+        if parameter in owners
         for key, value in owners[parameter].state[parameter].items()
     }
 

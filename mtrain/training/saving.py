@@ -42,6 +42,11 @@ class Identity:
         return {"store": self.store, "tokenizers": self.tokenizers}
 
 
+def resumable_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints that training may resume from, oldest first."""
+    return [path for path in list_checkpoints(folder) if is_resumable(path)]
+
+
 class Saver:
     """Writes and reads a run's checkpoints; only the first process of several writes."""
 
@@ -131,7 +136,7 @@ class Saver:
         return f"{checkpoint_name(self._state.position.update)}.average"
 
     def _resumable(self) -> list[Path]:
-        return [path for path in list_checkpoints(self._folder) if is_resumable(path)]
+        return resumable_checkpoints(self._folder)
 
     def _write(
         self,

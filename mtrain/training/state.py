@@ -19,6 +19,7 @@ from mtrain.training.optimizer import (
     optimizer_tensors,
     restore_optimizers,
 )
+from mtrain.training.selection import freeze
 
 OWN = "own/"  # prefix of the model's own weights, if `weights` is an average
 
@@ -44,15 +45,16 @@ class Position:
 
 
 class TrainState:
-    """A model and everything that training changes."""
+    """A model and everything that training changes; freezes parameters as configured."""
 
     def __init__(self, model: Model, config: TrainingConfig, precision: Precision) -> None:
         self.model = model
+        freeze(model, config.freeze)
         self.optimizers = build_optimizers(model, config, precision.type)
         self.average = WeightAverage(model, config.ema_decay)
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision.scales_loss)
         self.position = Position()
-        self.parameters = list(model.parameters())
+        self.parameters = [p for p in model.parameters() if p.requires_grad]  # those that learn
 
     @property
     def weights(self) -> dict[str, Tensor]:

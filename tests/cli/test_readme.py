@@ -56,7 +56,7 @@ def must_run(command: str, folder: Path) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that the section on one's own files does, in its order."""
     folder = tmp_path_factory.mktemp("readme")
-    write_task(folder, {"train": 500, "valid": 20, "test": 20, "new": 4, "old": 4})
+    write_task(folder, {"train": 500, "valid": 20, "test": 20, "new": 4, "old": 4, "legal": 60})
     for path in folder.glob("*.digits"):
         path.rename(path.with_suffix(".en"))
     for path in folder.glob("*.words"):
@@ -85,6 +85,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_users_own_files_end_in_a_translation(trained: Path) -> None:
     source, translation = (trained / "new.en").read_text(), (trained / "new.de").read_text()
     assert translation.count("\n") == source.count("\n")
+
+
+def test_the_fine_tuning_commands_start_from_that_run(trained: Path) -> None:
+    _, written = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert "max_updates: 1000" in written
+    (trained / "legal.yaml").write_text(written.replace("max_updates: 1000", "max_updates: 3"))
+    prepared, training = commands("Fine-tuning")
+    must_run(prepared, trained)
+    said = run(training, trained)
+    assert said.returncode == 0, said.stderr
+    assert "initialised from runs/my-model (update " in said.stderr
+    assert "source_embedding.weight (1 of 3" in said.stderr  # the symbol
 
 
 def test_the_attention_commands_show_and_link(trained: Path) -> None:

@@ -90,6 +90,10 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("training:\n  learning_rate: inf",
          "8: training.learning_rate: input should be a finite number, not 'inf'"),
         ("training:\n  learning_rate: true", "8: training.learning_rate: takes no true"),
+        ("training: {freeze: encoder*}", "7: training.freeze: input should be a valid tuple, not"),
+        ("training: {learning_rate_scale: {enc.*: -1}}",
+         "7: training.learning_rate_scale.enc.*: input should be greater than or equal to 0, not"),
+        ("tokenizer: {symbols: [<x>, a b]}", "7: tokenizer.symbols.1: string should match pattern"),
         ("seed: false", "7: seed: takes no false"),
         ("seed: 18446744073709551616", "7: seed: input should be less than 9223372036854775808"),
         ("tokenizer: {vocab_size: 1000000000}",
@@ -368,8 +372,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_matter(tmp_path: Path) -
 FULL = """
 data_dir: shared data
 device: cpu
-tokenizer: {path: {source: en.model, target: no.model}}
-training: {max_minutes: 2.5, adam_betas: [0.9, 0.999], learning_rate: 1e-5, save_every: 7}
+tokenizer: {path: {source: en.model, target: no.model}, symbols: [<2no>, "*", "no"]}
+training:
+  {max_minutes: 2.5, adam_betas: [0.9, 0.999], learning_rate: 1e-5, save_every: 7,
+   freeze: ["*.weight", "&x"], learning_rate_scale: {"*": 0.5, "no": 2}}
 model: {tie_embeddings: decoder}
 decoding: {method: sample, top_p: 0.9}
 """

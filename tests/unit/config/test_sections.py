@@ -29,17 +29,19 @@ OPTIONS = {
     "data.watch": CORPUS,
     "data.test": CORPUS,
     "data.filters": "max_tokens max_ratio drop_identical drop_duplicates drop_overlap",
-    "tokenizer": "type vocab_size shared path character_coverage normalization train_sentences "
-    "source_prefix target_prefix",
+    "tokenizer": "type vocab_size shared path symbols character_coverage normalization "
+    "train_sentences source_prefix target_prefix",
     "tokenizer.path": "source target",
-    "model": "type dropout max_positions tie_embeddings encoder_layers decoder_layers output_bias "
-    "d_model num_heads ffn_dim activation attention_dropout norm norm_type positions "
+    "model.init_from": "run parts",
+    "model": "type init_from dropout max_positions tie_embeddings encoder_layers decoder_layers "
+    "output_bias d_model num_heads ffn_dim activation attention_dropout norm norm_type positions "
     "source_attention source_loss cell bidirectional_layers embedding_dim hidden_dim attention "
     "query input_feeding residual readout",
     "training": "objective batch_tokens accumulate max_updates max_minutes optimizer learning_rate "
-    "warmup_updates schedule adam_betas weight_decay clip_norm label_smoothing alignment_weight "
-    "subword_sampling precision compile_layers valid_every save_every valid_metric patience "
-    "keep_best keep_last ema_decay average_checkpoints log_every tensorboard",
+    "warmup_updates schedule adam_betas weight_decay freeze learning_rate_scale clip_norm "
+    "label_smoothing alignment_weight subword_sampling precision compile_layers valid_every "
+    "save_every valid_metric patience keep_best keep_last ema_decay average_checkpoints "
+    "log_every tensorboard",
     "decoding": "engine precision method beam_size length_penalty length_norm coverage_penalty "
     "alignment_layer alignment_head repetition_guard n_best max_length_ratio temperature top_k "
     "top_p batch_tokens buffer_lines",
@@ -109,7 +111,9 @@ def test_every_option_is_explained_in_a_line_or_two() -> None:
 
 def test_every_option_but_what_to_learn_from_has_a_default() -> None:
     required = {path for path, field in options(Config) if field.is_required()}
-    corpus_files = re.compile(r"(data\.\w+|tokenizer\.path)\.(source|target|path|hub)")
+    corpus_files = re.compile(
+        r"(data\.\w+|tokenizer\.path|model\.init_from)\.(source|target|path|hub|run)"
+    )
     assert {path for path in required if not corpus_files.fullmatch(path)} == {
         "run_dir",
         "data.source_lang",

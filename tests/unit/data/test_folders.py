@@ -72,6 +72,7 @@ MAY_NOT_CHANGE = {
     "tokenizer.path": "x.model",
     "tokenizer.source_prefix": "x",
     "tokenizer.target_prefix": "x",
+    "tokenizer.symbols": "[<x>]",
     "model.dropout": "0.7",
     "model.d_model": "512",
     "training.batch_tokens": "7",
@@ -84,6 +85,8 @@ MAY_NOT_CHANGE = {
     "training.subword_sampling": "0.1",
     "training.precision": "bf16",
     "training.ema_decay": "0.7",
+    "training.freeze": "['encoder*']",
+    "training.learning_rate_scale": "{'encoder*': 0.1}",
     "decoding.alignment_layer": "1",
     "decoding.alignment_head": "1",
 }

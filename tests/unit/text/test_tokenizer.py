@@ -1,6 +1,7 @@
 """The tokenizer: any text in and the same text out, never an unknown token, and its training."""
 
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mtrain.text.tokenizer import (
     train_tokenizer,
     word_numbers,
 )
+from mtrain.text.tokenizer_model import append_symbols
 from tests.traps import Trap, every_trap
 
 SYLLABLES = [consonant + vowel for consonant in "bdkl" for vowel in "aeiou"]
@@ -264,3 +266,43 @@ def test_a_prefix_begins_every_text_but_an_empty_one_and_is_never_printed(
 def test_a_prefix_must_be_a_piece(tokenizer: Tokenizer) -> None:
     with pytest.raises(UserError, match="has no piece >>xx<<"):
         Tokenizer(tokenizer.path, ">>xx<<")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_symbol_is_never_split_whether_trained_or_appended(
+    kind: str, trained: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    symbols = ("<2de>", "a,b", '"', "<2de>")
+    given, known = trained[kind], '<2de>ba du <2de> a,b x"'
+    path = tmp_path / "appended.model"
+    path.write_bytes(append_symbols(given.path, symbols))
+    appended = Tokenizer(path)
+    for tokenizer in (appended, train(tmp_path / "new.model", type=kind, symbols=symbols)):
+        [ids] = tokenizer.encode([known])
+        assert [tokenizer.pieces(ids).count(symbol) for symbol in symbols] == [2, 1, 1, 2]
+        assert tokenizer.decode([ids]) == [known]
+    assert appended.vocab_size == given.vocab_size + 3
+    assert appended.pieces(range(400)) == given.pieces(range(400))
+    assert appended.pieces(range(400, 403)) == list(dict.fromkeys(symbols))
+    texts = sentences(50, seed=5)
+    assert appended.encode(texts) == given.encode(texts)
+    assert append_symbols(given.path, ()) == given.path.read_bytes()
+    path.write_bytes(append_symbols(path, ["ba", "<2de>"]))  # no piece is there twice
+    again = Tokenizer(path)
+    assert again.vocab_size == appended.vocab_size + ("ba" not in appended.text_pieces())
+    assert again.pieces(range(403)) == appended.pieces(range(403))
+
+
+@pytest.mark.parametrize("mark", ["</s>", "<unk>", "<0x41>"])
+def test_a_mark_or_a_byte_is_no_symbol(mark: str, trained: dict[str, Tokenizer]) -> None:
+    with pytest.raises(UserError, match=rf"symbols: {mark} is a mark or a byte of .*bpe\.model"):
+        append_symbols(trained["bpe"].path, [mark])
+
+
+def test_appending_without_protobuf_names_the_extra(
+    trained: dict[str, Tokenizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(sentencepiece, "sentencepiece_model_pb2", raising=False)
+    monkeypatch.setitem(sys.modules, "sentencepiece.sentencepiece_model_pb2", None)
+    with pytest.raises(UserError, match=r"needs the package protobuf.*\n.*mtrain\[huggingface\]"):
+        append_symbols(trained["bpe"].path, ["<x>"])

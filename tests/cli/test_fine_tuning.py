@@ -1,0 +1,170 @@
+"""Fine-tuning a trained run from the command line, and what is refused before it begins."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtrain.checkpoints.collection import list_checkpoints
+from mtrain.checkpoints.format import Checkpoint, load_checkpoint
+from tests.cli.conftest import contents
+from tests.cli.test_torchrun import run_two
+from tests.cli.warm import WarmCommandLine
+from tests.conftest import succeed
+
+TUNE = """\
+run_dir: tuned
+data:
+  source_lang: digits
+  target_lang: words
+  train: [{source: train.digits, target: train.words}]
+  valid: [{source: valid.digits, target: valid.words}]
+  filters: {max_tokens: 60}
+tokenizer: {symbols: [<2xx>, <2yy>]}
+model: {init_from: run}
+training:
+  freeze: ["encoder*"]
+  learning_rate_scale: {"*embedding*": 0.1}
+  learning_rate: 1.0e-4
+  warmup_updates: 1
+  max_updates: 4
+  valid_every: 2
+  keep_last: 9
+  precision: fp32
+device: cpu
+"""
+NO_SYMBOLS = ("--set", "tokenizer.symbols=[]")
+
+
+@pytest.fixture
+def folder(trained_copy: Path) -> Path:
+    """A copy of the trained run, and a configuration that starts from it."""
+    (trained_copy / "tune.yaml").write_text(TUNE)
+    return trained_copy
+
+
+def newest(run: Path) -> Checkpoint:
+    return load_checkpoint(list_checkpoints(run / "checkpoints")[-1], with_training=True)
+
+
+def of_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in weights.items() if name.startswith("encoder")}
+
+
+def test_a_trained_run_is_tuned_with_symbols_and_a_frozen_encoder(
+    folder: Path, warm: WarmCommandLine
+) -> None:
+    before = contents(folder / "run")
+    succeed(warm, "prepare", "tune.yaml")
+    said = succeed(warm, "train", "tune.yaml").err
+    assert "initialised from run (update 600, dev BLEU " in said
+    assert "newly initialised: source_embedding.weight (2 of 322 rows, 0.1%); left out: " in said
+    assert "the optimiser and the schedule start afresh" in said
+    assert " of them learn, the others are frozen), on 2,000 pairs" in said
+    assert contents(folder / "run") == before
+    base, tuned = newest(folder / "run"), newest(folder / "tuned")
+    kept, frozen = of_encoder(base.weights), of_encoder(tuned.weights)
+    assert kept.keys() == frozen.keys()
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in kept.items())
+    assert not of_encoder(tuned.training)
+    assert any(name.startswith("decoder") for name in tuned.training)
+    (text,) = warm("translate", "tuned", stdin=b"<2xx> 1 2 3\n").out.splitlines()
+    assert "three two one" in text
+    succeed(warm, "export", "tuned", "out", "--to", "huggingface")
+    card = (folder / "out" / "README.md").read_text()
+    assert "after 4 updates, started from the run run." in card
+    assert "init_from" not in card  # the path on this machine
+
+
+def test_a_tuning_run_resumes_to_the_same_bits_when_its_base_is_gone(
+    folder: Path, warm: WarmCommandLine
+) -> None:
+    succeed(warm, "prepare", "tune.yaml")
+    succeed(warm, "train", "tune.yaml")
+    whole = newest(folder / "tuned")
+    stopped = sorted((folder / "tuned" / "checkpoints").iterdir())[0]
+    assert stopped.name == "update-00000002"
+    for path in (folder / "tuned" / "checkpoints").iterdir():
+        if path != stopped:
+            path.rename(folder / path.name)
+    (folder / "run").rename(folder / "gone")
+    said = succeed(warm, "train", "tune.yaml").err
+    assert "resuming from tuned/checkpoints/update-00000002" in said
+    assert "initialised from" not in said
+    resumed = newest(folder / "tuned")
+    for one, other in ((whole.weights, resumed.weights), (whole.training, resumed.training)):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_two_processes_tune_as_one_does(folder: Path, warm: WarmCommandLine) -> None:
+    options = ("--set", "training.accumulate=2", "--set", "training.batch_tokens=512")
+    succeed(warm, "prepare", "tune.yaml")
+    succeed(warm, "train", "tune.yaml", *options)
+    again = ("--set", "run_dir=two", "--set", "data_dir=tuned/data")
+    both = run_two(folder, "train", "tune.yaml", *options, *again)
+    assert [each.code for each in both] == [0, 0], both[0].err + both[1].err
+    assert [each.err.count("initialised from run") for each in both] == [1, 0]
+    one, two = newest(folder / "tuned"), newest(folder / "two")
+    assert one.training.keys() == two.training.keys()
+    for name, tensor in one.weights.items():
+        torch.testing.assert_close(tensor, two.weights[name], atol=1e-4, rtol=1e-3, msg=name)
+    for name, tensor in of_encoder(one.weights).items():
+        assert torch.equal(tensor, two.weights[name]), name
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ("model.d_model=32", "target_embedding.weight: shape (320, 64) in run, (320, 32) here"),
+        ("model.init_from={run: run, parts: [encoder]} model.ffn_dim=64",
+         "encoder.0.feed_forward.inner.weight: shape (128, 64) in run, (64, 64) here"),
+        ("training.freeze=[enkoder.*]", "training.freeze: enkoder.* matches no parameter"),
+        ("training.freeze=['*']", "training.freeze: *: no parameter is left to learn"),
+        ("training.learning_rate_scale={x: 1}", "training.learning_rate_scale: x matches no"),
+        ("model.init_from=elsewhere", "--set model.init_from: model.init_from: elsewhere: there"),
+        ("model.type=rnn", "--set model.type: model.type: rnn cannot start from run, whose"),
+        ("tokenizer.symbols=[a b]", "--set tokenizer.symbols: tokenizer.symbols.0: string should"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_tuned_is_refused_before_anything_is_written(
+    options: str, error: str, folder: Path, warm: WarmCommandLine
+) -> None:
+    """`prepare` knows some of it; `train` and a dry run know the rest."""
+    succeed(warm, "prepare", "tune.yaml", *NO_SYMBOLS)
+    before = contents(folder)
+    words = options.replace("} ", "}|").split("|")
+    given = [word for option in words for word in ("--set", option)]
+    for command in ("train", "train --check"):
+        refused = warm(*command.split(), "tune.yaml", *NO_SYMBOLS, *given)
+        assert refused.code == 2
+        assert error in refused.err
+        assert "Traceback" not in refused.err
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["model.init_from=run2", "model.init_from={run: run, parts: [encoder]}", "training.freeze=[]",
+     "training.learning_rate_scale={}", "training.learning_rate_scale={'*embedding*': 0.2}"],
+)  # fmt: skip
+def test_what_a_run_starts_from_and_what_learns_stay(
+    change: str, folder: Path, warm: WarmCommandLine
+) -> None:
+    (folder / "run2").symlink_to(folder / "run")
+    succeed(warm, "prepare", "tune.yaml", *NO_SYMBOLS)
+    succeed(warm, "train", "tune.yaml", *NO_SYMBOLS, "--set", "training.max_updates=2")
+    refused = warm("train", "tune.yaml", *NO_SYMBOLS, "--set", change)
+    assert refused.code == 2
+    assert "tuned belongs to another configuration:" in refused.err
+    assert change.split("=")[0] in refused.err
+
+
+def test_a_mark_is_no_symbol(folder: Path, warm: WarmCommandLine) -> None:
+    refused = warm("prepare", "tune.yaml", "--set", "tokenizer.symbols=[<x>, </s>]")
+    assert refused.code == 2
+    assert "tokenizer.symbols: </s> is a mark or a byte of run/tokenizer/shared.model" in (
+        refused.err
+    )
+    assert not (folder / "tuned").exists()
