@@ -9,6 +9,7 @@ import yaml
 
 from mtrain import __version__
 from mtrain.config import Config
+from mtrain.config.data import HubDataset
 from mtrain.evaluation.metrics import Score
 
 METRIC_TYPES = {"BLEU": "bleu", "chrF2": "chrf", "TER": "ter"}  # names on the Hub
@@ -57,6 +58,28 @@ def write_card(folder: Path, name: str, facts: Facts) -> None:
         _usage(name, facts),
     ]
     (folder / "README.md").write_text("\n\n".join(parts) + "\n", "utf-8")
+    _write_results_of_benchmarks(folder / ".eval_results", facts)
+
+
+def _write_results_of_benchmarks(folder: Path, facts: Facts) -> None:
+    """Write the BLEU on test sets that are data sets of the Hub, as its benchmarks read it."""
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    on_hub = {corpus.name or "test": corpus for corpus in facts.config.data.test
+              if isinstance(corpus, HubDataset) and not Path(corpus.hub).exists()}  # fmt: skip
+    for test in facts.tests:
+        corpus = on_hub.get(test.name)
+        for score in test.scores if corpus else ():
+            if corpus and score.name == "BLEU":
+                entry = EvalResultEntry(
+                    corpus.hub,
+                    corpus.config or "default",
+                    round(score.value, 2),
+                    notes=f"{score.signature}, mtrain's own search",
+                )
+                folder.mkdir(exist_ok=True)
+                content = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
+                (folder / f"{test.name}.yaml").write_text(content, "utf-8")
 
 
 def _indexed(test: TestScores) -> dict[str, Any]:

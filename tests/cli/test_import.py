@@ -1,13 +1,17 @@
 """`mtrain import`: what it says, what it leaves, and the way there and back."""
 
+import random
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from mtrain.config.load import load_config
+from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.training.log import read_metrics
 from tests.cli.warm import WarmCommandLine
-from tests.conftest import succeed
-from tests.contract.layouts import LAYOUTS
+from tests.conftest import every_line, succeed
+from tests.contract.layouts import LAYOUTS, WORDS
 
 
 def test_a_folder_becomes_a_run_and_is_checked(trained: WarmCommandLine, tmp_path: Path) -> None:
@@ -26,6 +30,54 @@ def test_a_folder_becomes_a_run_and_is_checked(trained: WarmCommandLine, tmp_pat
     refused = trained("train", run / "config.yaml")
     assert refused.code == 2
     assert "data.train: names no corpus" in refused.err
+
+
+TUNE = """\
+run_dir: tuned
+data:
+  source_lang: en
+  target_lang: de
+  train: [{source: train.en, target: train.de}]
+  valid: [{source: valid.en, target: valid.de}]
+  test: [{source: valid.en, target: valid.de}]
+  filters: {drop_overlap: false, max_tokens: 60}
+model: {init_from: imported}
+training: {max_updates: 60, valid_every: 60, batch_tokens: 200, warmup_updates: 5, log_every: 10}
+"""
+
+
+@pytest.mark.parametrize("layout", ["marian", "m2m100"])
+def test_an_imported_run_is_tuned(warm: WarmCommandLine, layout: str) -> None:
+    """Prefixes and one vocabulary in two models are taken over; it learns, and translates."""
+    folder = warm.folder
+    (folder / "model").mkdir()
+    write, options = LAYOUTS[layout]
+    write(folder / "model")
+    succeed(warm, "import", "model", "imported", *options)
+    for name, count in (("train", 200), ("valid", 20)):
+        places = [[random.Random(row).randrange(10) for row in range(line, line + 3)]
+                  for line in range(count)]  # fmt: skip
+        for side, language in (("source", "en"), ("target", "de")):
+            lines = [" ".join(WORDS[side][place] for place in line) for line in places]
+            (folder / f"{name}.{language}").write_text("\n".join(lines) + "\n")
+    (folder / "tune.yaml").write_text(TUNE)
+    succeed(warm, "prepare", "tune.yaml")
+    said = succeed(warm, "train", "tune.yaml").err
+    assert "initialised from imported (update 0): copied 100.0% of" in said
+    config = load_config(folder / "tuned" / "config.yaml", is_of_run=True)
+    stored = DataFolder(folder / "tuned" / "data").store("train").target.row(0)
+    prefix = {"marian": [], "m2m100": ["__de__"]}[layout]
+    target = RunFolder(folder / "tuned").tokenizers(config).target
+    assert target.pieces(stored)[: len(prefix)] == prefix
+    out = succeed(warm, "translate", "tuned", "valid.en").out
+    assert len(every_line(out)) == 20
+    assert not any(tag in out for tag in ("__de__", ">>", "<pad>"))
+    losses = [event["loss"] for event in read_metrics(folder / "tuned" / "metrics.jsonl")
+              if event["kind"] == "train"]  # fmt: skip
+    assert losses[-1] < losses[0]
+    refused = warm("export", "tuned", "out", "--to", "huggingface")
+    assert "huggingface cannot hold a model with tokenizer.source_prefix" in refused.err
+    assert succeed(warm, "export", "tuned", "ct2", "--to", "ctranslate2").err.count("alike") == 2
 
 
 def test_an_export_comes_back_as_the_same_model(trained: WarmCommandLine, tmp_path: Path) -> None:
@@ -51,7 +103,7 @@ def test_an_export_comes_back_as_the_same_model(trained: WarmCommandLine, tmp_pa
     ],
 )
 def test_what_is_no_model_is_refused(
-    trained: WarmCommandLine, tmp_path: Path, model: str, says: str, monkeypatch: pytest.MonkeyPatch
+    trained: WarmCommandLine, tmp_path: Path, model: str, says: str
 ) -> None:
     finished = trained("import", model, tmp_path / "new")
     assert finished.code == 2
