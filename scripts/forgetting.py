@@ -57,13 +57,15 @@ class Study:
         sets |= {"domain-train": _read(options.domain)[:DOMAIN_PAIRS],
                  "domain-valid": _read(options.domain_valid),
                  "domain-test": _read(options.domain_test)}  # fmt: skip
-        sets |= {f"old-{count}": train[:: len(train) // count][:count]
+        sets |= {f"old-{count}": train[:: max(1, len(train) // count)][:count]
                  for count in REPLAYS.values() if count}  # fmt: skip
-        self.text.mkdir(parents=True)
+        writing = self.text.with_name("text.writing")
+        writing.mkdir(parents=True, exist_ok=True)
         for name, pairs in sets.items():
             for side, language in enumerate(LANGUAGES):
                 text = "".join(f"{pair[side]}\n" for pair in pairs)
-                (self.text / f"{name}.{language}").write_text(text, "utf-8", newline="\n")
+                (writing / f"{name}.{language}").write_text(text, "utf-8", newline="\n")
+        writing.rename(self.text)
 
     def files(self, text: str, **more: str) -> dict[str, str]:
         """Return a corpus of the configuration."""

@@ -27,7 +27,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
     "Use a model": {
         translate: "mtrain translate runs/my-model new.en --output new.de",
         score: "mtrain score runs/my-model --fail-under 30",
-        import_model: "mtrain import opus-mt-en-de runs/opus",
+        import_model: "mtrain import Helsinki-NLP/opus-mt-en-de runs/opus",
         export: "mtrain export runs/my-model --to huggingface my-model",
     },
     "Look into a model": {

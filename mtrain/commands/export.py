@@ -46,6 +46,12 @@ def export_run(
 
     export(target, output_dir, loaded.model, config, loaded.tokenizers, check)
     say(f"{output_dir}: written from {loaded.checkpoint}")
+    source_prefix, target_prefix = config.tokenizer.prefixes
+    if source_prefix or target_prefix:
+        say(
+            f"who translates with it must begin the source with {source_prefix or 'nothing'} and "
+            f"force {target_prefix or 'nothing'} as the target's prefix"
+        )
     if target.has_card:
         say(f"to publish it: hf upload ORGANISATION/{output_dir.name} {output_dir}")
 
@@ -54,13 +60,15 @@ def _facts(loaded: LoadedRun, run: RunFolder, is_checked: bool) -> Facts:
     config = loaded.config
     data = DataFolder(config.data_path)
     scored = score_tests(loaded.translator(), run.test_sets(config), config)
+    state = read_state(loaded.checkpoint)
     return Facts(
         config,
         sum(parameter.numel() for parameter in loaded.model.parameters()),
-        read_state(loaded.checkpoint)["position"]["update"],
+        state["position"]["update"],
         data.manifest() if data.manifest_path.is_file() else {},
         [TestScores(test.name, test.sentences, test.scores) for test in scored],
         is_checked,
+        state.get("imported_from"),
     )
 
 

@@ -3,8 +3,11 @@
 import random
 import re
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from mtrain import __version__
 from mtrain.checkpoints.format import checkpoint_name, save_checkpoint
@@ -42,14 +45,16 @@ def import_model(
     if run_dir.exists():
         raise UserError(f"{run_dir}: this already exists", "name a folder that does not")
     parent = run_dir.absolute().parent
-    lines = None if lines_path is None else list(read_lines(lines_path))[:SAMPLE_LINES]
+    lines = None if lines_path is None else list(islice(read_lines(lines_path), SAMPLE_LINES))
+    if lines == []:
+        raise UserError(f"{lines_path}: this file is empty", "leave out --sample, or give a text")
     folder = _find(name)
     imported = read_folder(folder)
-    config = _config(imported, run_dir, languages)
+    config = _config(name, imported, run_dir, languages)
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".importing-") as writing:
         run = RunFolder(Path(writing) / run_dir.name)
-        _write(run, imported, config, folder)
+        _write(run, imported, config, Path(name).name if folder == Path(name) else name)
         loaded = load(run.path, None, EXACT)
         check_parity(
             loaded,
@@ -75,52 +80,63 @@ def _find(name: str) -> Path:
     if not re.fullmatch(HUB_NAME, name):
         raise UserError(f"{name}: there is no such folder (looked in {Path.cwd()})")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(WANTED)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        found = Path(snapshot_download(name, allow_patterns=list(WANTED)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"{name}: there is no such folder (looked in {Path.cwd()}), and the Hub says: "
             f"{str(error).splitlines()[0]}",
             "without a network, copy the model's folder here and name it",
         ) from None
+    if not list(found.glob("*.safetensors")):
+        raise UserError(
+            f"{name}: there is no .safetensors file on the Hub",
+            f"hf download {name} --local-dir FOLDER; then mtrain import FOLDER, which says how to "
+            "convert a pickle",
+        )
+    return found
 
 
-def _config(imported: Imported, run_dir: Path, given: tuple[str | None, str | None]) -> Config:
+def _config(
+    name: str, imported: Imported, run_dir: Path, given: tuple[str | None, str | None]
+) -> Config:
     """Return the configuration of the new run, which names no corpora."""
     languages = [mine or theirs for mine, theirs in zip(given, imported.languages, strict=True)]
     prefixes = imported.vocabularies.prefixes(*languages)
     for language, side in zip(languages, ("source", "target"), strict=True):
         if not language:
             raise UserError(
-                f"the folder does not say what the {side} language is", f"give --{side}-lang"
+                f"{name}: it does not say what its {side} language is", f"give --{side}-lang"
             )
-    tokenizers = run_dir.absolute() / "tokenizer"
-    names = {"shared": tokenizers / "shared.model"}
+    folder = str(run_dir.absolute() / "tokenizer").replace("$", "$$")  # no variables
+    path: Any = f"{folder}/shared.model"
     if imported.vocabularies.source is not imported.vocabularies.target:
-        names = {side: tokenizers / f"{side}.model" for side in ("source", "target")}
-    path: Any = names.get("shared", names)
+        path = {side: f"{folder}/{side}.model" for side in ("source", "target")}
     filters = FilterConfig()
-    return Config.model_validate(
-        {
-            "run_dir": run_dir,
-            "data": {
-                "source_lang": languages[0],
-                "target_lang": languages[1],
-                "train": [],
-                "valid": [],
-                "filters": {"max_tokens": min(filters.max_tokens, imported.model.max_positions)},
-            },
-            "tokenizer": {"path": path, **prefixes},
-            "model": imported.model,
-            "decoding": imported.decoding,
+    content = {
+        "run_dir": str(run_dir).replace("$", "$$"),
+        "data": {
+            "source_lang": languages[0],
+            "target_lang": languages[1],
+            "train": [],
+            "valid": [],
+            "filters": {"max_tokens": min(filters.max_tokens, imported.model.max_positions)},
         },
-        context={"is_of_run": True},
-    )
+        "tokenizer": {"path": path, **prefixes},
+        "model": imported.model,
+        "decoding": imported.decoding,
+    }
+    try:
+        return Config.model_validate(content, context={"is_of_run": True})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{name}: {key} {problem['input']!r}: {problem['msg']}") from None
 
 
-def _write(run: RunFolder, imported: Imported, config: Config, folder: Path) -> None:
+def _write(run: RunFolder, imported: Imported, config: Config, name: str) -> None:
     run.begin_empty(config)
     tokenizers = run.path / "tokenizer"
     tokenizers.mkdir()
@@ -130,7 +146,7 @@ def _write(run: RunFolder, imported: Imported, config: Config, folder: Path) -> 
         "mtrain": __version__,
         "position": {"update": 0},
         "identity": {"tokenizers": digest},
-        "imported_from": str(folder),
+        "imported_from": name,
         "validation": None,
     }
     save_checkpoint(run.checkpoints, checkpoint_name(0), imported.weights, {}, state)

@@ -18,13 +18,13 @@ def check_parity(
     extra: str,
     weights: str = "fp32",
 ) -> bool:
-    """Translate the lines here and by `replay`; say what was found, return whether that could be.
+    """Compare translations of the lines with those of `replay`; return whether that was possible.
 
     `extra` installs the other program, `weights` is its number format. Raises `UserError` if it
     does not compute the same.
     """
     if not lines:
-        warn("not checked: neither a test set nor the prepared data are here")
+        warn("not checked: there are no lines to translate")
         return False
     sample = _sample(loaded, lines)
     if not sample.lines:
@@ -38,7 +38,10 @@ def check_parity(
     known, replayed = without_unknown(sample, replayed, loaded.tokenizers.source.unknown_id)
     if len(known.lines) < len(sample.lines):
         num_others = len(sample.lines) - len(known.lines)
-        say(f"{num_others} lines have pieces without an id there and are not compared")
+        say(f"lines not compared, because the other program reads <unk> in them: {num_others}")
+    if not known.lines:
+        warn("not checked: no line is left to compare")
+        return False
     penalty = loaded.config.decoding.length_penalty
     compared = Comparison(loaded.model, loaded.tokenizers, known, replayed, penalty, weights)
     say(compared.report())

@@ -14,7 +14,8 @@ from mtrain.errors import UserError
 
 Tree = dict[str, Any]
 ReadTree = Callable[[Path], Tree]
-APPENDED = {"symbols"}  # keys of `tokenizer` that add to a tokenizer and name no other
+# keys of `tokenizer` that name no other tokenizer
+KEEPING = {"symbols", "source_prefix", "target_prefix"}
 
 
 def with_base_settings(tree: Tree, read: ReadTree, where: Callable[..., str]) -> Tree:
@@ -36,7 +37,7 @@ def with_base_settings(tree: Tree, read: ReadTree, where: Callable[..., str]) ->
             "leave out model.type, which is taken over",
         )
     tokenizer = tree.get("tokenizer", {})
-    if isinstance(tokenizer, dict) and tokenizer.keys() <= APPENDED:
+    if isinstance(tokenizer, dict) and tokenizer.keys() <= KEEPING:
         tokenizer = settings["tokenizer"] | tokenizer
     return {**tree, "model": taken | own, "tokenizer": tokenizer}
 

@@ -1,10 +1,13 @@
 """The section `tokenizer`: how text is split into tokens."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from mtrain.config.section import HomePath, PositiveInt, Section
+
+MARKS = ("<pad>", "<unk>", "<s>", "</s>")  # of the vocabularies that are trained here
 
 
 class SidePaths(Section):
@@ -49,6 +52,19 @@ class TokenizerConfig(Section):
     """piece before every source text, such as >>deu<< or __en__; the vocabulary must have it"""
     target_prefix: str | None = None
     """piece before every target text, with which every translation begins; it is not printed"""
+
+    @model_validator(mode="after")
+    def _symbols_are_text(self) -> "TokenizerConfig":
+        marks = [symbol for symbol in self.symbols
+                 if symbol in MARKS or re.fullmatch("<0x[0-9A-F]{2}>", symbol)]  # fmt: skip
+        if marks:
+            raise ValueError(f"symbols: {marks[0]} is a mark or a byte of the vocabulary")
+        absent = {prefix for prefix in self.prefixes if prefix} - set(self.symbols)
+        if self.path is None and absent:
+            raise ValueError(
+                f"a new vocabulary has the prefix {min(absent)} only if it is among `symbols`"
+            )
+        return self
 
     @property
     def prefixes(self) -> tuple[str | None, str | None]:

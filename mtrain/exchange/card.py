@@ -34,6 +34,7 @@ class Facts:
     manifest: Mapping[str, Any]  # of the prepared data; empty if they are not here
     tests: Sequence[TestScores]
     is_check_passed: bool
+    imported_from: str | None = None  # the model that an untrained run was made of
 
 
 def write_card(folder: Path, name: str, facts: Facts) -> None:
@@ -51,7 +52,7 @@ def write_card(folder: Path, name: str, facts: Facts) -> None:
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
         f"# {name}",
-        f"Translates {languages[0]} to {languages[1]}. Trained with mtrain {__version__}.",
+        f"Translates {languages[0]} to {languages[1]}. {_origin(facts)}",
         _architecture(facts),
         _data(facts),
         _scores(facts),
@@ -62,24 +63,27 @@ def write_card(folder: Path, name: str, facts: Facts) -> None:
 
 
 def _write_results_of_benchmarks(folder: Path, facts: Facts) -> None:
-    """Write the BLEU on test sets that are data sets of the Hub, as its benchmarks read it."""
-    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    """Write the BLEU on test sets that are data sets of the Hub, as its benchmarks read it.
 
+    The Hub counts a result whose task, here the data set's configuration, the benchmark defines.
+    """
     on_hub = {corpus.name or "test": corpus for corpus in facts.config.data.test
               if isinstance(corpus, HubDataset) and not Path(corpus.hub).exists()}  # fmt: skip
     for test in facts.tests:
-        corpus = on_hub.get(test.name)
-        for score in test.scores if corpus else ():
-            if corpus and score.name == "BLEU":
-                entry = EvalResultEntry(
-                    corpus.hub,
-                    corpus.config or "default",
-                    round(score.value, 2),
-                    notes=f"{score.signature}, mtrain's own search",
-                )
-                folder.mkdir(exist_ok=True)
-                content = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
-                (folder / f"{test.name}.yaml").write_text(content, "utf-8")
+        if test.name in on_hub:
+            corpus = on_hub[test.name]
+            results = [
+                {
+                    "dataset": {"id": corpus.hub, "task_id": corpus.config or "default"},
+                    "value": round(score.value, 2),
+                    "notes": f"{score.name}, split {corpus.split}, {score.signature}",
+                }
+                for score in test.scores
+                if score.name == "BLEU"
+            ]
+            folder.mkdir(exist_ok=True)
+            path = folder / f"{test.name}.yaml"
+            path.write_text(yaml.safe_dump(results, sort_keys=False), "utf-8")
 
 
 def _indexed(test: TestScores) -> dict[str, Any]:
@@ -93,6 +97,12 @@ def _indexed(test: TestScores) -> dict[str, Any]:
             for score in test.scores
         ],
     }  # fmt: skip
+
+
+def _origin(facts: Facts) -> str:
+    if facts.imported_from:
+        return f"Imported from {facts.imported_from} and exported with mtrain {__version__}."
+    return f"Trained with mtrain {__version__}."
 
 
 def _architecture(facts: Facts) -> str:

@@ -58,7 +58,7 @@ class Replay:
 
 
 def without_unknown(sample: Sample, replay: Replay, unknown_id: int) -> tuple[Sample, Replay]:
-    """Leave out the lines of which the other program alone does not know a piece."""
+    """Drop the lines with a piece that only the other program lacks."""
     rows = [
         row
         for row, (ours, theirs) in enumerate(zip(sample.sources, replay.sources, strict=True))
@@ -191,7 +191,7 @@ class Comparison:
     def _differs(self, how: str) -> UserError:
         return UserError(
             f"{self.replay.program} does not compute what the model does: {how}",
-            "nothing was written; please report this with the configuration of the run",
+            "nothing was written; please report this with the model's configuration",
         )
 
 

@@ -146,8 +146,9 @@ def one_line(text: str) -> str:
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a folder, by name."""
-    return {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+    """Return the SHA-256 of each file in a folder, by its path there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
 
 
 def file_digest(path: Path) -> str:

@@ -65,7 +65,8 @@ class Tokenizer:
         if number == self.unknown_id:
             raise UserError(
                 f"{self.path}: this SentencePiece model has no piece {piece}",
-                "tokenizer.source_prefix and target_prefix must be pieces of their side",
+                "tokenizer.source_prefix and target_prefix must be pieces of their side; "
+                "tokenizer.symbols adds pieces",
             )
         return number
 

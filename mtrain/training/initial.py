@@ -48,7 +48,7 @@ def initialise(model: Model, tokenizers: TokenizerPair, base: BaseRun) -> str:
     vocabularies share no piece, or if the run cannot be loaded.
     """
     try:
-        run = load(base.run, None, ("device=cpu",))
+        run = load(base.run, None, ("device=cpu", "decoding.precision=fp32"))
     except UserError as error:
         raise UserError(f"model.init_from: {error.message}", error.hint) from None
     copies = _plan(model, tokenizers, run, base)

@@ -14,7 +14,7 @@ from mtrain.errors import UserError
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
-    """Let the parameters that match a pattern learn no more: they get no gradient.
+    """Freeze the parameters that match a pattern: they get no gradient.
 
     Raises UserError if a pattern matches nothing, or if no parameter is left to learn.
     """

@@ -1,5 +1,6 @@
 """`mtrain import`: what it says, what it leaves, and the way there and back."""
 
+import json
 import random
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def test_an_export_comes_back_as_the_same_model(trained: WarmCommandLine, tmp_pa
     ("model", "says"),
     [
         ("nobody/nothing-at-all", "and the Hub says"),
+        ("no--such", "and the Hub says"),
         ("no/such/folder", "there is no such folder"),
         ("test.digits", "this is a file"),
         ("run", "config.json: there is no such file"),
@@ -109,6 +111,27 @@ def test_what_is_no_model_is_refused(
     assert finished.code == 2
     assert says in finished.err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_the_search_here_lacks_is_told_and_left_out_of_the_check(
+    warm: WarmCommandLine,
+) -> None:
+    folder = warm.folder / "model"
+    folder.mkdir()
+    write, options = LAYOUTS["marian"]
+    write(folder)
+    path = folder / "generation_config.json"
+    settings = {"no_repeat_ngram_size": 2, "repetition_penalty": 1.3}
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    (warm.folder / "empty").touch()
+    refused = warm("import", "model", "with $dollar", *options, "--sample", "empty")
+    assert refused.code == 2
+    assert "empty: this file is empty" in refused.err
+    said = succeed(warm, "import", "model", "with $dollar", *options)
+    assert "mtrain's search has no such thing: no_repeat_ngram_size, repetition" in said.err
+    assert "0 others; beam" in said.err
+    assert succeed(warm, "translate", "with $dollar", stdin=b"one\n").out
+    succeed(warm, "export", "with $dollar", "ct2", "--to", "ctranslate2")
 
 
 def test_a_run_that_exists_is_left_alone(trained: WarmCommandLine) -> None:

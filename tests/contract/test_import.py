@@ -81,8 +81,16 @@ def test_an_imported_run_is_a_run(imported: tuple[str, Path, LoadedRun]) -> None
     assert all(source[: len(prefix)] == prefix for source, _ in torch_only[-2].segments)
     both = run.translate(LINES, beam_size=1, engine="ctranslate2")
     assert [one.text for one in both] == [one.text for one in torch_only[: len(LINES)]]
-    (linked,) = run.translate(["one two"], alignments=True)
-    assert linked.links is None or all(source < 2 for source, _ in linked.links)
+    searches = [run.translate(LINES, beam_size=2, engine=engine, max_length_ratio=0.1)
+                for engine in ("torch", "ctranslate2")]  # fmt: skip
+    scores = [(ours.score, theirs.score) for ours, theirs in zip(*searches, strict=True)
+              if ours.text == theirs.text]  # fmt: skip
+    assert scores
+    for ours, theirs in scores:
+        assert ours == pytest.approx(theirs, rel=0.03)  # another last token
+    (linked,) = run.translate(["one two"], alignments=True, beam_size=1)
+    assert linked.links is not None
+    assert {source for source, _ in linked.links} <= {0, 1}
     forced = run.forced_decoder()
     ((pair,),) = run.encode_pairs(["one two"], ["eins zwei"])
     assert forced.attention(pair)["cross"].shape[2:] == tuple(len(side) + 1 for side in pair[::-1])
@@ -149,6 +157,9 @@ def opus(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "num_heads 3 does not divide d_model 16"),
         (changed_json("config.json", pad_token_id=9999), "pad_token_id 9999 is no id"),
         (changed_json("vocab.json", more=500), "but none has the id"),
+        (changed_json("generation_config.json", bad_words_ids=[[99999]]), "no lists of ids below"),
+        (changed_json("generation_config.json", bad_words_ids=[4]), "no lists of ids below"),
+        (changed_json("generation_config.json", num_beams=0), "decoding.beam_size 0"),
         (changed_json("tokenizer_config.json", unk_token="<what>"), "the vocabulary lacks <what>"),
         (changed_tensors(lambda tensors: tensors.pop(FC1)), f"there is no tensor {FC1}"),
         (changed_tensors(lambda tensors: tensors.update({FC1: torch.zeros(24, 8)})),

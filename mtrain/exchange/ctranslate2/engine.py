@@ -94,17 +94,18 @@ class CTranslate2Engine(Engine):
         for row, result in zip(rows, (waited.result() for waited in begun), strict=True):
             limit = self._limit(sources[row])
             scores = result.scores or [0.0]
-            yield (
-                row,
-                [
-                    self._hypothesis([self._id_of[piece] for piece in pieces], score, limit)
-                    for pieces, score in zip(result.hypotheses, scores, strict=True)
-                ],
-            )
+            found = [
+                self._hypothesis([self._id_of[piece] for piece in pieces], score, limit)
+                for pieces, score in zip(result.hypotheses, scores, strict=True)
+            ]
+            yield row, sorted(found, key=lambda hypothesis: -hypothesis.score)
 
     def _hypothesis(self, ids: list[int], score: float, limit: int) -> Hypothesis:
         ended = ids[-1:] == [self._target.eos_id]
-        tokens = ids[len(self._target_prefix) : -1 if ended else None]
+        start = len(self._target_prefix)
+        tokens = ids[start : -1 if ended else None]
+        if start:  # CTranslate2's length counts the prefix
+            score *= (len(ids) / max(1, len(ids) - start)) ** self._decoding.length_penalty
         return Hypothesis(tokens[:limit], score, cut_off=not ended or len(tokens) > limit)
 
     def log_probabilities(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:

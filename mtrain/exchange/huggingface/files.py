@@ -75,7 +75,8 @@ class Tensors:
         """
         if name not in self._files:
             raise UserError(
-                f"{self.folder}: there is no tensor {name}", "config.json promises more than it has"
+                f"{self.folder}: there is no tensor {name}",
+                "config.json describes a tensor that the file lacks",
             )
         tensor: Tensor = self._files[name].get_tensor(name).to(torch.float32)
         self._taken.add(name)

@@ -1,4 +1,4 @@
-"""Import of a Transformer in Hugging Face's layout: Marian, M2M100 with NLLB, Pegasus.
+"""Import of a Transformer in Hugging Face's layout: Marian, M2M100 with NLLB, our Pegasus exports.
 
 Reads what the folder says, refuses what mtrain computes otherwise, and renames the weights.
 
@@ -31,7 +31,7 @@ TABLES = ("source_embedding", "target_embedding", "output")
 SHARED, BIAS = "model.shared.weight", "final_logits_bias"
 # stored by some versions of transformers, read by none
 UNREAD = re.compile(r"model\.shared\.weight|model\.(en|de)coder\.embed_positions\.weights?")
-NEVER = -100.0  # bias of what is never generated: no logit is lower, and label smoothing bears it
+NEVER = -100.0  # bias of what is never generated: too low to win, not too low for label smoothing
 ROUNDING = 1e-3  # largest difference of positions that were stored in 16 bits
 
 
@@ -62,7 +62,7 @@ def read_folder(folder: Path) -> Imported:
         generation = read_json(folder / "generation_config.json")
     weights = {name: _joined(tensors, *wanted) for name, wanted in _stacks(config).items()}
     vocabularies, tables, bias = read_tables(tensors, about, config, vocabularies)
-    bias[_never_generated(generation)] = NEVER
+    bias[_never_generated(folder, generation, len(bias))] = NEVER
     positions = [_positions(tensors, about, config, stack) for stack in ("encoder", "decoder")]
     tensors.refuse_others(UNREAD)
     usual = sinusoids(config.max_positions, config.d_model)
@@ -213,14 +213,23 @@ def _fairseq_sinusoids(first: int, count: int, width: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def _never_generated(generation: Mapping[str, Any]) -> list[int]:
-    """Return the ids that the folder forbids in a translation."""
-    return [ids[0] for ids in generation.get("bad_words_ids") or [] if len(ids) == 1]
+def _never_generated(folder: Path, generation: Mapping[str, Any], size: int) -> list[int]:
+    """Return the ids, of `size`, that the folder forbids in a translation."""
+    forbidden = generation.get("bad_words_ids") or []
+    try:
+        ids = [row[0] for row in forbidden if len(row) == 1]
+        if all(0 <= number < size for number in ids):
+            return ids
+    except (TypeError, KeyError):
+        pass
+    raise UserError(f"{folder}: bad_words_ids {forbidden}: these are no lists of ids below {size}")
 
 
 def _decoding(generation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of the search that mtrain has too; warn of the others."""
-    unlike = {"no_repeat_ngram_size": 0, "repetition_penalty": 1.0, "num_beam_groups": 1}
+    unlike = {"no_repeat_ngram_size": 0, "repetition_penalty": 1.0, "num_beam_groups": 1,
+              "do_sample": False, "min_length": 0, "min_new_tokens": 0,
+              "suppress_tokens": []}  # fmt: skip
     left_out = [key for key, usual in unlike.items() if generation.get(key) not in (None, usual)]
     left_out += ["bad_words_ids of several tokens"] * any(
         len(ids) > 1 for ids in generation.get("bad_words_ids") or []

@@ -14,6 +14,9 @@ import torch
 import transformers
 
 AT_ONCE = 16  # lines a batch
+# mtrain's search has none of these
+PLAIN = {"do_sample": False, "no_repeat_ngram_size": 0, "repetition_penalty": 1.0, "min_length": 0,
+         "min_new_tokens": None, "suppress_tokens": None, "num_beam_groups": 1}  # fmt: skip
 
 
 @torch.inference_mode()
@@ -22,7 +25,7 @@ def main() -> None:
     folder, request = sys.argv[1], json.load(sys.stdin)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
-    options = {"max_new_tokens": request["max_new_tokens"]}
+    options: dict[str, Any] = {"max_new_tokens": request["max_new_tokens"], **PLAIN}
     if request["source_lang"] is not None:
         tokenizer.src_lang = request["source_lang"]
     if request["target_prefix"] is not None:

@@ -23,6 +23,7 @@ M2M100_LANGUAGES = """
     ne nl no ns oc or pa pl ps pt ro ru sd si sk sl so sq sr ss su sv sw ta th tl tn tr uk ur uz vi
     wo xh yi yo zh zu
 """
+UNNAMED = "<unused "  # begins the name that an id of no piece gets
 LANGUAGE_TAG = re.compile(r"__[a-z]+__|[a-z]{3}_[A-Z][a-z]{3}")  # M2M100's and NLLB's
 
 
@@ -53,7 +54,7 @@ class Vocabularies:
         """Return vocabularies of at least `size` ids, those of no piece with names of their own."""
         sides = dict.fromkeys((self.source.model, self.target.model))
         pieces = self.source.pieces
-        pieces = [*pieces, *(f"<unused {number}>" for number in range(len(pieces), size))]
+        pieces = [*pieces, *(f"{UNNAMED}{number}>" for number in range(len(pieces), size))]
         named = {model: Vocabulary(model, pieces) for model in sides}
         return replace(self, source=named[self.source.model], target=named[self.target.model])
 
@@ -63,7 +64,9 @@ class Vocabularies:
         sides = {"shared": self.source} if one else {"source": self.source, "target": self.target}
         for name, side in sides.items():
             path = folder / f"{name}.model"
-            lost = renumber(side.model, path, side.pieces, self.marks, self.tags.values())
+            nothing = [piece for piece in side.pieces if piece.startswith(UNNAMED)]
+            no_text = (*self.tags.values(), *nothing)
+            lost = renumber(side.model, path, side.pieces, self.marks, no_text)
             if lost:
                 warn(
                     f"{side.model}: {len(lost)} pieces have no id, such as {lost[0]}: a text with "
@@ -101,6 +104,11 @@ def read_vocabularies(folder: Path, about: Mapping[str, Any]) -> Vocabularies:
     Raises UserError for a file that is missing or does not belong.
     """
     tokenizer = read_json(folder / "tokenizer_config.json")
+    if tokenizer.get("language_codes", "m2m100") != "m2m100":
+        raise UserError(
+            f"{folder / 'tokenizer_config.json'}: language_codes {tokenizer['language_codes']}: "
+            "mtrain knows the ids of m2m100's languages alone"
+        )
     unknown = str(tokenizer.get("unk_token") or "<unk>")
     has_languages = about["model_type"] == "m2m_100"
     if has_languages:
@@ -127,6 +135,11 @@ def read_vocabularies(folder: Path, about: Mapping[str, Any]) -> Vocabularies:
 
 
 def _marian(folder: Path, is_separate: bool) -> tuple[Vocabulary, Vocabulary]:
+    if not (folder / "vocab.json").is_file() and (folder / "spiece.model").is_file():
+        raise UserError(
+            f"{folder}: this is a Pegasus model with a tokenizer of its own, which is not read",
+            "of Pegasus models, those that mtrain has exported are read",
+        )
     pieces = _by_id(read_json(folder / "vocab.json"), folder / "vocab.json")
     others = pieces
     if is_separate:

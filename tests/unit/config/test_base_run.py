@@ -71,6 +71,10 @@ def test_symbols_are_appended_to_what_is_taken_over(base: Path, tmp_path: Path) 
     config = load(tmp_path, text)
     assert config.tokenizer.path == Path("base/tokenizer/shared.model")
     assert config.tokenizer.symbols == ("<new>",)
+    prefixed = load(tmp_path, text.replace("symbols: [<new>]", "target_prefix: <old>"))
+    assert prefixed.tokenizer == config.tokenizer.model_copy(
+        update={"symbols": (), "target_prefix": "<old>"}
+    )
 
 
 def test_a_tokenizer_of_its_own_is_left_alone(base: Path, tmp_path: Path) -> None:
