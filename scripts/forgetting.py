@@ -83,7 +83,8 @@ class Study:
         content = {"run_dir": str(self.out / "runs" / name), **settings}
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         for verb in ("prepare", "train"):
-            subprocess.run([sys.executable, "-m", "mtrain", verb, str(path)], check=True)
+            command = [sys.executable, "-m", "mtrain", verb, str(path)]
+            subprocess.run(command, check=True, stdout=sys.stderr)
         scored = subprocess.run(
             [sys.executable, "-m", "mtrain", "score", content["run_dir"], "--json"],
             check=True, capture_output=True, text=True,

@@ -37,7 +37,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
 }
 
 
-def _name(verb: Callable[..., None]) -> str:
+def name_of(verb: Callable[..., None]) -> str:
     """Return the name of a verb; `import` is a word of Python."""
     return verb.__name__.removesuffix("_model")
 
@@ -63,7 +63,7 @@ class _Group(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         for group, verbs in VERBS.items():
-            commands = [self.commands[_name(verb)] for verb in verbs]
+            commands = [self.commands[name_of(verb)] for verb in verbs]
             with formatter.section(group):
                 formatter.write_dl(
                     [(command.name, command.get_short_help_str(90)) for command in commands]
@@ -104,4 +104,4 @@ def _start(
 
 for _verbs in VERBS.values():
     for _verb, _example in _verbs.items():
-        app.command(_name(_verb), epilog=f"Example: {_example}")(_verb)
+        app.command(name_of(_verb), epilog=f"Example: {_example}")(_verb)

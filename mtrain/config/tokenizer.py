@@ -59,11 +59,6 @@ class TokenizerConfig(Section):
                  if symbol in MARKS or re.fullmatch("<0x[0-9A-F]{2}>", symbol)]  # fmt: skip
         if marks:
             raise ValueError(f"symbols: {marks[0]} is a mark or a byte of the vocabulary")
-        absent = {prefix for prefix in self.prefixes if prefix} - set(self.symbols)
-        if self.path is None and absent:
-            raise ValueError(
-                f"a new vocabulary has the prefix {min(absent)} only if it is among `symbols`"
-            )
         return self
 
     @property

@@ -62,6 +62,13 @@ def describe_inputs(config: Config) -> dict[str, Any]:
                 if path is not None and not path.is_file()]  # fmt: skip
     if missing:
         raise UserError("\n".join(dict.fromkeys(missing)))
+    absent = {prefix for prefix in config.tokenizer.prefixes if prefix}
+    if given == [None] and not absent <= set(config.tokenizer.symbols):
+        raise UserError(
+            "tokenizer: a new vocabulary has the pieces source_prefix and target_prefix only if "
+            "`symbols` names them",
+            f"symbols: [{', '.join(sorted(absent))}]",
+        )
     for path in given:
         if path is not None:
             refuse_pointer(path)

@@ -9,11 +9,11 @@ import pytest
 import typer
 
 from mtrain.cli import app
-from mtrain.cli.verbs import VERBS
+from mtrain.cli.verbs import VERBS, name_of
 from tests.conftest import CommandLine, succeed
 
 GROUP = typer.main.get_group(app)
-EXAMPLES = {verb.__name__: line for verbs in VERBS.values() for verb, line in verbs.items()}
+EXAMPLES = {name_of(verb): line for verbs in VERBS.values() for verb, line in verbs.items()}
 
 
 def complete(*words: str) -> list[str]:

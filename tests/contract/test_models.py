@@ -22,7 +22,7 @@ from mtrain.checkpoints.weights import put_weights
 from mtrain.data.batch import Batch
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.greedy import greedy_search
-from mtrain.decoding.hypothesis import Hypothesis, Scoring
+from mtrain.decoding.hypothesis import Hypothesis, Marks, Scoring
 from mtrain.distributed.group import ProcessGroup
 from mtrain.models import TranslationModel
 from mtrain.nn.prepacked import prepacked
@@ -43,6 +43,7 @@ from tests.in_process import (
 )
 
 PROJECT = Path(__file__).parents[2]
+MARKS = Marks((BOS_ID,), EOS_ID)
 LENGTHS = [(5, 7), (9, 2), (1, 6), (7, 9), (3, 1)]  # source and target, end marks included
 
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -77,7 +78,7 @@ def search(
             batch.source,
             batch.source_lengths,
             [limit] * len(batch.source),
-            (BOS_ID, EOS_ID),
+            MARKS,
             4,
             4,
             Scoring(length_penalty),
@@ -328,7 +329,7 @@ def test_it_overfits_8_pairs(name: str) -> None:
     batch = a_batch(lengths, seed=5)
     learn_pairs(model, batch, 60, 1e-2)
     with torch.inference_mode():
-        found = greedy_search(model, batch.source, batch.source_lengths, [12] * 8, (BOS_ID, EOS_ID))
+        found = greedy_search(model, batch.source, batch.source_lengths, [12] * 8, MARKS)
     said = [hypotheses[0].tokens for hypotheses in found]
     wanted = [
         tokens[: length - 1].tolist()

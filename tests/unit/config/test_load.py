@@ -117,8 +117,6 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("tokenizer:\n  path: 3", "8: tokenizer.path: input is not a valid path"),
         ("tokenizer: {symbols: [<pad>]}", "7: tokenizer: symbols: <pad> is a mark or a byte of"),
         ("tokenizer: {symbols: [<0x41>]}", "7: tokenizer: symbols: <0x41> is a mark or a byte of"),
-        ("tokenizer: {source_prefix: <2de>}",
-         "7: tokenizer: a new vocabulary has the prefix <2de> only if it is among `symbols`"),
         ("model:\n  d_model: 64\n  num_heads: 5", "7: model: num_heads 5 does not divide d_model"),
         ("model:\n  d_model: 65\n  num_heads: 5", "7: model: d_model 65 is odd"),
         ("model: {max_positions: 100}",
