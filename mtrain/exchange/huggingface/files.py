@@ -40,15 +40,14 @@ class Tensors:
         self._taken: set[str] = set()
         for path in self._paths():
             try:
-                file = safe_open(path, framework="pt")
+                file: Any = safe_open(path, framework="pt")
             except FileNotFoundError:
                 raise UserError(f"{path}: there is no such file") from None
             except (SafetensorError, OSError) as error:
                 raise UserError(
                     f"{path}: this file is damaged: {error}", "download it again"
                 ) from None
-            names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]
-            self._files |= dict.fromkeys(names, file)
+            self._files |= dict.fromkeys(file.keys(), file)
 
     def _paths(self) -> list[Path]:
         folder = self.folder

@@ -222,7 +222,7 @@ def _never_generated(folder: Path, generation: Mapping[str, Any], size: int) -> 
             return ids
     except (TypeError, KeyError):
         pass
-    raise UserError(f"{folder}: bad_words_ids {forbidden}: these are no lists of ids below {size}")
+    raise UserError(f"{folder}: bad_words_ids {forbidden}: these are not lists of ids below {size}")
 
 
 def _decoding(generation: Mapping[str, Any]) -> dict[str, Any]:

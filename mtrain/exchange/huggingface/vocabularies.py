@@ -183,7 +183,7 @@ def _piece(side: Vocabulary, about: Mapping[str, Any], key: str, folder: Path) -
     number = about.get(key)
     if not isinstance(number, int) or not 0 <= number < len(side.pieces):
         raise UserError(
-            f"{folder / 'config.json'}: {key} {number} is no id of the vocabulary, which has "
+            f"{folder / 'config.json'}: {key} {number} is not an id of the vocabulary, which has "
             f"{len(side.pieces)}"
         )
     return side.pieces[number]
