@@ -7,13 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from mtrain import __version__
 from mtrain.checkpoints.format import checkpoint_name, save_checkpoint
 from mtrain.commands.parity import SAMPLE_LINES, check_parity
 from mtrain.config import Config
 from mtrain.config.data import FilterConfig
+from mtrain.config.load import config_of_run
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
 from mtrain.errors import UserError
@@ -54,7 +53,8 @@ def import_model(
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".importing-") as writing:
         run = RunFolder(Path(writing) / run_dir.name)
-        _write(run, imported, config, Path(name).name if folder == Path(name) else name)
+        origin = folder.name if folder == Path(name).expanduser() else name
+        _write(run, imported, config, origin)
         loaded = load(run.path, None, EXACT)
         check_parity(
             loaded,
@@ -125,18 +125,13 @@ def _config(
             "filters": {"max_tokens": min(filters.max_tokens, imported.model.max_positions)},
         },
         "tokenizer": {"path": path, **prefixes},
-        "model": imported.model,
+        "model": imported.model.model_dump(mode="json"),
         "decoding": imported.decoding,
     }
-    try:
-        return Config.model_validate(content, context={"is_of_run": True})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{name}: {key} {problem['input']!r}: {problem['msg']}") from None
+    return config_of_run(content, name)
 
 
-def _write(run: RunFolder, imported: Imported, config: Config, name: str) -> None:
+def _write(run: RunFolder, imported: Imported, config: Config, origin: str) -> None:
     run.begin_empty(config)
     tokenizers = run.path / "tokenizer"
     tokenizers.mkdir()
@@ -146,7 +141,7 @@ def _write(run: RunFolder, imported: Imported, config: Config, name: str) -> Non
         "mtrain": __version__,
         "position": {"update": 0},
         "identity": {"tokenizers": digest},
-        "imported_from": name,
+        "imported_from": origin,
         "validation": None,
     }
     save_checkpoint(run.checkpoints, checkpoint_name(0), imported.weights, {}, state)

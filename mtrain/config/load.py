@@ -102,7 +102,12 @@ def with_values(config: Config, section: str, values: dict[str, Any]) -> Config:
     """Return a copy with `values` set in one section, validated like a file."""
     tree = config.model_dump(mode="json")
     tree[section] |= values
-    return _validate(tree, {}, section, is_of_run=True)
+    return config_of_run(tree, section)
+
+
+def config_of_run(tree: dict[str, Any], origin: str) -> Config:
+    """Return the configuration in a tree of JSON values; errors name its `origin`."""
+    return _validate(tree, {}, origin, is_of_run=True)
 
 
 def dump_config(config: Config) -> str:

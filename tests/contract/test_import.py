@@ -159,7 +159,7 @@ def opus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (changed_json("vocab.json", more=500), "but none has the id"),
         (changed_json("generation_config.json", bad_words_ids=[[99999]]), "not lists of ids below"),
         (changed_json("generation_config.json", bad_words_ids=[4]), "not lists of ids below"),
-        (changed_json("generation_config.json", num_beams=0), "decoding.beam_size 0"),
+        (changed_json("generation_config.json", num_beams=0), "decoding.beam_size: input should"),
         (changed_json("tokenizer_config.json", unk_token="<what>"), "the vocabulary lacks <what>"),
         (changed_tensors(lambda tensors: tensors.pop(FC1)), f"there is no tensor {FC1}"),
         (changed_tensors(lambda tensors: tensors.update({FC1: torch.zeros(24, 8)})),
@@ -219,3 +219,18 @@ def test_parts_of_weights_and_half_precision_are_read(opus: Path, tmp_path: Path
     whole, parts = read_folder(opus).weights, read_folder(folder).weights
     for name, weight in whole.items():
         torch.testing.assert_close(parts[name], weight, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize(("layout", "is_scaled"), [("m2m100", True), ("marian-untied", False)])
+def test_a_key_that_config_json_lacks_has_the_default_of_transformers(
+    tmp_path: Path, layout: str, is_scaled: bool
+) -> None:
+    LAYOUTS[layout][0](tmp_path)
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text())
+    assert content["scale_embedding"] is is_scaled
+    expected = read_folder(tmp_path).weights
+    path.write_text(json.dumps({key: content[key] for key in content if key != "scale_embedding"}))
+    found = read_folder(tmp_path).weights
+    for name, weight in expected.items():
+        assert torch.equal(found[name], weight), name

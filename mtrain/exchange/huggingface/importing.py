@@ -178,8 +178,8 @@ def read_tables(
                 "the files of the tokenizer are not those of this model",
             )
     tables = [table[:size] for table, size in zip(tables, (*sizes, sizes[1]), strict=True)]
-    if not about.get("scale_embedding", False):
-        # mtrain always scales them
+    is_scaled_by_default = about["model_type"] == "m2m_100"
+    if not about.get("scale_embedding", is_scaled_by_default):  # mtrain always scales them
         tables[:2] = [table / config.d_model**0.5 for table in tables[:2]]
     return vocabularies, tables, bias[: sizes[1]].clamp_min(NEVER)
 

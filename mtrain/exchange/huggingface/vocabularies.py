@@ -112,7 +112,7 @@ def read_vocabularies(folder: Path, about: Mapping[str, Any]) -> Vocabularies:
     unknown = str(tokenizer.get("unk_token") or "<unk>")
     has_languages = about["model_type"] == "m2m_100"
     if has_languages:
-        source = target = _one_model(folder, about)
+        source = target = _one_model(folder)
         tags = {piece.strip("_"): piece for piece in source.pieces
                 if LANGUAGE_TAG.fullmatch(piece)}  # fmt: skip
     else:
@@ -151,7 +151,7 @@ def _marian(folder: Path, is_separate: bool) -> tuple[Vocabulary, Vocabulary]:
     )
 
 
-def _one_model(folder: Path, about: Mapping[str, Any]) -> Vocabulary:
+def _one_model(folder: Path) -> Vocabulary:
     model = _existing(folder / "sentencepiece.bpe.model")
     table = folder / "vocab.json"
     if table.is_file():  # M2M100
@@ -165,7 +165,7 @@ def _one_model(folder: Path, about: Mapping[str, Any]) -> Vocabulary:
         try:
             ids = dict(content["model"]["vocab"])
             ids |= {added["content"]: added["id"] for added in content["added_tokens"]}
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             raise UserError(f"{table}: this is not a vocabulary of NLLB's kind") from None
     return Vocabulary(model, _by_id(ids, table))
 
