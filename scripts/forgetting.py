@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from mtrain.config.data import PairFiles
+from mtrain.config.corpora import PairFiles
 from mtrain.console import say
 from mtrain.text.corpora import read_pairs
 from mtrain.text.lines import clean_bytes

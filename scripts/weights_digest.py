@@ -66,6 +66,8 @@ def _digest_after_training(config: Path, work: Path, updates: int) -> str:
         "run_dir": str(run_dir),
         "data_dir": str(run_dir / "data"),
         "device": "cpu",
+        "data.source_lang": "en",
+        "data.target_lang": "de",
         "data.train": json.dumps(corpora["train"]),
         "data.valid": json.dumps(corpora["valid"]),
         "data.test": "[]",

@@ -153,7 +153,7 @@ def learn(
     """Update to a number of updates, without validating."""
     results, position = [], setup.state.position
     learner = Learner(setup.state, setup.updater, group or ProcessGroup())
-    feed = setup.updates(position.epoch, position.batch)
+    feed = setup.updates(position.stage, position.epoch, position.batch)
     while position.update < until:
         planned = next(feed)
         results.append(learner.update(position.update, planned.batches, learning_rate))

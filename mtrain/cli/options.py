@@ -27,6 +27,14 @@ OutputOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Appears when complete; - or nothing is stdout."),
 ]
+SourceLangOption = Annotated[
+    str | None,
+    typer.Option(metavar="CODE", help="Translate from this language, if the model has several."),
+]
+TargetLangOption = Annotated[
+    str | None,
+    typer.Option(metavar="CODE", help="Translate into this language, if the model has several."),
+]
 CheckpointOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Use this checkpoint of the run; the best by default."),

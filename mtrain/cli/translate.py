@@ -11,6 +11,8 @@ from mtrain.cli.options import (
     OutputOption,
     RunArgument,
     SetOption,
+    SourceLangOption,
+    TargetLangOption,
 )
 
 
@@ -18,6 +20,8 @@ def translate(
     run: RunArgument,
     input: InputArgument = None,
     output: OutputOption = None,
+    source_lang: SourceLangOption = None,
+    target_lang: TargetLangOption = None,
     beam_size: Annotated[int | None, typer.Option(metavar="N", help="1 is greedy.")] = None,
     n_best: Annotated[
         int | None, typer.Option(metavar="N", help="Write N scored hypotheses a line.")
@@ -35,7 +39,8 @@ def translate(
     from mtrain.commands.opening import open_run
 
     options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best,
-               "decoding.engine": engine}  # fmt: skip
+               "decoding.engine": engine, "decoding.source_lang": source_lang,
+               "decoding.target_lang": target_lang}  # fmt: skip
     opened = open_run(run, overrides, options)
     from mtrain.commands.translate import translate
 

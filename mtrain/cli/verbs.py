@@ -8,8 +8,11 @@ from typer.core import TyperGroup
 
 from mtrain import __version__
 from mtrain.cli.alignment import align, attention
+from mtrain.cli.backtranslate import backtranslate
+from mtrain.cli.config import config
 from mtrain.cli.export import export
 from mtrain.cli.import_model import import_model
+from mtrain.cli.init import init
 from mtrain.cli.prepare import prepare
 from mtrain.cli.score import score
 from mtrain.cli.train import train
@@ -21,8 +24,11 @@ from mtrain.runtime.environment import num_processes, process_rank
 # group -> verb -> example, in the order of `mtrain --help`
 VERBS: dict[str, dict[Callable[..., None], str]] = {
     "Train a model": {
+        init: "mtrain init train.en train.de --minutes 60",
         prepare: "mtrain prepare my.yaml",
         train: "mtrain train my.yaml --set training.max_minutes=60",
+        backtranslate: "mtrain backtranslate runs/de-en my.yaml",
+        config: "mtrain config my.yaml",
     },
     "Use a model": {
         translate: "mtrain translate runs/my-model new.en --output new.de",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mtrain.config import Config
-from mtrain.config.data import PairFiles
+from mtrain.config.corpora import PairFiles
 from mtrain.console import progress
 from mtrain.data.folders import OpenedRun, RunFolder
 from mtrain.errors import UserError
@@ -91,7 +91,7 @@ class _Aligner:
 
     def __init__(self, run: RunFolder, config: Config, checkpoint_name: str | None) -> None:
         self.path = run.path
-        self.languages = (config.data.source_lang, config.data.target_lang)
+        self.languages = config.languages
         self._loaded = load_run(run, config, checkpoint_name)
         self.linker = self._loaded.linker()
 

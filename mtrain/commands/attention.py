@@ -67,7 +67,7 @@ def _see_all(
     shown: list[SentenceAttention] = []
     num_weights = 0
     for ids in _pairs(loaded, lines, targets, decoder.max_ids):
-        sentence = see(loaded.tokenizers, decoder, ids)
+        sentence = see(loaded.prefixed_tokenizers, decoder, ids)
         num_weights += sum(weights.size for weights in sentence.weights.values())
         if num_weights > MAX_WEIGHTS:
             raise UserError(
@@ -130,7 +130,7 @@ def _write(
 ) -> None:
     for outdated in (*folder.glob(PICTURES), folder / ARRAYS):
         outdated.unlink(missing_ok=True)
-    languages = loaded.config.data.source_lang, loaded.config.data.target_lang
+    languages = loaded.config.languages
     write_page(folder / PAGE, shown, f"{loaded.config.run_dir.name}: {' to '.join(languages)}")
     save_npz(folder / ARRAYS, shown)
     written = [PAGE, ARRAYS]

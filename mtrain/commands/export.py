@@ -37,20 +37,20 @@ def export_run(
         is_checked = check_parity(
             loaded,
             lines,
-            lambda sample: target.replay(folder, sample, config, loaded.tokenizers),
+            lambda sample: target.replay(folder, sample, config, loaded.prefixed_tokenizers),
             target.name,
             target.weights,
         )
         if target.has_card:
             write_card(folder, output_dir.name, _facts(loaded, run, is_checked))
 
-    export(target, output_dir, loaded.model, config, loaded.tokenizers, check)
+    export(target, output_dir, loaded.model, config, loaded.prefixed_tokenizers, check)
     say(f"{output_dir}: written from {loaded.checkpoint}")
-    source_prefix, target_prefix = config.tokenizer.prefixes
-    if source_prefix or target_prefix:
+    source, target_side = config.tokenizer.prefixes(config.languages)
+    if source or target_side:
         say(
-            f"who translates with it must begin the source with {source_prefix or 'nothing'} and "
-            f"force {target_prefix or 'nothing'} as the target's prefix"
+            f"who translates with it must begin the source with {' '.join(source) or 'nothing'} "
+            f"and force {' '.join(target_side) or 'nothing'} as the target's prefix"
         )
     if target.has_card:
         say(f"to publish it: hf upload ORGANISATION/{output_dir.name} {output_dir}")
@@ -59,7 +59,7 @@ def export_run(
 def _facts(loaded: LoadedRun, run: RunFolder, is_checked: bool) -> Facts:
     config = loaded.config
     data = DataFolder(config.data_path)
-    scored = score_tests(loaded.translator(), run.test_sets(config), config)
+    scored = score_tests(loaded.translator, run.test_sets(config), config)
     state = read_state(loaded.checkpoint)
     return Facts(
         config,

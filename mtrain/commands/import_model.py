@@ -156,10 +156,10 @@ def _made_up(tokenizer: Tokenizer) -> list[bytes]:
 
 def _replay(folder: Path, sample: Sample, imported: Imported, config: Config) -> Replay | None:
     """Translate the sample with `transformers`, told the languages in its way."""
-    source_prefix, target_prefix = config.tokenizer.prefixes
+    source, target = config.tokenizer.prefixes(config.languages)
     told: dict[str, Any] = {}
     if imported.vocabularies.tags_both_sides:
-        told = {"source_lang": config.data.source_lang, "target_prefix": target_prefix}
-    elif source_prefix:
-        told = {"line_prefix": f"{source_prefix} "}
+        told = {"source_lang": config.data.source_lang, "target_prefix": target[0]}
+    elif source:
+        told = {"line_prefix": f"{source[0]} "}
     return translate_with_transformers(folder, sample, config.decoding.beam_size, **told)

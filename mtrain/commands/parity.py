@@ -43,7 +43,9 @@ def check_parity(
         warn("not checked: no line is left to compare")
         return False
     penalty = loaded.config.decoding.length_penalty
-    compared = Comparison(loaded.model, loaded.tokenizers, known, replayed, penalty, weights)
+    compared = Comparison(
+        loaded.model, loaded.prefixed_tokenizers, known, replayed, penalty, weights
+    )
     say(compared.report())
     return True
 

@@ -4,20 +4,22 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from mtrain.config import Config
 from mtrain.console import say
-from mtrain.data.builder import DataBuilder, describe_inputs
+from mtrain.data.builder import DataBuilder
 from mtrain.data.ceiling import measure_ceilings
 from mtrain.data.folders import DataFolder, RunFolder, hold
-from mtrain.data.identity import same_inputs
+from mtrain.data.held_out import Part
+from mtrain.data.identity import describe_inputs, same_inputs
 from mtrain.data.manifest import FORMAT, NAME, data_settings
 from mtrain.data.report import describe_manifest
 from mtrain.errors import UserError
-from mtrain.text.languages import find_language
+from mtrain.text.languages import find_language, require_language
 from mtrain.text.lines import make_readable, write_whole
 from mtrain.text.tokenizer import TokenizerPair
 
@@ -44,7 +46,10 @@ def prepare(config: Config) -> str:
             f"{folder.path}: this folder exists and is not mtrain's",
             "choose another data_dir (or run_dir), or remove the folder",
         )
-    find_language(config.data.target_lang)  # reports a mistyped code now, not at the first score
+    for code in sorted(set(chain(*map(config.data.languages_of, config.data.corpora)))):
+        find_language(code)  # reports a mistyped code now, not at the first score
+        if any(map(config.tokenizer.names, ("source", "target"))):
+            require_language(code, "the prefixes of the tokenizer name languages")
     destination = folder.path.resolve()  # it may be a symbolic link to another disk
     lock_path = destination.with_name(f".{destination.name}.lock")
     with hold(lock_path, f"{folder.path}: another `mtrain prepare` is at work here"):
@@ -61,9 +66,9 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
     building = destination.parent / f"{prefix}{secrets.token_hex(4)}"
     try:  # from before the folder exists: a signal may come as soon as it does
         building.mkdir(mode=0o700)
-        manifest = DataBuilder(config, building).build(inputs)
-        held_out = ["valid", *manifest["watch"], *manifest["tests"]]
-        manifest["ceilings"] = _measure_ceilings(config, building, held_out)
+        builder = DataBuilder(config, building)
+        manifest = builder.build(inputs)
+        manifest["ceilings"] = _measure_ceilings(building, builder.held_out_parts)
         _write_manifest(building, manifest)
         make_readable(building)
         _put_in_place(building, destination)
@@ -75,16 +80,18 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
     return manifest
 
 
-def _measure_ceilings(config: Config, folder: Path, names: list[str]) -> dict[str, Any]:
+def _measure_ceilings(folder: Path, parts: Mapping[str, Sequence[Part]]) -> dict[str, Any]:
     """Measure how much of the held-out sets the target tokenizer cannot write."""
 
-    def scores(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, float]:
+    def scores(
+        hypotheses: Sequence[str], references: Sequence[str], target_lang: str
+    ) -> tuple[float, float]:
         from mtrain.evaluation.metrics import bleu_and_chrf  # sacreBLEU, which is rarely needed
 
-        return bleu_and_chrf(hypotheses, references, config.data.target_lang)
+        return bleu_and_chrf(hypotheses, references, target_lang)
 
     tokenizer = TokenizerPair.load(folder / "tokenizer").target
-    return measure_ceilings(folder / "text", names, tokenizer, scores)
+    return measure_ceilings(folder / "text", parts, tokenizer, scores)
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

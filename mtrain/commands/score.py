@@ -1,12 +1,13 @@
 """`mtrain score`: scores of a run or a file of translations, and a pass/fail gate for CI."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtrain.config import Config
+from mtrain.config.corpora import Languages
 from mtrain.console import progress, warn
 from mtrain.data.folders import HeldOutText, RunFolder
 from mtrain.errors import EXIT_GATE_FAILED, UserError
@@ -25,6 +26,7 @@ class ScoredSet:
     """All scores of one set of sentences."""
 
     name: str
+    direction: str  # as en-de; empty for files
     sentences: int
     scores: list[Score]
     by_length: list[Bucket]
@@ -80,23 +82,25 @@ def score_run(
         )
     from mtrain.inference.load import load_run  # loads torch, which scoring files does not need
 
-    return score_tests(load_run(run, config, checkpoint_name).translator(), tests, config)
+    return score_tests(load_run(run, config, checkpoint_name).translator, tests, config)
 
 
 def score_tests(
-    translator: "Translator", tests: Sequence[HeldOutText], config: Config
+    translator_for: "Callable[[Languages], Translator]",
+    tests: Sequence[HeldOutText],
+    config: Config,
 ) -> list[ScoredSet]:
-    """Translate test sets and score each."""
-    _warn_of_ter(config.data.target_lang)
+    """Translate test sets and score each; `translator_for` returns one for two languages."""
     scored = []
     for test in tests:
+        languages = config.data.test_languages[test.name]
+        _warn_of_ter(languages[1])
+        translator = translator_for(languages)
         with progress(f"translating {test.name}", len(test.sources), "lines") as shown:
             translations = translator.translate(test.sources, shown.advance)
         hypotheses = [translation.texts[0] for translation in translations]
         sources, references = _text(test.sources, test.name), [_text(test.references, test.name)]
-        scored.append(
-            _score(test.name, hypotheses, references, sources, None, config.data.target_lang)
-        )
+        scored.append(_score(test.name, languages, hypotheses, references, sources, None))
     return scored
 
 
@@ -121,7 +125,12 @@ def score_files(
     baseline_texts = texts[baseline] if baseline else None
     return [
         _score(
-            str(hypotheses), texts[hypotheses], wanted, source_texts, baseline_texts, target_lang
+            str(hypotheses),
+            ("", target_lang),
+            texts[hypotheses],
+            wanted,
+            source_texts,
+            baseline_texts,
         )
     ]
 
@@ -141,14 +150,27 @@ def check_in_step(num_lines: Mapping[Path, int], references: Path) -> None:
 
 def as_json(scored: Sequence[ScoredSet]) -> str:
     """Return everything as one JSON object."""
-    return json.dumps({"sets": [asdict(entry) for entry in scored]}, indent=1, ensure_ascii=False)
+    answer: dict[str, Any] = {"sets": [asdict(entry) for entry in scored]}
+    if means := _means(scored):
+        answer["mean"] = means
+    return json.dumps(answer, indent=1, ensure_ascii=False)
+
+
+def _means(scored: Sequence[ScoredSet]) -> dict[str, float]:
+    """Return the mean of each metric over the sets, if they have several directions."""
+    if len({entry.direction for entry in scored}) < 2:
+        return {}
+    columns = zip(*(entry.scores for entry in scored), strict=True)
+    return {column[0].name: sum(score.value for score in column) / len(column)
+            for column in columns}  # fmt: skip
 
 
 def as_text(scored: Sequence[ScoredSet]) -> str:
     """Return everything as tables."""
-    lines = []
+    lines, means = [], _means(scored)
     for entry in scored:
-        lines.append(f"{entry.name}, {entry.sentences:,} sentences")
+        direction = f", {entry.direction}" if means else ""
+        lines.append(f"{entry.name}{direction}, {entry.sentences:,} sentences")
         for figure in entry.scores:
             lines.append(f"  {figure.name:<6}{figure.value:>7.2f}   {figure.signature}")
         if entry.by_length:
@@ -161,6 +183,9 @@ def as_text(scored: Sequence[ScoredSet]) -> str:
         for paired in entry.comparison:
             lines.append(f"  {paired.name:<6}{paired.value:>7.2f} against {paired.baseline:.2f} "
                          f"(p = {paired.p_value:.4f})   {paired.signature}")  # fmt: skip
+    if means:
+        told = ", ".join(f"{name} {value:.2f}" for name, value in means.items())
+        lines.append(f"mean of {len(scored)} sets: {told}")
     return "\n".join(lines)
 
 
@@ -174,14 +199,16 @@ def check_gate(scored: Sequence[ScoredSet], fail_under: float) -> None:
 
 def _score(
     name: str,
+    languages: Languages,
     hypotheses: Sequence[str],
     references: References,
     sources: Sequence[str] | None,
     baseline: Sequence[str] | None,
-    target_lang: str,
 ) -> ScoredSet:
+    source_lang, target_lang = languages
     return ScoredSet(
         name,
+        f"{source_lang}-{target_lang}" if source_lang else "",
         len(hypotheses),
         score(hypotheses, references, target_lang),
         score_by_length(sources, hypotheses, references, target_lang) if sources else [],

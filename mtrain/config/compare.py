@@ -1,17 +1,22 @@
-"""Compare two configurations, and tell moved files from real differences."""
+"""Compare configurations with each other and with the defaults; tell moved files from changes."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from mtrain.config.run import Config
+from mtrain.config.section import constants
 
 PLACE = re.compile(
-    r"data\.(train|valid|watch|test)\.\d+\.(source|target|alignments|path|hub)"
+    r"data\.(train|valid|watch|test)\.\d+\.(source|target|alignments|path|hub|text)"
     r"|tokenizer\.path(\.source|\.target)?"
 )
 TABLE_KIND = re.compile(r"\.(tsv|jsonl|parquet)(\.\w+)?$")
+
+TAKEN_FROM_TRAIN = "data.test.from_train"  # decides what is left to train on
 
 Differences = dict[str, tuple[Any, Any]]  # key -> old and new value
 
@@ -27,12 +32,16 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> Differences:
 
 
 def changed_keys(old: Config, new: Config, allowed: Sequence[str]) -> Differences:
-    """Return the differences of two configurations outside the `allowed` keys."""
+    """Return the differences of two configurations outside the `allowed` keys.
+
+    A test set that is taken from train is never allowed to change: train would.
+    """
     found = differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
     return {
         key: values
         for key, values in found.items()
-        if not any(key == name or key.startswith(f"{name}.") for name in allowed)
+        if key == TAKEN_FROM_TRAIN
+        or not any(key == name or key.startswith(f"{name}.") for name in allowed)
     }
 
 
@@ -47,6 +56,35 @@ def only_moved(changed: Differences) -> bool:
         PLACE.fullmatch(key) and _kind(key, old) == _kind(key, new)
         for key, (old, new) in changed.items()
     )
+
+
+def without_defaults(config: Config) -> dict[str, Any]:
+    """Return the configuration's tree with the keys that differ from their defaults.
+
+    Loads as an equal configuration. If it starts from another run, `model` and `tokenizer` are
+    whole: what they left out would be taken over from that run.
+    """
+    tree = config.model_dump(mode="json")
+    kept = _without_defaults(config, tree)
+    if config.model.init_from is not None:
+        kept |= {name: tree[name] for name in ("model", "tokenizer")}
+    return {name: kept[name] for name in tree if name in kept}
+
+
+def _without_defaults(value: Any, tree: Any, default: Any = None) -> Any:
+    """Return what of a value's `tree` has to be written where `default` would be taken."""
+    if isinstance(value, list | tuple):
+        return [_without_defaults(*item) for item in zip(value, tree, strict=True)]
+    if not isinstance(value, BaseModel):
+        return tree
+    names = [] if type(value) is type(default) else constants(type(value))
+    kept = {}
+    for name, field in type(value).model_fields.items():
+        own = getattr(value, name)
+        usual = field.get_default(call_default_factory=True, validated_data=vars(value))
+        if field.is_required() or name in names or own != usual:
+            kept[name] = _without_defaults(own, tree[name], usual)
+    return kept
 
 
 def _kind(key: str, path: str | None) -> str | None:

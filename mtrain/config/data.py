@@ -1,85 +1,40 @@
-"""The section `data`: corpora to train on and held-out ones, and the training filters."""
+"""The section `data`: corpora to train on and held-out ones, their mix, and filters."""
 
-import os
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from mtrain.config.corpora import (
+    AnyCorpus,
+    Corpus,
+    FromTrain,
+    HeldOutCorpora,
+    LanguageCode,
+    Languages,
+    MonolingualText,
+    Name,
+    TrainCorpus,
 )
+from mtrain.config.section import NonNegativeFloat, PositiveInt, Section
 
-from mtrain.config.section import HomePath, PositiveInt, Section
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
-class PairFiles(Section):
-    """Two line-aligned text files, plain or compressed (gz, xz, zst, bz2)."""
-
-    source: HomePath
-    """text file in the source language"""
-    target: HomePath
-    """its translation, line by line"""
-    name: Name | None = None
-    """name in reports and scores"""
+Check = Literal["language", "script", "letters", "numbers", "html", "near_duplicates", "sentences"]
 
 
-class AlignedPairFiles(PairFiles):
-    """Text files for training, optionally with word alignments."""
+class Stage(Section):
+    """A part of training with its own mix of corpora."""
 
-    alignments: HomePath | None = None
-    """file of word alignments, one pair a line, as 0-0 1-2: source word - target word, from 0"""
+    mix: dict[Name, NonNegativeFloat]
+    """shares of the training pairs by corpus name, relative to each other"""
+    until: PositiveInt | None = None
+    """update at which the next stage begins"""
+    plateau: PositiveInt | None = None
+    """the next stage begins after so many validations in a row without a better valid_metric"""
 
-
-class TableFile(Section):
-    """One TSV, JSONL or Parquet file with both sides."""
-
-    path: HomePath
-    """the file: .parquet, or .tsv or .jsonl, which may be compressed (.gz, .xz, .zst, .bz2)"""
-    fields: tuple[str | int, str | int] | None = None
-    """source and target column: a number from 0 in TSV, else a name; a.b is a nested field.
-    By default columns 0 and 1, or the two language codes, at the top level or in `translation`"""
-    name: Name | None = None
-    """name in reports and scores"""
-
-
-class HubDataset(Section):
-    """A data set of the Hugging Face Hub, by name or as a local folder."""
-
-    hub: Annotated[str, AfterValidator(os.path.expanduser)]
-    """name on the Hub, or a local folder in the Hub's layout or written by `save_to_disk`"""
-    config: str | None = None
-    """configuration of the data set, such as de-en"""
-    split: str = "train"
-    """split of the data set"""
-    fields: tuple[str | int, str | int] | None = None
-    """source and target column, as in a Parquet file"""
-    name: Name | None = None
-    """name in reports and scores"""
-
-
-def _corpus_kind(value: Any) -> str:
-    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
-    return "<hub>" if "hub" in keys else "<table>" if "path" in keys else "<pair>"
-
-
-Corpus = Annotated[
-    Annotated[PairFiles, Tag("<pair>")]
-    | Annotated[TableFile, Tag("<table>")]
-    | Annotated[HubDataset, Tag("<hub>")],
-    Discriminator(_corpus_kind),
-]
-TrainCorpus = Annotated[
-    Annotated[AlignedPairFiles, Tag("<pair>")]
-    | Annotated[TableFile, Tag("<table>")]
-    | Annotated[HubDataset, Tag("<hub>")],
-    Discriminator(_corpus_kind),
-]
+    @model_validator(mode="after")
+    def _mixes_something(self) -> "Stage":
+        if not sum(self.mix.values()):
+            raise ValueError("mix: the shares sum to nothing" if self.mix else "names no corpus")
+        return self
 
 
 class FilterConfig(Section):
@@ -96,46 +51,67 @@ class FilterConfig(Section):
     """keep only the first of equal pairs"""
     drop_overlap: bool = True
     """remove pairs that also occur in valid, watch or test"""
+    checks: tuple[Check, ...] = ()
+    """further checks; a pair that fails one is removed. `prepare` reports, on a sample, what those
+    left out would remove. `language` needs the extra langid"""
 
 
 class DataConfig(Section):
     """Corpora for training, validation and test."""
 
-    source_lang: str
-    """language code of the source side"""
-    target_lang: str
-    """language code of the target side (de, zh-TW, jpn, zho_Hans); selects sacreBLEU's tokenizer"""
+    source_lang: LanguageCode | None = None
+    """language code of the source side, for corpora that name none"""
+    target_lang: LanguageCode | None = None
+    """language code of the target side (de, zh-TW, jpn, zho_Hans), for corpora that name none;
+    selects sacreBLEU's tokenizer"""
     train: list[TrainCorpus]
     """training corpora"""
-    valid: list[Corpus]
-    """held-out text for dev loss, dev BLEU and chrF, and for choosing the best checkpoint"""
+    sampling_temperature: Annotated[float, Field(ge=1, le=100)] = 1.0
+    """1 draws pairs in proportion to the corpora's sizes, more evens the shares out: a share is
+    size ** (1 / temperature)"""
+    stages: list[Stage] = Field([])
+    """parts of training, each with its own mix of corpora; by default one part with all corpora"""
+    valid: HeldOutCorpora
+    """held-out text for dev loss, dev BLEU and chrF, and for choosing the best checkpoint; a list,
+    or {from_train: 2000}"""
     watch: list[Corpus] = Field([])
     """further dev sets, scored at each validation, which takes longer; they steer nothing and show,
     for example, what fine-tuning forgets"""
-    test: list[Corpus] = Field([])
-    """held-out text for `mtrain score`"""
+    test: HeldOutCorpora = Field([])
+    """held-out text for `mtrain score`; a list, or {from_train: 1000}"""
     filters: FilterConfig = FilterConfig()
 
     @field_validator("train", "valid")
     @classmethod
-    def _names_a_corpus(cls, corpora: list[Any], info: ValidationInfo) -> list[Any]:
+    def _names_a_corpus(cls, corpora: Any, info: ValidationInfo) -> Any:
         if not corpora and not (info.context or {}).get("is_of_run"):
             raise ValueError("names no corpus")
         return corpora
 
     @field_validator("valid", "watch", "test", mode="before")
     @classmethod
-    def _are_not_aligned(cls, corpora: Any) -> Any:
-        given = corpora if isinstance(corpora, list) else []
-        if any(isinstance(corpus, dict) and "alignments" in corpus for corpus in given):
-            raise ValueError("alignments belong to data.train: they guide what is learnt from it")
+    def _belongs_to_train(cls, corpora: Any) -> Any:
+        given = [corpus for corpus in corpora if isinstance(corpus, dict)] if (
+            isinstance(corpora, list)) else []  # fmt: skip
+        for key, reason in (
+            ("alignments", "they guide what is learnt from it"),
+            ("weight", "held-out text is not sampled"),
+            ("text", "held-out text needs both sides"),
+        ):
+            if any(key in corpus for corpus in given):
+                raise ValueError(f"{key} belong{'' if key == 'alignments' else 's'} to data.train: "
+                                 f"{reason}")  # fmt: skip
         return corpora
 
     @model_validator(mode="after")
     def _sets_have_names_of_their_own(self) -> "DataConfig":
         kinds: dict[str, str] = {}  # by name
-        for kind, corpora in (("watch", self.watch), ("test", self.test)):
-            for name in (corpus.name or kind for corpus in corpora):
+        for kind, names in (
+            ("watch", [corpus.name or "watch" for corpus in self.watch]),
+            ("test", list(self.test_languages) if isinstance(self.test, FromTrain) else
+             [corpus.name or "test" for corpus in self.test]),
+        ):  # fmt: skip
+            for name in names:
                 if name == "valid":
                     raise ValueError(
                         f"a {kind} set cannot be called valid: that is what data.valid is called"
@@ -146,6 +122,110 @@ class DataConfig(Section):
                 kinds[name] = kind
         return self
 
+    @field_validator("train", "valid", "watch", "test")
+    @classmethod
+    def _languages_are_known(cls, corpora: Any, info: ValidationInfo) -> Any:
+        for key in ("source_lang", "target_lang"):
+            if (
+                info.data.get(key, "in error") is None
+                and isinstance(corpora, list)
+                and any(getattr(corpus, key) is None for corpus in corpora)
+            ):
+                raise ValueError(f"{key} is missing: name it in data, or for each corpus")
+        return corpora
+
+    @model_validator(mode="after")
+    def _languages_stand_in_one_place(self) -> "DataConfig":
+        for side in ("source", "target"):
+            key, default = f"{side}_lang", getattr(self, f"{side}_lang")
+            several = {getattr(corpus, key) or default for corpus in self.train}
+            if default is not None and len(several) > 1:
+                raise ValueError(
+                    f"{key}: {default} is not the only one, data.train has "
+                    f"{', '.join(sorted(several))}: leave it out, and give each corpus its own"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _monolingual_text_has_a_side(self) -> "DataConfig":
+        for number, corpus in enumerate(self.train):
+            if isinstance(corpus, MonolingualText) and corpus.lang not in self.languages_of(corpus):
+                source, target = self.languages_of(corpus)
+                raise ValueError(
+                    f"train.{number}.lang: {corpus.lang} is neither its source_lang {source} nor "
+                    f"its target_lang {target}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _monolingual_text_has_a_name(self) -> "DataConfig":
+        stems = [corpus.stem for corpus in self.train if isinstance(corpus, MonolingualText)]
+        if twice := [stem for stem in stems if stems.count(stem) > 1]:
+            raise ValueError(
+                f"train: two monolingual corpora are called {twice[0]}: give each its own `name`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mix_is_one(self) -> "DataConfig":
+        weights = [corpus.weight for corpus in self.train]
+        given = [weight for weight in weights if weight is not None]
+        if given and len(given) < len(weights):
+            raise ValueError("train: give every corpus a weight, or none")
+        if given and not sum(given):
+            raise ValueError("train: the weights sum to nothing")
+        others = [key for key, is_set in (("weight", bool(given)), ("stages", bool(self.stages)),
+                  ("sampling_temperature", self.sampling_temperature != 1)) if is_set]  # fmt: skip
+        if len(others) > 1:
+            raise ValueError(f"{' and '.join(others)} both set the mix of corpora: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_follow_each_other(self) -> "DataConfig":
+        known = {corpus.name for corpus in self.train if corpus.name}
+        last_until = 0
+        for number, stage in enumerate(self.stages):
+            where = f"stages.{number}"
+            if unknown := sorted(stage.mix.keys() - known):
+                raise ValueError(
+                    f"{where}.mix: no corpus of data.train is called {unknown[0]}; "
+                    f"there are: {', '.join(sorted(known)) or 'none with a name'}"
+                )
+            is_last, ends = number == len(self.stages) - 1, stage.until or stage.plateau
+            if is_last and ends:
+                raise ValueError(
+                    f"{where}: the last stage lasts to the end: leave out until and plateau"
+                )
+            if not is_last and not ends:
+                raise ValueError(f"{where}: say when the next stage begins: until, or plateau")
+            if stage.until is not None and stage.until <= last_until:
+                raise ValueError(
+                    f"{where}.until: {stage.until} is not after {last_until}, where an earlier "
+                    "stage ends"
+                )
+            last_until = stage.until or last_until
+        return self
+
+    def languages_of(self, corpus: AnyCorpus) -> Languages:
+        """Return the languages of a corpus: its own, or those of the section."""
+        languages = (corpus.source_lang or self.source_lang, corpus.target_lang or self.target_lang)
+        return languages[0] or "", languages[1] or ""
+
+    @property
+    def directions(self) -> list[Languages]:
+        """The different languages (source, target) of the training corpora, in order."""
+        imported = self.source_lang or "", self.target_lang or ""  # has no corpora
+        return list(dict.fromkeys(map(self.languages_of, self.train))) or [imported]
+
+    def marks_of(self, languages: Languages) -> Languages | tuple[()]:
+        """Return what tells pairs in these languages from others of the same text."""
+        return languages if len(self.directions) > 1 else ()
+
+    @property
+    def valid_corpora(self) -> list[Corpus]:
+        """The corpora of valid; none if it is taken from train."""
+        return _listed(self.valid)
+
     @property
     def watch_sets(self) -> dict[str, Corpus]:
         """The watch sets by name."""
@@ -153,20 +233,32 @@ class DataConfig(Section):
 
     @property
     def test_sets(self) -> dict[str, Corpus]:
-        """The test sets by name."""
-        return {corpus.name or "test": corpus for corpus in self.test}
+        """The test sets by name; none if they are taken from train."""
+        return {corpus.name or "test": corpus for corpus in _listed(self.test)}
 
     @property
-    def steering_corpora(self) -> list[Corpus]:
-        """The corpora that decide what a run learns, and must not change on resume."""
-        return [*self.train, *self.valid]
+    def test_languages(self) -> dict[str, Languages]:
+        """The languages of each test set by name; one set a direction if taken from train.
+
+        A direction that has only monolingual text supplies none.
+        """
+        if isinstance(self.test, FromTrain):
+            pairs = [corpus for corpus in self.train if not isinstance(corpus, MonolingualText)]
+            directions = list(dict.fromkeys(map(self.languages_of, pairs or self.train)))
+            return {"test" if len(directions) == 1 else f"test-{'-'.join(languages)}": languages
+                    for languages in directions}  # fmt: skip
+        return {name: self.languages_of(corpus) for name, corpus in self.test_sets.items()}
 
     @property
-    def corpora(self) -> list[Corpus]:
-        """All corpora, the steering ones first."""
-        return [*self.steering_corpora, *self.watch, *self.test]
+    def corpora(self) -> list[AnyCorpus]:
+        """All corpora, in the order train, valid, watch, test."""
+        return [*self.train, *self.valid_corpora, *self.watch, *self.test_sets.values()]
 
     @property
     def has_alignments(self) -> bool:
         """Whether any training corpus has word alignments."""
         return any(getattr(corpus, "alignments", None) for corpus in self.train)
+
+
+def _listed(corpora: list[Corpus] | FromTrain) -> list[Corpus]:
+    return [] if isinstance(corpora, FromTrain) else corpora

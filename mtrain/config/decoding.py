@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from mtrain.config.corpora import LanguageCode
 from mtrain.config.section import NonNegativeInt, PositiveInt, Section
 
 BATCH_TOKENS = {"cpu": 12_288, "cuda": 65_536}
@@ -18,6 +19,10 @@ class DecodingConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """of matrix products. auto: fp32 on a CPU, where bf16 is faster but outputs may then depend on
     the batch; on a GPU bf16 where it has it, else fp16"""
+    source_lang: LanguageCode | None = None
+    """language to translate from, where a model has a choice"""
+    target_lang: LanguageCode | None = None
+    """language to translate into, where a model has a choice"""
     method: Literal["beam", "sample"] = "beam"
     """beam search (greedy with beam_size 1), or sampling"""
     beam_size: Annotated[int, Field(gt=0, le=1000)] = 5

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from mtrain.config.base_run import with_base_settings
 from mtrain.config.run import UNION_MEMBERS, Config
+from mtrain.config.section import MAX_INT
 from mtrain.errors import UserError
 
 MERGE = "tag:yaml.org,2002:merge"
@@ -112,8 +113,24 @@ def config_of_run(tree: dict[str, Any], origin: str) -> Config:
 
 def dump_config(config: Config) -> str:
     """Return the whole configuration as YAML, all defaults included."""
-    tree = config.model_dump(mode="json")
+    return dump_tree(config.model_dump(mode="json"))
+
+
+def dump_tree(tree: dict[str, Any]) -> str:
+    """Return a tree of JSON values as YAML that `load_config` reads alike."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def dump_value(value: Any) -> str:
+    """Return a value as YAML in one line, such as `{from_train: 2000}`."""
+    flow = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, sort_keys=False,
+                     allow_unicode=True, width=MAX_INT)  # fmt: skip
+    return str(flow).removesuffix("...\n").strip()
+
+
+def check_text(text: str, path: str) -> Config:
+    """Return the configuration in a text that is about to be written to `path`."""
+    return _validate(*_parse(text, path), path, is_of_run=False)
 
 
 def _parse(text: str, path: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:

@@ -3,12 +3,24 @@
 All sections are frozen: a loaded configuration never changes.
 """
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from mtrain.config.data import AlignedPairFiles, DataConfig, HubDataset, TableFile
+from mtrain.config.corpora import (
+    AlignedPairFiles,
+    AnyCorpus,
+    Corpus,
+    FromTrain,
+    Languages,
+    MonolingualText,
+    PairFiles,
+    TrainHubDataset,
+    TrainTableFile,
+)
+from mtrain.config.data import DataConfig
 from mtrain.config.decoding import DecodingConfig
 from mtrain.config.model import (
     MODEL_SECTIONS,
@@ -19,8 +31,11 @@ from mtrain.config.model import (
     cannot_hold,
 )
 from mtrain.config.section import HomePath, Section
-from mtrain.config.tokenizer import SidePaths, TokenizerConfig
+from mtrain.config.tokenizer import Pieces, SidePaths, TokenizerConfig
 from mtrain.config.training import TrainingConfig
+from mtrain.errors import UserError
+
+UNDETERMINED = "und"  # BCP 47
 
 
 class Config(Section):
@@ -90,6 +105,104 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _languages_and_stages_are_reached(self) -> "Config":
+        several = sorted({target for _, target in self.data.directions})
+        if len(several) > 1 and not self.tokenizer.names("target"):
+            raise ValueError(
+                f"data.train has several target languages, {', '.join(several)}, and nothing tells "
+                'the model which to write: set tokenizer.source_prefix: "<2{target_lang}>"'
+            )
+        held_out = [*self.data.valid_corpora, *self.data.watch, *self.data.test_sets.values()]
+        others = {target for _, target in map(self.data.languages_of, held_out)} - set(several)
+        if self.data.train and others and not self.tokenizer.names("target"):
+            raise ValueError(
+                f"data: a held-out set is in {sorted(others)[0]}, and the model learns to write "
+                f"{', '.join(several)}"
+            )
+        late = [stage.until for stage in self.data.stages
+                if (stage.until or 0) >= self.training.max_updates]  # fmt: skip
+        if late:
+            raise ValueError(
+                f"data.stages: training.max_updates {self.training.max_updates} ends training "
+                f"before the stage that begins after update {late[0]}"
+            )
+        return self
+
+    @property
+    def languages(self) -> Languages:
+        """The languages to translate from and to: those that `decoding` chooses, or the only ones.
+
+        Raises UserError where a choice is missing, or where the model has no choice.
+        """
+        chosen = []
+        for side, choice, known in zip(
+            ("source", "target"),
+            (self.decoding.source_lang, self.decoding.target_lang),
+            zip(*self.data.directions, strict=True),
+            strict=True,
+        ):
+            is_free = self.tokenizer.names(side)  # its vocabulary decides which languages it has
+            only = known[0] if len(set(known)) == 1 else None
+            verb = "from" if side == "source" else "into"
+            if choice is not None and not (is_free or choice in known):
+                raise UserError(
+                    f"decoding.{side}_lang: {choice}: this model translates {verb} "
+                    f"{', '.join(dict.fromkeys(known))}"
+                )
+            if choice is None and only is None and (is_free or side == "target"):
+                raise UserError(
+                    f"this model translates {verb} {', '.join(dict.fromkeys(known))}: choose one",
+                    f"translate --{side}-lang {known[0]}; other verbs: "
+                    f"--set decoding.{side}_lang={known[0]}",
+                )
+            chosen.append(choice or only or UNDETERMINED)
+        return chosen[0], chosen[1]
+
+    def pairs_of(self, corpus: AnyCorpus) -> Corpus:
+        """Return the corpus of pairs to read: monolingual text with its translation beside it."""
+        if not isinstance(corpus, MonolingualText):
+            return corpus
+        source_lang, target_lang = self.data.languages_of(corpus)
+        sides = corpus.text, self.translation_of(corpus)
+        source, target = sides if corpus.lang == source_lang else sides[::-1]
+        return PairFiles(
+            name=corpus.stem, source=source, target=target,
+            source_lang=source_lang, target_lang=target_lang,
+        )  # fmt: skip
+
+    def other_language(self, corpus: MonolingualText) -> str:
+        """Return the language that monolingual text is translated into."""
+        source_lang, target_lang = self.data.languages_of(corpus)
+        return target_lang if corpus.lang == source_lang else source_lang
+
+    def translation_of(self, corpus: MonolingualText) -> Path:
+        """Return the file that `mtrain backtranslate` writes, beside the data folder."""
+        folder = self.data_path.with_name(f"{self.data_path.name}-translations")
+        return folder / f"{corpus.stem}.{self.other_language(corpus)}"
+
+    @property
+    def steering_corpora(self) -> list[Corpus]:
+        """The corpora that decide what a run learns, and must not change on resume."""
+        return [*map(self.pairs_of, self.data.train), *self.data.valid_corpora]
+
+    @property
+    def corpora(self) -> list[Corpus]:
+        """All corpora as pairs to read, in the order train, valid, watch, test."""
+        return list(map(self.pairs_of, self.data.corpora))
+
+    def prefixes_of(self, corpus: AnyCorpus) -> tuple[Pieces, Pieces]:
+        """Return the pieces before each source and each target of a corpus."""
+        tag = corpus.tag if isinstance(corpus, MonolingualText) else None
+        return self.tokenizer.prefixes(self.data.languages_of(corpus), tag)
+
+    @property
+    def prefix_pieces(self) -> tuple[frozenset[str], frozenset[str]]:
+        """All pieces before sources, and all before targets, of the corpora."""
+        pieces = [self.prefixes_of(corpus) for corpus in self.data.corpora]
+        source, target = (frozenset(chain(*side)) for side in zip(*pieces, strict=True))
+        return source, target
+
     @property
     def shares_vocabulary(self) -> bool:
         """Whether source and target use the same vocabulary."""
@@ -104,8 +217,10 @@ class Config(Section):
 # The members of unions by the tags that pydantic's errors name.
 UNION_MEMBERS: dict[str, type[BaseModel]] = {
     "<pair>": AlignedPairFiles,
-    "<table>": TableFile,
-    "<hub>": HubDataset,
+    "<table>": TrainTableFile,
+    "<hub>": TrainHubDataset,
+    "<text>": MonolingualText,
+    "<held>": FromTrain,
     "<sides>": SidePaths,
     "<base>": BaseRun,
     **MODEL_SECTIONS,

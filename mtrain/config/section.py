@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from string import Template
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -58,3 +58,10 @@ class Section(BaseModel):
         if isinstance(value, bool) and kind is not bool:
             raise ValueError(f"takes no {str(value).lower()}")  # pydantic would read it as 1 or 0
         return value
+
+
+def constants(section: type[BaseModel]) -> list[str]:
+    """Return the keys of a section that take a single value, such as `type: rnn`."""
+    kinds = {key: field.annotation for key, field in section.model_fields.items()}
+    return [key for key, kind in kinds.items()
+            if get_origin(kind) is Literal and len(get_args(kind)) == 1]  # fmt: skip

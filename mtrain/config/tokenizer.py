@@ -3,11 +3,25 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from mtrain.config.corpora import Languages, Piece
 from mtrain.config.section import HomePath, PositiveInt, Section
 
-MARKS = ("<pad>", "<unk>", "<s>", "</s>")  # of the vocabularies that are trained here
+
+def _check_prefix(prefix: str) -> str:
+    """Raise ValueError for an unknown {word}; languages replace the known ones."""
+    unknown = [word for word in re.findall(r"\{(.*?)\}", prefix) if word not in LANGUAGE_KEYS]
+    if unknown:
+        raise ValueError(f"{{{unknown[0]}}} is unknown; known: {{source_lang}}, {{target_lang}}")
+    if re.search("[{}]", re.sub(r"\{.*?\}", "", prefix)):
+        raise ValueError("a brace is missing: write {source_lang} or {target_lang}")
+    return prefix
+
+
+LANGUAGE_KEYS = ("source_lang", "target_lang")
+Prefix = Annotated[Piece, AfterValidator(_check_prefix)]
+Pieces = tuple[str, ...]  # before each text of one side
 
 
 class SidePaths(Section):
@@ -40,7 +54,7 @@ class TokenizerConfig(Section):
         | None
     ) = None
     """existing SentencePiece model to use, or {source: ..., target: ...}; then none is trained"""
-    symbols: tuple[Annotated[str, Field(pattern=r"^\S+\z")], ...] = ()
+    symbols: tuple[Piece, ...] = ()
     """pieces that are never split, such as language tags; a given model gets them appended"""
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
     """share of characters covered by the vocabulary; the rest falls back to bytes"""
@@ -48,23 +62,28 @@ class TokenizerConfig(Section):
     """SentencePiece's normalisation rule; all but identity change some characters of the target"""
     train_sentences: PositiveInt = 500_000
     """maximum sentences to train the tokenizer on, both sides together"""
-    source_prefix: str | None = None
-    """piece before every source text, such as >>deu<< or __en__; the vocabulary must have it"""
-    target_prefix: str | None = None
+    source_prefix: Prefix | None = None
+    """piece before every source text, such as >>deu<< or, for many languages, <2{target_lang}>"""
+    target_prefix: Prefix | None = None
     """piece before every target text, with which every translation begins; it is not printed"""
 
-    @model_validator(mode="after")
-    def _symbols_are_text(self) -> "TokenizerConfig":
-        marks = [symbol for symbol in self.symbols
-                 if symbol in MARKS or re.fullmatch("<0x[0-9A-F]{2}>", symbol)]  # fmt: skip
-        if marks:
-            raise ValueError(f"symbols: {marks[0]} is a mark or a byte of the vocabulary")
-        return self
+    def prefixes(self, languages: Languages, tag: str | None = None) -> tuple[Pieces, Pieces]:
+        """Return the pieces before each source and each target of a corpus in these languages.
 
-    @property
-    def prefixes(self) -> tuple[str | None, str | None]:
-        """The prefixes of source and target."""
-        return self.source_prefix, self.target_prefix
+        `tag` is the corpus's own piece before each source.
+        """
+        source, target = (
+            () if prefix is None else (_fill(prefix, languages),)
+            for prefix in (self.source_prefix, self.target_prefix)
+        )
+        return (*([tag] if tag else []), *source), target
+
+    def names(self, side: str) -> bool:
+        """Return whether a prefix names the language of `side`, source or target."""
+        return any(
+            f"{{{side}_lang}}" in (prefix or "")
+            for prefix in (self.source_prefix, self.target_prefix)
+        )
 
     @property
     def export_limits(self) -> dict[str, str]:
@@ -72,3 +91,9 @@ class TokenizerConfig(Section):
         prefixes = ("source_prefix", "target_prefix")
         used = ", ".join(f"tokenizer.{key}" for key in prefixes if getattr(self, key) is not None)
         return {"huggingface": used} if used else {}
+
+
+def _fill(prefix: str, languages: Languages) -> str:
+    for key, language in zip(LANGUAGE_KEYS, languages, strict=True):
+        prefix = prefix.replace(f"{{{key}}}", language)
+    return prefix

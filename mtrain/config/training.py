@@ -68,7 +68,8 @@ class TrainingConfig(Section):
     valid_metric: Literal["bleu", "chrf", "loss"] = "bleu"
     """dev metric that selects the best checkpoint and decides early stopping"""
     patience: NonNegativeInt = 0
-    """early stopping: validations in a row without a better valid_metric; 0 is off"""
+    """early stopping: validations in a row without a better valid_metric, in the last stage; 0 is
+    off"""
     keep_best: PositiveInt = 1
     """number of checkpoints to keep by best valid_metric"""
     keep_last: PositiveInt = 2

@@ -1,13 +1,14 @@
 """Builds a data folder from corpora; memory does not grow with corpus size.
 
 Reads the corpora three times: to filter and hash each pair, to sample kept pairs for tokenizer
-training, to tokenise the kept pairs. Between these passes, files hold one byte (the verdict) and
-eight bytes (the hash) per pair. Does not import torch.
+training, to tokenise the kept pairs. Where held-out sets are taken from train, one pass before
+these chooses them. Between these passes, files hold one byte (the verdict) and eight bytes (the
+hash) per pair. Does not import torch.
 """
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -17,24 +18,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtrain.config.corpora import MonolingualText
+from mtrain.config.data import DataConfig
 from mtrain.config.run import Config
-from mtrain.config.tokenizer import SidePaths
 from mtrain.console import Progress, progress
+from mtrain.data.dirt import Dirt
 from mtrain.data.duplicates import mark_duplicates
-from mtrain.data.held_out import HeldOut, look_at, warn_of_undecoded
-from mtrain.data.identity import input_contents
-from mtrain.data.manifest import FORMAT, data_settings, watch_split
+from mtrain.data.from_train import TakenPairs, take_from_train
+from mtrain.data.held_out import HeldOut, Part, look_at, warn_of_undecoded
+from mtrain.data.manifest import FORMAT, watch_split
+from mtrain.data.mixture import mixtures
 from mtrain.data.plan import derive_seed
 from mtrain.data.splits import describe_split, encode, write_held_out
 from mtrain.data.store import LINKS, StoreWriter, translation_columns
 from mtrain.data.vocabulary import TextPair, make_tokenizers
 from mtrain.errors import UserError
-from mtrain.text.checks import check_readable
 from mtrain.text.corpora import corpus_name, read_linked_pairs
-from mtrain.text.encoding import refuse_pointer
 from mtrain.text.filters import (
     CODES,
     KEPT,
+    REASONS,
     Ledger,
     judge_lengths,
     judge_texts,
@@ -43,41 +46,10 @@ from mtrain.text.filters import (
 )
 from mtrain.text.lines import blocks, clean_pairs
 from mtrain.text.links import Link, LinkMapper
-from mtrain.text.tokenizer import Tokenizer, TokenizerPair
-from mtrain.text.tokenizer_model import append_symbols
+from mtrain.text.tokenizer import TokenizerPair
 
 BLOCK_PAIRS = 10_000
-
-
-def describe_inputs(config: Config) -> dict[str, Any]:
-    """Return what determines a data folder's content: settings and the digest of every input.
-
-    Raises one `UserError` that lists all missing or unusable files.
-    """
-    corpora = config.data.corpora
-    missing = [message for corpus in corpora for message in check_readable(corpus)]
-    paths = config.tokenizer.path
-    given = [paths.source, paths.target] if isinstance(paths, SidePaths) else [paths]
-    missing += [f"{path}: there is no such SentencePiece model" for path in given
-                if path is not None and not path.is_file()]  # fmt: skip
-    if missing:
-        raise UserError("\n".join(dict.fromkeys(missing)))
-    absent = {prefix for prefix in config.tokenizer.prefixes if prefix}
-    if given == [None] and not absent <= set(config.tokenizer.symbols):
-        raise UserError(
-            "tokenizer: a new vocabulary has the pieces source_prefix and target_prefix only if "
-            "`symbols` names them",
-            f"symbols: [{', '.join(sorted(absent))}]",
-        )
-    for path in given:
-        if path is not None:
-            refuse_pointer(path)
-            Tokenizer(path)  # load it now: a later error would name the copy
-            append_symbols(path, config.tokenizer.symbols)
-    return {
-        "settings": data_settings(config),
-        **input_contents(config, corpora),
-    }
+DUPLICATES = [CODES["duplicate"], CODES["near_duplicates"]]  # found after all pairs were read
 
 
 @dataclass(frozen=True)
@@ -106,6 +78,7 @@ class _Scan:
     ledgers: list[Ledger]  # of pairs dropped for their text, duplicates not yet included
     source_overlap: int  # pairs with a source that a held-out set contains
     kept_overlap: int  # pairs that a held-out set contains, unless dropped
+    would_drop: list[dict[str, Any]]  # by the checks that are left out
 
 
 class DataBuilder:
@@ -113,42 +86,49 @@ class DataBuilder:
 
     def __init__(self, config: Config, folder: Path) -> None:
         self._config = config
-        self._languages = (config.data.source_lang, config.data.target_lang)
         self._folder = folder
         self._text = folder / "text"
+        self.held_out_parts: dict[str, list[Part]] = {}  # by set, once it is built
 
     def build(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Fill the folder and return its manifest; the caller writes it."""
         started, data = time.monotonic(), self._config.data
         self._text.mkdir()
-        held_out = HeldOut(self._text, self._languages)
-        num_valid = held_out.write("valid", data.valid)
+        held_out = HeldOut(self._text, data)
+        valid = held_out.write("valid", data.valid_corpora) if data.valid_corpora else []
         watch, tests = (
             {name: held_out.write(name, [corpus]) for name, corpus in sets.items()}
             for sets in (data.watch_sets, data.test_sets)
         )
+        taken = take_from_train(self._config, held_out)
+        valid, tests = [*valid, *taken.valid], tests | taken.tests
+        self.held_out_parts = {"valid": valid, **watch, **tests}
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="scan-") as scratch:
-            scan = self._scan(Path(scratch), held_out)
+            scan = self._scan(Path(scratch), held_out, taken)
             tokenizers = make_tokenizers(
                 self._config.tokenizer,
+                chain(*self._config.prefix_pieces),
                 self._folder / "tokenizer",
                 partial(self._sample_for_tokenizer, scan),
             )
+            _refuse_same_prefixes(self._config, tokenizers)
             train = self._write_train(scan, tokenizers)
             for ledger in scan.ledgers:
                 warn_of_undecoded("train", ledger)
             num_scanned = len(scan.verdicts)
             del scan.verdicts
+        _refuse_empty_in_mix(data, scan.ledgers)
         return {
             "format": FORMAT,
             **inputs,
             "tokenizers": tokenizers.digest(),
-            "splits": {"train": train, **self._write_held_out(watch, tokenizers)},
-            "valid_pairs": num_valid,
-            "watch": watch,
-            "tests": tests,
+            "splits": {"train": train, **self._write_held_out(valid, watch, tokenizers)},
+            "valid_pairs": _num_lines(valid),
+            "watch": {name: _num_lines(parts) for name, parts in watch.items()},
+            "tests": {name: _num_lines(parts) for name, parts in tests.items()},
             "read_pairs": num_scanned,
             "filtered": [ledger.as_dict() for ledger in scan.ledgers],
+            "would_drop": scan.would_drop,
             "held_out": {
                 name: [ledger.as_dict() for ledger in ledgers]
                 for name, ledgers in held_out.ledgers.items()
@@ -160,8 +140,10 @@ class DataBuilder:
 
     def _read_train(self, shown: Progress) -> Iterator[_Block]:
         """Yield all training pairs in blocks; each block comes from one corpus."""
-        for number, corpus in enumerate(self._config.data.train):
-            for block in blocks(read_linked_pairs(corpus, self._languages), BLOCK_PAIRS):
+        config = self._config
+        for number, corpus in enumerate(config.data.train):
+            pairs, languages = config.pairs_of(corpus), config.data.languages_of(corpus)
+            for block in blocks(read_linked_pairs(pairs, languages), BLOCK_PAIRS):
                 yield _Block(
                     number,
                     [source for (source, _), _ in block],
@@ -170,29 +152,41 @@ class DataBuilder:
                 )
                 shown.advance(len(block))
 
-    def _scan(self, scratch: Path, held_out: HeldOut) -> _Scan:
+    def _scan(self, scratch: Path, held_out: HeldOut, taken: TakenPairs) -> _Scan:
         """Filter and hash each training pair; with `drop_duplicates`, keep the first of equals."""
-        filters = self._config.data.filters
-        ledgers = [Ledger(corpus_name(corpus)) for corpus in self._config.data.train]
+        data, filters = self._config.data, self._config.data.filters
+        ledgers = [Ledger(corpus_name(self._config.pairs_of(corpus))) for corpus in data.train]
         source_overlap = kept_overlap = 0
         verdict_path, hash_path = scratch / "verdicts", scratch / "hashes"
         with (
             progress("reading", unit="pairs") as shown,
+            Dirt(data, scratch) as dirt,
             verdict_path.open("wb") as verdicts,
             hash_path.open("wb") as hashes,
         ):
             for block in self._read_train(shown):
                 sources, targets, codes = judge_texts(block.sources, block.targets, filters)
+                dirt.judge(block.corpus, sources, targets, codes)
                 ledger = ledgers[block.corpus]
-                look_at(ledger, sources, targets, self._languages)
-                hashed = pair_hashes(sources, targets)
+                languages = data.languages_of(data.train[block.corpus])
+                look_at(ledger, sources, targets, languages)
+                leaves = taken.has_sources(sources)
+                if len(data.directions) > 1:  # the other direction has it as a target
+                    leaves |= taken.has_sources(targets)
+                codes[(codes == KEPT) & leaves] = CODES["held_out"]
+                hashed = pair_hashes(sources, targets, data.marks_of(languages))
                 is_kept = codes == KEPT
                 source_overlap += int((is_kept & held_out.has_sources(sources)).sum())
                 is_known = is_kept & held_out.has_pairs(hashed)
+                corpus = data.train[block.corpus]
+                if isinstance(corpus, MonolingualText):  # its other side is no human's
+                    side = languages.index(corpus.lang)
+                    is_known |= is_kept & held_out.has_texts((sources, targets)[side], side)
                 if filters.drop_overlap:
                     codes[is_known] = CODES["overlap"]
                 else:
                     kept_overlap += int(is_known.sum())
+                dirt.sample(block.corpus, sources, targets, codes, hashed)
                 ledger.note(codes, sources, targets, besides=KEPT)
                 verdicts.write(codes.tobytes())
                 hashes.write(hashed.tobytes())
@@ -201,7 +195,8 @@ class DataBuilder:
         kept = np.memmap(verdict_path, np.uint8, "r+")
         if filters.drop_duplicates:
             mark_duplicates(np.memmap(hash_path, np.int64, "r"), kept)
-        return _Scan(kept, ledgers, source_overlap, kept_overlap)
+        dirt.mark_near(kept)
+        return _Scan(kept, ledgers, source_overlap, kept_overlap, dirt.would_drop())
 
     def _sample_for_tokenizer(self, scan: _Scan) -> list[TextPair]:
         """Return a random sample of kept pairs, about `tokenizer.train_sentences` sentences."""
@@ -225,6 +220,8 @@ class DataBuilder:
         """Tokenise the kept pairs into the store; return its manifest entry."""
         filters = self._config.data.filters
         has_links, mapper = self._config.data.has_alignments, LinkMapper(tokenizers)
+        of_corpus = [tokenizers.with_prefixes(self._config.prefixes_of(corpus))
+                     for corpus in self._config.data.train]  # fmt: skip
         columns = translation_columns(tokenizers.vocab_size, has_links)
         position = 0
         with (
@@ -237,11 +234,11 @@ class DataBuilder:
                     raise UserError("data.train: a file grew while it was read; run it again")
                 position += len(block)
                 ledger = scan.ledgers[block.corpus]
-                is_duplicate = codes == CODES["duplicate"]
+                is_duplicate = np.isin(codes, DUPLICATES)
                 ledger.note(codes[is_duplicate], *block.take(np.flatnonzero(is_duplicate)))
                 kept = np.flatnonzero(codes == KEPT)
                 sources, targets = block.take(kept)
-                source_ids, target_ids = encode((sources, targets), tokenizers)
+                source_ids, target_ids = encode((sources, targets), of_corpus[block.corpus])
                 codes = judge_lengths(_lengths(source_ids), _lengths(target_ids), filters)
                 ledger.note(codes, sources, targets)
                 chosen = np.flatnonzero(codes == KEPT).tolist()
@@ -264,16 +261,52 @@ class DataBuilder:
         return figures
 
     def _write_held_out(
-        self, watch: Iterable[str], tokenizers: TokenizerPair
+        self, valid: Sequence[Part], watch: Mapping[str, Sequence[Part]], tokenizers: TokenizerPair
     ) -> dict[str, dict[str, Any]]:
         """Tokenise valid and the watch sets into stores; return their manifest entries."""
         longest = self._config.data.filters.max_tokens
-        sets = {"valid": ("valid", "data.valid")}
-        sets |= {watch_split(name): (name, f"data.watch: {name}") for name in watch}
-        return {
-            split: write_held_out(self._text / name, self._folder / split, tokenizers, longest, key)
-            for split, (name, key) in sets.items()
-        }
+        sets = {"valid": ("valid", valid, "data.valid")}
+        sets |= {watch_split(name): (name, parts, f"data.watch: {name}")
+                 for name, parts in watch.items()}  # fmt: skip
+        written = {}
+        for split, (name, parts, key) in sets.items():
+            of_parts = [(part, self._tokenizers_of(part, tokenizers)) for part in parts]
+            written[split] = write_held_out(
+                self._text / name, self._folder / split, of_parts, longest, key
+            )
+        return written
+
+    def _tokenizers_of(self, part: Part, tokenizers: TokenizerPair) -> TokenizerPair:
+        return tokenizers.with_prefixes(self._config.tokenizer.prefixes(part.languages))
+
+
+def _refuse_same_prefixes(config: Config, tokenizers: TokenizerPair) -> None:
+    """Raise UserError if the prefixes of two target languages are the same pieces."""
+    languages_of: dict[Any, str] = {}
+    for source_lang, target_lang in config.data.directions:
+        prefixes = config.tokenizer.prefixes((source_lang, target_lang))
+        pair = tokenizers.with_prefixes(prefixes)
+        key = source_lang, *pair.source.prefix, None, *pair.target.prefix
+        other = languages_of.setdefault(key, target_lang)
+        if other != target_lang:
+            raise UserError(
+                f"{other} and {target_lang} have the same prefix in this vocabulary",
+                f"tokenizer.symbols: [{', '.join(chain(*prefixes))}] adds one of its own",
+            )
+
+
+def _refuse_empty_in_mix(data: DataConfig, ledgers: Sequence[Ledger]) -> None:
+    """Raise UserError now for a mix that training could not draw, with what emptied a corpus."""
+    try:
+        mixtures(data, [ledger.counts[REASONS[KEPT]] for ledger in ledgers])
+    except UserError as error:
+        dropped = [ledger.tell() for ledger in ledgers if not ledger.counts[REASONS[KEPT]]]
+        raise UserError("\n".join(filter(None, (str(error.message), *dropped))),
+                        error.hint) from None  # fmt: skip
+
+
+def _num_lines(parts: Sequence[Part]) -> int:
+    return sum(part.lines for part in parts)
 
 
 def _lengths(ids: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:

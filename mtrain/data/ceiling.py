@@ -4,10 +4,13 @@ No model scores higher than its tokenizer's ceiling. Reads the text of a data fo
 passes in the metrics.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mtrain.data.held_out import Part
 from mtrain.text.lines import clean_target, decode_line, read_lines
 from mtrain.text.tokenizer import Tokenizer, available_cores
 
@@ -17,20 +20,28 @@ EXAMPLES = 3
 EXAMPLE_CHARACTERS = 80
 CHARACTERS_BEFORE = 30  # of an example, shown before the first difference
 
-Scores = Callable[[Sequence[str], Sequence[str]], tuple[float, float]]
+Scores = Callable[..., tuple[float, float]]
 
 
 def measure_ceilings(
-    text_folder: Path, names: Iterable[str], tokenizer: Tokenizer, scores: Scores
+    text_folder: Path, parts: Mapping[str, Sequence[Part]], tokenizer: Tokenizer, scores: Scores
 ) -> dict[str, dict[str, Any]]:
-    """Return the `measure_ceiling` of NAME.target for each name.
+    """Return the `measure_ceiling` of NAME.target for each name of a held-out set.
 
-    `scores` takes hypotheses and references and returns corpus BLEU and chrF.
+    A set with several target languages has an entry for each of them. `scores` takes hypotheses,
+    references and their language and returns corpus BLEU and chrF.
     """
-    return {
-        name: measure_ceiling(list(read_lines(text_folder / f"{name}.target")), tokenizer, scores)
-        for name in names
-    }
+    found = {}
+    for name, of_set in parts.items():
+        lines = read_lines(text_folder / f"{name}.target")
+        targets: dict[str, list[bytes]] = {}
+        for part in of_set:
+            targets.setdefault(part.languages[1], []).extend(islice(lines, part.lines))
+        for language, texts in targets.items():
+            label = name if len(targets) == 1 else f"{name} in {language}"
+            of_language = partial(scores, target_lang=language)
+            found[label] = measure_ceiling(texts, tokenizer, of_language)
+    return found
 
 
 def measure_ceiling(

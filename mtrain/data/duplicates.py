@@ -8,8 +8,12 @@ from mtrain.text.filters import CODES, KEPT
 HASHES_AT_ONCE = 1 << 22
 
 
-def mark_duplicates(hashes: npt.NDArray[np.int64], verdicts: npt.NDArray[np.uint8]) -> None:
-    """Mark every kept pair as a duplicate if an earlier kept pair has the same hash.
+def mark_duplicates(
+    hashes: npt.NDArray[np.int64],
+    verdicts: npt.NDArray[np.uint8],
+    code: int = CODES["duplicate"],
+) -> None:
+    """Mark every kept pair with `code` if an earlier kept pair has the same hash.
 
     Partitions the hashes by value and sorts one partition at a time, to bound memory.
     """
@@ -26,4 +30,4 @@ def mark_duplicates(hashes: npt.NDArray[np.int64], verdicts: npt.NDArray[np.uint
         order = np.argsort(value, kind="stable")
         is_repeat = np.zeros(len(order), dtype=bool)
         is_repeat[1:] = value[order][1:] == value[order][:-1]
-        verdicts[place[order[is_repeat]]] = CODES["duplicate"]
+        verdicts[place[order[is_repeat]]] = code

@@ -15,11 +15,12 @@ from mtrain.config.compare import Differences, changed_keys, describe, differenc
 from mtrain.config.decoding import DecodingConfig
 from mtrain.config.load import dump_config, load_config
 from mtrain.config.run import Config
-from mtrain.config.tokenizer import TokenizerConfig
+from mtrain.data.held_out import Part
 from mtrain.data.identity import input_contents, same_contents
 from mtrain.data.manifest import NAME, data_settings, read_manifest, with_old_defaults
 from mtrain.data.store import TokenStore, check_files
 from mtrain.errors import UserError
+from mtrain.text.filters import KEPT, REASONS
 from mtrain.text.lines import read_lines, write_whole
 from mtrain.text.tokenizer import TokenizerPair
 
@@ -88,10 +89,8 @@ class DataFolder:
 
     def tokenizers(self) -> TokenizerPair:
         """Load the tokenizers. Raises UserError if the data were prepared with others."""
-        manifest = self.manifest()
-        settings = TokenizerConfig.model_validate(manifest["settings"]["tokenizer"])
-        tokenizers = TokenizerPair.load(self.path / "tokenizer", settings.prefixes)
-        if tokenizers.digest() != manifest["tokenizers"]:
+        tokenizers = TokenizerPair.load(self.path / "tokenizer")
+        if tokenizers.digest() != self.manifest()["tokenizers"]:
             raise UserError(
                 f"{self.path / 'tokenizer'}: not the tokenizer that these data were prepared with",
                 f"remove {self.path} and run `mtrain prepare` again",
@@ -104,6 +103,22 @@ class DataFolder:
         check_files(folder, about.get("sha256", {}))  # old manifests have none
         columns, vocab_size = about["columns"], about["vocab_size"]
         return TokenStore(folder, columns, vocab_size, about["fingerprint"])
+
+    def parts(self, split: str, config: Config) -> list[tuple[Part, int]]:
+        """Return the parts of a held-out set, each with its number of pairs in the token store."""
+        about = self.manifest()["splits"][split]
+        if "parts" in about:
+            return [
+                (Part(part["corpus"], (part["source_lang"], part["target_lang"]), part["lines"]),
+                 part["pairs"])
+                for part in about["parts"]
+            ]  # fmt: skip
+        lines = about["pairs"] + about["left_out_of_loss"]  # prepared by an earlier version
+        return [(Part(split, config.data.directions[0], lines), about["pairs"])]
+
+    def corpus_sizes(self) -> list[int]:
+        """Return the number of training pairs of each corpus, in the order of the token store."""
+        return [ledger["counts"][REASONS[KEPT]] for ledger in self.manifest()["filtered"]]
 
     def as_prepared(self, config: Config) -> Config:
         """Return the configuration with the defaults of this folder's manifest format."""
@@ -127,8 +142,8 @@ class DataFolder:
 
         With `only_steering`, compare train and valid only. Raises UserError for a missing file.
         """
-        manifest, data = self.manifest(), config.data
-        corpora = data.steering_corpora if only_steering else data.corpora
+        manifest = self.manifest()
+        corpora = config.steering_corpora if only_steering else config.corpora
         try:
             present = input_contents(config, corpora)
         except FileNotFoundError as error:
@@ -235,13 +250,13 @@ class RunFolder:
                  for side in ("source", "target")]  # fmt: skip
         _copy_files(tests, self.tests)
 
-    def tokenizers(self, config: Config) -> TokenizerPair:
-        """Read the tokenizers, with the prefixes that the configuration names."""
-        return TokenizerPair.load(self.path / "tokenizer", config.tokenizer.prefixes)
+    def tokenizers(self) -> TokenizerPair:
+        """Read the tokenizers."""
+        return TokenizerPair.load(self.path / "tokenizer")
 
     def test_sets(self, config: Config) -> list[HeldOutText]:
         """Read the test sets that the run's configuration names."""
-        return [read_held_out(self.tests, name) for name in sorted(config.data.test_sets)]
+        return [read_held_out(self.tests, name) for name in sorted(config.data.test_languages)]
 
 
 OpenedRun = tuple[RunFolder, Config]  # the configuration has overrides applied

@@ -3,14 +3,15 @@
 These are valid, watch and test. Drops no pair of them. Works on text, not on tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrain.config.data import Corpus, FilterConfig
+from mtrain.config.corpora import Corpus, Languages
+from mtrain.config.data import DataConfig, FilterConfig
 from mtrain.console import warn
 from mtrain.errors import UserError
 from mtrain.text.checks import looks_like_header
@@ -18,8 +19,18 @@ from mtrain.text.corpora import corpus_name, read_pairs
 from mtrain.text.encoding import ENCODING_HINT
 from mtrain.text.filters import Ledger, judge_texts, pair_hashes, text_hashes
 from mtrain.text.lines import blocks
+from mtrain.text.records import RawPair
 
 BLOCK_PAIRS = 10_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive lines of a held-out set, of one corpus and one pair of languages."""
+
+    corpus: str
+    languages: Languages
+    lines: int
 
 
 @dataclass
@@ -27,41 +38,59 @@ class HeldOut:
     """Writes the held-out sets into a folder and keeps hashes of their pairs and sources."""
 
     folder: Path
-    languages: tuple[str, str]
+    data: DataConfig
     ledgers: dict[str, list[Ledger]] = field(default_factory=dict)  # set: one per corpus
     _pairs: set[int] = field(default_factory=set)
-    _sources: set[int] = field(default_factory=set)
+    _texts: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
 
-    def write(self, name: str, corpora: Sequence[Corpus]) -> int:
-        """Write NAME.source and NAME.target, one sentence per line; return the number of pairs.
+    def write(self, name: str, corpora: Sequence[Corpus]) -> list[Part]:
+        """Write NAME.source and NAME.target, one sentence per line; return a part per corpus.
 
         Raises UserError if there is no pair, or if most pairs of a corpus are not UTF-8.
         """
+        texts = []
+        for corpus in corpora:
+            languages = self.data.languages_of(corpus)
+            texts.append((corpus_name(corpus), languages, read_pairs(corpus, languages)))
+        return self.write_texts(name, texts)
+
+    def write_texts(
+        self, name: str, texts: Sequence[tuple[str, Languages, Iterable[RawPair]]]
+    ) -> list[Part]:
+        """Do what `write` does, for texts with a name, languages and pairs each."""
+        parts = []
         paths = [self.folder / f"{name}.{side}" for side in ("source", "target")]
         with paths[0].open("wb") as sources, paths[1].open("wb") as targets:
-            for corpus in corpora:
-                ledger = Ledger(corpus_name(corpus))
+            for title, languages, pairs in texts:
+                ledger = Ledger(title)
                 self.ledgers.setdefault(name, []).append(ledger)
-                for block in blocks(read_pairs(corpus, self.languages), BLOCK_PAIRS):
+                for block in blocks(pairs, BLOCK_PAIRS):
                     raw = [pair[0] for pair in block], [pair[1] for pair in block]
                     for file, lines in zip((sources, targets), raw, strict=True):
                         file.writelines(line.replace(b"\n", b" ") + b"\n" for line in lines)
                     first, second, codes = judge_texts(*raw, FilterConfig())
-                    look_at(ledger, first, second, self.languages)
+                    look_at(ledger, first, second, languages)
                     ledger.note(codes, first, second)
-                    self._pairs.update(pair_hashes(first, second).tolist())
-                    self._sources.update(text_hashes(first).tolist())
+                    hashes = pair_hashes(first, second, self.data.marks_of(languages))
+                    self._pairs.update(hashes.tolist())
+                    for side, known in zip((first, second), self._texts, strict=True):
+                        known.update(text_hashes(side).tolist())
                 if ledger.counts["invalid_utf8"] * 2 > ledger.seen:
                     raise UserError(_undecoded(name, ledger), ENCODING_HINT)
                 warn_of_undecoded(name, ledger)
-        count = sum(ledger.seen for ledger in self.ledgers[name])
-        if not count:
-            raise UserError(f"{name}: there is not one pair in {corpus_name(corpora[0])}")
-        return count
+                if not ledger.seen:
+                    raise UserError(f"{name}: there is not one pair in {ledger.corpus}")
+                parts.append(Part(ledger.corpus, languages, ledger.seen))
+        return parts
 
     def has_sources(self, sources: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Return for each source whether a held-out set contains it."""
-        return np.array([code in self._sources for code in text_hashes(sources).tolist()], bool)
+        return self.has_texts(sources, 0)
+
+    def has_texts(self, texts: Sequence[str], side: int) -> npt.NDArray[np.bool_]:
+        """Return for each text whether a held-out set has it on a side, 0 (source) or 1."""
+        known = self._texts[side]
+        return np.array([code in known for code in text_hashes(texts).tolist()], bool)
 
     def has_pairs(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return for each pair, given by its hash, whether a held-out set contains it."""
@@ -69,7 +98,7 @@ class HeldOut:
 
 
 def look_at(
-    ledger: Ledger, sources: Sequence[str], targets: Sequence[str], languages: tuple[str, str]
+    ledger: Ledger, sources: Sequence[str], targets: Sequence[str], languages: Languages
 ) -> None:
     """Count pairs and equal sides in the ledger; note a first pair that looks like a header."""
     if ledger.seen == 0 and looks_like_header(sources[0], targets[0], languages):

@@ -1,17 +1,25 @@
 """Identity of prepared data: the settings and the content of each input, not its path.
 
-Works on manifest entries; does not import torch.
+Checks the inputs as it describes them. Works on manifest entries; does not import torch.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mtrain.config.compare import differences, only_moved
-from mtrain.config.data import Corpus
+from mtrain.config.corpora import Corpus, MonolingualText
 from mtrain.config.run import Config
 from mtrain.config.tokenizer import SidePaths
+from mtrain.data.manifest import data_settings
+from mtrain.errors import UserError
+from mtrain.text.checks import check_readable
 from mtrain.text.corpora import input_digests
+from mtrain.text.encoding import refuse_pointer
 from mtrain.text.lines import file_digest
+from mtrain.text.tokenizer import Tokenizer
+from mtrain.text.tokenizer_model import append_symbols
 
 
 def input_contents(config: Config, corpora: Sequence[Corpus]) -> dict[str, Any]:
@@ -25,6 +33,15 @@ def input_contents(config: Config, corpora: Sequence[Corpus]) -> dict[str, Any]:
         "inputs": [digest for corpus in corpora for digest in input_digests(corpus)],
         "given_tokenizers": [file_digest(path) for path in given if path is not None],
     }
+
+
+def translated_text(translation: Path) -> str | None:
+    """Return the digest of the text that `mtrain backtranslate` translated, or None if unknown."""
+    try:
+        about = json.loads(translation.with_name(f"{translation.name}.json").read_bytes())
+        return str(about["text"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def same_inputs(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -43,3 +60,46 @@ def _contents(description: Mapping[str, Any]) -> tuple[Any, Any]:
         for entry in description["inputs"]
     ]
     return inputs, description.get("given_tokenizers")
+
+
+def describe_inputs(config: Config) -> dict[str, Any]:
+    """Return what determines a data folder's content: settings and the digest of every input.
+
+    Raises one `UserError` that lists all missing or unusable files.
+    """
+    corpora = config.corpora
+    _refuse_untranslated(config)
+    missing = [message for corpus in corpora for message in check_readable(corpus)]
+    paths = config.tokenizer.path
+    given = [paths.source, paths.target] if isinstance(paths, SidePaths) else [paths]
+    missing += [f"{path}: there is no such SentencePiece model" for path in given
+                if path is not None and not path.is_file()]  # fmt: skip
+    if missing:
+        raise UserError("\n".join(dict.fromkeys(missing)))
+    for path in given:
+        if path is not None:
+            refuse_pointer(path)
+            Tokenizer(path)  # load it now: a later error would name the copy
+            append_symbols(path, config.tokenizer.symbols)
+    return {
+        "settings": data_settings(config),
+        **input_contents(config, corpora),
+    }
+
+
+def _refuse_untranslated(config: Config) -> None:
+    """Raise UserError for monolingual text that `mtrain backtranslate` has not translated."""
+    for corpus in config.data.train:
+        if isinstance(corpus, MonolingualText) and corpus.text.exists():
+            other, translation = config.other_language(corpus), config.translation_of(corpus)
+            problem = ""
+            if not translation.exists():
+                problem = f"there is no translation into {other} yet ({translation})"
+            elif translated_text(translation) != file_digest(corpus.text):
+                problem = f"{translation} is the translation of another text"
+            if problem:
+                raise UserError(
+                    f"{corpus.text}: {problem}",
+                    "run first: mtrain backtranslate RUN CONFIG.yaml, with a RUN that translates "
+                    f"{corpus.lang} to {other}",
+                )

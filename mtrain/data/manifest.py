@@ -19,6 +19,8 @@ NAME = "manifest.json"
 # Former defaults by manifest format: folders of that format were prepared with these where the
 # configuration leaves the key out.
 OLD_DEFAULTS: dict[int, dict[str, Any]] = {1: {"normalization": "nmt_nfkc"}}
+# Keys that say how corpora are mixed in training. They do not change the folder.
+MIX: Any = {"sampling_temperature": True, "stages": True, "train": {"__all__": {"weight"}}}
 
 
 def data_settings(config: Config) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def data_settings(config: Config) -> dict[str, Any]:
 
 def _settings(data: DataConfig, tokenizer: TokenizerConfig) -> dict[str, Any]:
     return {
-        "data": data.model_dump(mode="json", exclude_defaults=True),
+        "data": data.model_dump(mode="json", exclude_defaults=True, exclude=MIX),
         "tokenizer": tokenizer.model_dump(mode="json", exclude_defaults=True),
     }
 

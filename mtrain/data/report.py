@@ -14,11 +14,14 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
     lines = [
         f"train    {train['pairs']:,} pairs kept of {manifest['read_pairs']:,} read, "
         f"{tokens['source']:,} source and {tokens['target']:,} target tokens",
-        f"valid    {manifest['valid_pairs']:,} pairs{_describe_left_out(valid)}",
+        f"valid    {manifest['valid_pairs']:,} pairs{_describe_origin(manifest, 'valid')}"
+        f"{_describe_directions(valid)}{_describe_left_out(valid)}",
         *_describe_held_out(manifest, "valid"),
         *_describe_watch(manifest),
         *(line for name, count in manifest["tests"].items()
-          for line in (f"test     {count:,} pairs in {name}", *_describe_held_out(manifest, name))),
+          for line in (
+              f"test     {count:,} pairs{_describe_origin(manifest, 'test')} in {name}",
+              *_describe_held_out(manifest, name))),
         f"tokens   vocabulary of {train['vocab_size']:,}",
         *_describe_ceilings(manifest),
         *([_describe_links(train["links"])] if "links" in train else []),
@@ -26,14 +29,31 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
         "in valid, watch or test"
         + _describe_kept(manifest.get("kept_pairs_also_in_valid_or_test", 0)),
     ]  # fmt: skip
-    for entry in manifest["filtered"]:
+    would_drop = manifest.get("would_drop", [])  # absent from old manifests
+    for number, entry in enumerate(manifest["filtered"]):
         lines.append(f"corpus   {entry['corpus']}: {entry['counts'][REASONS[KEPT]]:,} kept")
         lines += _describe_looks(entry, entry["counts"]["identical"])
         for reason, count in entry["counts"].items():
             if count and reason != REASONS[KEPT]:
                 lines.append(f"         {count:,} dropped: {reason}, for example")
                 lines += _samples(entry, reason)
+        lines += _describe_left_out_checks(would_drop[number] if would_drop else {})
     return "\n".join(lines)
+
+
+def _describe_directions(split: dict[str, Any]) -> str:
+    lines: dict[str, int] = {}
+    for part in split.get("parts", []):  # absent from old manifests
+        direction = f"{part['source_lang']}-{part['target_lang']}"
+        lines[direction] = lines.get(direction, 0) + part["lines"]
+    if len(lines) < 2:
+        return ""
+    return f" ({', '.join(f'{direction} {count:,}' for direction, count in lines.items())})"
+
+
+def _describe_origin(manifest: dict[str, Any], section: str) -> str:
+    is_taken = "from_train" in manifest["settings"]["data"].get(section, ())
+    return " taken from train" if is_taken else ""
 
 
 def _describe_left_out(split: dict[str, Any]) -> str:
@@ -87,6 +107,16 @@ def _describe_looks(entry: dict[str, Any], num_told: int = 0) -> Iterator[str]:
         yield f"         the first looks like a header: {source!r} | {target!r}"
     if (count := entry.get("same_text", 0) - num_told) > 0:
         yield f"         {count:,} have the same text on both sides in {entry['corpus']}"
+
+
+def _describe_left_out_checks(found: dict[str, Any]) -> Iterator[str]:
+    for check, told in found.items():
+        source, target = told["example"]
+        yield (
+            f"         {told['count']:,} of the first {told['of']:,} pairs would be dropped with "
+            f"data.filters.checks: [{check}], {WORDS[check]}, for example"
+        )
+        yield f"           {source!r} | {target!r}"
 
 
 def _samples(entry: dict[str, Any], reason: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mtrain.data.held_out import Part
 from mtrain.data.store import StoreWriter, translation_columns
 from mtrain.errors import UserError
 from mtrain.text.lines import clean_pairs, file_digests, read_lines
@@ -21,25 +22,39 @@ def encode(texts: Sequence[list[str]], tokenizers: TokenizerPair) -> list[list[l
 
 
 def write_held_out(
-    text: Path, folder: Path, tokenizers: TokenizerPair, max_tokens: int, key: str
+    text: Path,
+    folder: Path,
+    parts: Sequence[tuple[Part, TokenizerPair]],
+    max_tokens: int,
+    key: str,
 ) -> dict[str, Any]:
     """Tokenise TEXT.source and TEXT.target into a store, for the dev loss; return its description.
 
-    Leaves out pairs that are empty or over `max_tokens`. Raises UserError, naming `key`, if that
-    leaves none.
+    Each of the `parts` has its own prefixes. Leaves out pairs that are empty or over `max_tokens`.
+    Raises UserError, naming `key`, if that leaves none.
     """
-    longest = max_tokens - 1  # without the end mark
     texts = clean_pairs(
         *(list(read_lines(text.with_name(f"{text.name}.{side}"))) for side in SIDES)
     )
-    pairs = list(zip(*encode(texts, tokenizers), strict=True))
-    fitting = [(s, t) for s, t in pairs if 0 < len(s) <= longest and 0 < len(t) <= longest]
+    told, start, (_, tokenizers) = [], 0, parts[0]
     with StoreWriter(folder, translation_columns(tokenizers.vocab_size)) as writer:
-        writer.append({side: [pair[row] for pair in fitting] for row, side in enumerate(SIDES)})
-    if not fitting:
+        for part, of_part in parts:
+            lines = [side[start : start + part.lines] for side in texts]
+            start += part.lines
+            pairs = zip(*encode(lines, of_part), strict=True)
+            fitting = [
+                pair for pair in pairs if all(0 < len(ids) < max_tokens for ids in pair)
+            ]  # fmt: skip
+            writer.append({side: [pair[row] for pair in fitting] for row, side in enumerate(SIDES)})
+            source_lang, target_lang = part.languages
+            told.append({"corpus": part.corpus, "source_lang": source_lang,
+                         "target_lang": target_lang, "lines": part.lines,
+                         "pairs": len(fitting)})  # fmt: skip
+    if not writer.num_pairs:
         raise UserError(f"{key}: every pair is empty or over data.filters.max_tokens")
-    told = describe_split(folder, writer, tokenizers)
-    return told | {"left_out_of_loss": len(pairs) - len(fitting)}
+    left_out = start - writer.num_pairs
+    about = describe_split(folder, writer, tokenizers)
+    return about | {"left_out_of_loss": left_out, "parts": told}
 
 
 def describe_split(folder: Path, writer: StoreWriter, tokenizers: TokenizerPair) -> dict[str, Any]:

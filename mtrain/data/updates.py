@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mtrain.data.batch import Batch
 from mtrain.data.makers.padded import BatchMaker
+from mtrain.data.mixture import Mixture
 from mtrain.data.plan import derive_seed
 
 
@@ -19,6 +20,7 @@ class PlannedUpdate:
 
 def planned_updates(
     maker: BatchMaker,
+    mixture: Mixture,
     seed: int,
     accumulate: int,
     cursor: tuple[int, int],
@@ -32,7 +34,7 @@ def planned_updates(
     rank, size = share
     epoch, start = cursor
     while True:
-        plan = maker.plan(seed, epoch)
+        plan = maker.plan(mixture.rows(seed, epoch), seed, epoch)
         while start < len(plan):
             end = min(start + accumulate, len(plan))
             batches = [

@@ -1,6 +1,6 @@
 """Puts tokenizers into a data folder: given ones, or new ones that it trains on a sample."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -14,9 +14,14 @@ MAX_SENTENCE_BYTES = 16384  # SentencePiece ignores longer lines in training
 
 
 def make_tokenizers(
-    config: TokenizerConfig, folder: Path, draw_sample: Callable[[], Sequence[TextPair]]
+    config: TokenizerConfig,
+    prefixes: Iterable[str],
+    folder: Path,
+    draw_sample: Callable[[], Sequence[TextPair]],
 ) -> TokenizerPair:
     """Create the folder and its tokenizers; draw a sample of train only to train one.
+
+    A new vocabulary has the `prefixes` as pieces that are never split, like `symbols`.
 
     Raises UserError if every line of a side of the sample is too long for SentencePiece.
     """
@@ -42,9 +47,11 @@ def make_tokenizers(
                     f"the first begins {sentences[0][:60]!r}: split the text into sentences, the "
                     "translation in step",
                 )
+        symbols = tuple(dict.fromkeys((*config.symbols, *sorted(prefixes))))
+        config = config.model_copy(update={"symbols": symbols})
         if config.shared:
             train_tokenizer(chain.from_iterable(sample), config, folder / "shared.model")
         else:
             for side, sentences in sides.items():
                 train_tokenizer(sentences, config, folder / f"{side}.model")
-    return TokenizerPair.load(folder, config.prefixes)
+    return TokenizerPair.load(folder)

@@ -9,7 +9,7 @@ import yaml
 
 from mtrain import __version__
 from mtrain.config import Config
-from mtrain.config.data import HubDataset
+from mtrain.config.corpora import HubDataset
 from mtrain.evaluation.metrics import Score
 
 METRIC_TYPES = {"BLEU": "bleu", "chrF2": "chrf", "TER": "ter"}  # names on the Hub
@@ -40,7 +40,7 @@ class Facts:
 def write_card(folder: Path, name: str, facts: Facts) -> None:
     """Write README.md, with the scores as the Hub reads them, for a model of this name."""
     config = facts.config
-    languages = [config.data.source_lang, config.data.target_lang]
+    languages = config.languages
     front: dict[str, Any] = {
         "language": list(dict.fromkeys(languages)),
         "library_name": "transformers",
@@ -67,7 +67,7 @@ def _write_results_of_benchmarks(folder: Path, facts: Facts) -> None:
 
     The Hub counts a result whose task, here the data set's configuration, the benchmark defines.
     """
-    on_hub = {corpus.name or "test": corpus for corpus in facts.config.data.test
+    on_hub = {name: corpus for name, corpus in facts.config.data.test_sets.items()
               if isinstance(corpus, HubDataset) and not Path(corpus.hub).exists()}  # fmt: skip
     for test in facts.tests:
         if test.name in on_hub:

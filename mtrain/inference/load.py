@@ -9,6 +9,7 @@ from mtrain.checkpoints.collection import list_checkpoints, load_last_whole, ord
 from mtrain.checkpoints.format import Checkpoint, load_checkpoint
 from mtrain.checkpoints.weights import put_weights
 from mtrain.config import Config, with_values
+from mtrain.config.corpora import Languages
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
 from mtrain.decoding.engine import Engine
@@ -22,12 +23,15 @@ from mtrain.models import TranslationModel, alignment_head, build_model
 from mtrain.nn.initialisation import UninitialisedWeights
 from mtrain.runtime.onednn import multiply_with_mkl
 from mtrain.runtime.precision import Precision, choose_precision
-from mtrain.text.tokenizer import TokenizerPair, available_cores
+from mtrain.text.tokenizer import MissingPiece, TokenizerPair, available_cores
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run's model with its configuration and tokenizers. No method changes the model."""
+    """A run's model with its configuration and tokenizers. No method changes the model.
+
+    Methods that take no languages work in those that the configuration chooses.
+    """
 
     config: Config
     tokenizers: TokenizerPair
@@ -57,25 +61,46 @@ class LoadedRun:
         """Return the same run with other options in the section `decoding`."""
         return replace(self, config=with_values(self.config, "decoding", options))
 
-    def translator(self) -> Translator:
+    @property
+    def prefixed_tokenizers(self) -> TokenizerPair:
+        """The tokenizers with the prefixes of the chosen languages.
+
+        Raises UserError if the model lacks a language, or if a choice is missing.
+        """
+        return self._tokenizers_for(self.config.languages)
+
+    def _tokenizers_for(self, languages: Languages) -> TokenizerPair:
+        try:
+            return self.tokenizers.with_prefixes(self.config.tokenizer.prefixes(languages))
+        except MissingPiece as error:
+            raise UserError(
+                f"this model does not translate {' to '.join(languages)}: its vocabulary has "
+                f"{error.lacking}"
+            ) from None
+
+    def translator(self, languages: Languages | None = None) -> Translator:
         """Return a translator with the engine that the configuration names."""
         decoding = self.config.decoding
-        engine = self._torch_engine() if decoding.engine == "torch" else self._ctranslate2_engine()
-        return Translator(engine, self.tokenizers, decoding.n_best)
+        tokenizers = self._tokenizers_for(languages or self.config.languages)
+        if decoding.engine == "torch":
+            engine = self._torch_engine(tokenizers)
+        else:
+            engine = self._ctranslate2_engine(tokenizers)
+        return Translator(engine, tokenizers, decoding.n_best)
 
-    def _torch_engine(self) -> Engine:
+    def _torch_engine(self, tokenizers: TokenizerPair) -> Engine:
         if searches_with_mkl(self.model, self.precision):
             multiply_with_mkl()
-        return torch_engine(self.model, self.config, self.tokenizers, self.precision)
+        return torch_engine(self.model, self.config, tokenizers, self.precision)
 
-    def _ctranslate2_engine(self) -> Engine:
+    def _ctranslate2_engine(self, tokenizers: TokenizerPair) -> Engine:
         exchange_format("ctranslate2", f"decoding.engine: {self.config.decoding.engine}")
         from mtrain.exchange.ctranslate2 import open_engine  # needs an extra
 
         return open_engine(
             self.model,
             self.config,
-            self.tokenizers,
+            tokenizers,
             self.precision.device,
             self.precision.name,
             self.checkpoint,
@@ -86,11 +111,12 @@ class LoadedRun:
         device, autocast = self.precision.device, self.precision.autocast
         batch_tokens = self.config.decoding.tokens_at_once(device.type)
         head = alignment_head(self.config)
-        return ForcedDecoder(self.model, self.tokenizers, device, autocast, batch_tokens, head)
+        tokenizers = self.prefixed_tokenizers
+        return ForcedDecoder(self.model, tokenizers, device, autocast, batch_tokens, head)
 
     def linker(self) -> Linker:
         """Return a linker of words by the model's attention."""
-        return Linker(self.tokenizers, self.forced_decoder())
+        return Linker(self.prefixed_tokenizers, self.forced_decoder())
 
     def encode_pairs(
         self, sources: Sequence[str], targets: Sequence[str]
@@ -99,9 +125,9 @@ class LoadedRun:
 
         A pair with an empty side has no segment.
         """
-        cores = available_cores()
-        source_ids = self.tokenizers.source.encode(sources, cores)
-        target_ids = self.tokenizers.target.encode(targets, cores)
+        cores, tokenizers = available_cores(), self.prefixed_tokenizers
+        source_ids = tokenizers.source.encode(sources, cores)
+        target_ids = tokenizers.target.encode(targets, cores)
         return [[pair] if all(pair) else [] for pair in zip(source_ids, target_ids, strict=True)]
 
 
@@ -124,7 +150,7 @@ def _load(run: RunFolder, config: Config, checkpoint_name: str | None) -> Loaded
 
     Raises `UserError` if there is no checkpoint, or if it was trained with another tokenizer.
     """
-    tokenizers = run.tokenizers(config)
+    tokenizers = run.tokenizers()
     checkpoint = _choose(run, config, checkpoint_name)
     if checkpoint.state["identity"]["tokenizers"] != tokenizers.digest():
         raise UserError(

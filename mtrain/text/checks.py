@@ -6,7 +6,7 @@ Stricter than the reading of text: an HTML page or one huge line is text, but no
 import re
 from pathlib import Path
 
-from mtrain.config.data import Corpus, HubDataset, TableFile
+from mtrain.config.corpora import Corpus, HubDataset, TableFile
 from mtrain.errors import UserError
 from mtrain.text.corpora import corpus_files
 from mtrain.text.encoding import HEAD_BYTES, refuse_pointer

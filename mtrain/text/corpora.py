@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mtrain.config.data import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
+from mtrain.config.corpora import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
 from mtrain.errors import UserError
 from mtrain.text.hub import hub_files, hub_fingerprint, hub_name, read_hub
 from mtrain.text.lines import clean_bytes, file_digest, read_lines

@@ -5,27 +5,37 @@ Works on blocks of text pairs and of token counts; independent of files and toke
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
-from mtrain.config.data import FilterConfig
+from mtrain.config.data import Check, FilterConfig
 from mtrain.errors import UserError
 from mtrain.text.encoding import ENCODING_HINT
 from mtrain.text.lines import clean_lines
 
 KEPT = 0
-REASONS = ("kept", "invalid_utf8", "empty", "identical", "duplicate", "overlap", "length", "ratio")
+BASIC_REASONS = ("kept", "invalid_utf8", "empty", "identical", "held_out", "duplicate", "overlap",
+                 "length", "ratio")  # fmt: skip
+REASONS = (*BASIC_REASONS, *get_args(Check))  # and the checks of data.filters.checks, if asked for
 WORDS = {
     "invalid_utf8": "not UTF-8",
     "empty": "empty on a side",
     "identical": "the same on both sides",
+    "held_out": "taken for valid or test",
     "duplicate": "as an earlier one",
     "overlap": "also in valid, watch or test",
     "length": "longer than data.filters.max_tokens",
     "ratio": "more uneven than data.filters.max_ratio",
+    "language": "in another language on a side",
+    "script": "in another script on a side",
+    "letters": "symbols, numbers, URLs or mojibake on a side, not words",
+    "numbers": "of different numbers on the two sides",
+    "html": "with HTML that one side alone has",
+    "near_duplicates": "as an earlier one but for case, punctuation and spaces",
+    "sentences": "of at least two more sentences on one side",
 }  # the reasons as messages word them
 CODES = {reason: code for code, reason in enumerate(REASONS)}
 MIN_TOKENS_FOR_RATIO = 10
@@ -63,13 +73,16 @@ def judge_lengths(num_source: Integers, num_target: Integers, filters: FilterCon
     return codes
 
 
-def pair_hashes(sources: Sequence[str], targets: Sequence[str]) -> Integers:
-    """Return a 64-bit hash of each pair, the same in every process.
+def pair_hashes(
+    sources: Sequence[str], targets: Sequence[str], languages: Sequence[str] = ()
+) -> Integers:
+    """Return a 64-bit hash of each pair, and of its languages if given, the same in every process.
 
     Among ten million different pairs, the chance of a collision is 3 in a million.
     """
     # cleaned text holds no NUL
-    return text_hashes(list(map("{}\0{}".format, sources, targets)))
+    form = "\0".join(("{}", "{}", *languages))
+    return text_hashes(list(map(form.format, sources, targets)))
 
 
 def text_hashes(texts: Sequence[str]) -> Integers:
@@ -91,7 +104,7 @@ class Ledger:
     seen: int = 0  # pairs
     same_text: int = 0
     header: tuple[str, str] | None = None
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BASIC_REASONS, 0))
     samples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
     def note(
@@ -107,7 +120,7 @@ class Ledger:
         """
         for code in np.unique(codes[codes != besides]).tolist():
             reason, places = REASONS[code], np.flatnonzero(codes == code)
-            self.counts[reason] += len(places)
+            self.counts[reason] = self.counts.get(reason, 0) + len(places)
             if code != KEPT:
                 samples = self.samples.setdefault(reason, [])
                 for place in places[: SAMPLES_PER_REASON - len(samples)].tolist():

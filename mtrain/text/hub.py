@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mtrain.config.data import HubDataset
+from mtrain.config.corpora import HubDataset
 from mtrain.errors import UserError
 from mtrain.text.encoding import refuse_pointer
-from mtrain.text.records import ROWS_AT_ONCE, RawPair, pairs_of
+from mtrain.text.records import ROWS_AT_ONCE, RawPair, pairs_of, text_fields
 
 # its advice on its own Python functions, programs and settings
 ADVICE = re.compile(r"load_|trust_remote|pip |install|`datasets`|[Pp]lease|HF_|You can|[Uu]pgrade")
@@ -28,6 +28,14 @@ def read_hub(corpus: HubDataset, languages: tuple[str, str]) -> Iterator[RawPair
     with _loaded(corpus) as data_set:
         for table in data_set.with_format("arrow").iter(ROWS_AT_ONCE):
             yield from pairs_of(table, corpus.fields, languages, hub_name(corpus))
+
+
+def hub_fields(corpus: HubDataset) -> list[str]:
+    """Return the names of the text fields of a data set. Raises UserError if it has no row."""
+    with _loaded(corpus) as data_set:
+        for table in data_set.with_format("arrow").iter(1):
+            return text_fields(table.schema)
+    raise UserError(f"data set {hub_name(corpus)}: there is not one pair in it")
 
 
 def hub_fingerprint(corpus: HubDataset) -> str:

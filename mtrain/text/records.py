@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtrain.config.data import TableFile
+from mtrain.config.corpora import TableFile
 from mtrain.errors import UserError
 from mtrain.text.encoding import refuse_pointer
 from mtrain.text.lines import read_lines
@@ -74,11 +74,7 @@ def _read_jsonl(corpus: TableFile, languages: tuple[str, str]) -> Iterator[RawPa
     missing: dict[str, UserError] | None = None  # fields absent so far: their first errors
     for number, line in _read_rows(corpus.path):
         where = f"{corpus.path}:{number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            hint = "a JSON object a line is expected"
-            raise UserError(f"{where}: not JSON ({error})", hint) from None
+        record = _parse_json(line, where)
         if corpus.fields is None and isinstance(record, dict):
             holder = record.get(TRANSLATION)
             record = holder if isinstance(holder, dict) else record
@@ -91,6 +87,51 @@ def _read_jsonl(corpus: TableFile, languages: tuple[str, str]) -> Iterator[RawPa
         yield source, target
     for why in (missing or {}).values():
         raise why
+
+
+def _parse_json(line: bytes, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        hint = "a JSON object a line is expected"
+        raise UserError(f"{where}: not JSON ({error})", hint) from None
+
+
+def table_fields(path: Path) -> list[str]:
+    """Return the names of the text fields of a JSONL or Parquet file; a TSV has none.
+
+    Those in `translation`, if there are any. Of a JSONL the first line counts. Raises UserError.
+    """
+    kind = table_kind(path)
+    if kind == ".tsv":
+        return []
+    if kind == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            return text_fields(parquet.read_schema(path))
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UserError(f"{path}: not a readable Parquet file ({error})") from None
+    number, line = next(_read_rows(path), (1, b"{}"))
+    record = _parse_json(line, f"{path}:{number}")
+    if not isinstance(record, dict):
+        raise UserError(f"{path}:{number}: a JSON object a line is expected")
+    holder = record.get(TRANSLATION)
+    record = holder if isinstance(holder, dict) else record
+    return [name for name, value in record.items() if value is None or isinstance(value, str)]
+
+
+def text_fields(schema: Any) -> list[str]:
+    """Return the names of the text columns of an Arrow schema; those in `translation`, if any."""
+    from pyarrow import types
+
+    fields = list(schema)
+    if TRANSLATION in schema.names and types.is_struct(schema.field(TRANSLATION).type):
+        holder = schema.field(TRANSLATION).type
+        fields = [holder.field(place) for place in range(holder.num_fields)]
+    is_text = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return [field.name for field in fields if any(is_so(field.type) for is_so in is_text)]
 
 
 def _find(record: Any, name: str, where: str) -> bytes | UserError:

@@ -9,7 +9,9 @@ import re
 import shutil
 import threading
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import accumulate
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import sentencepiece
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.console import warn
 from mtrain.errors import UserError
+from mtrain.text.languages import piece_of_same_language
 from mtrain.text.lines import file_digest
 
 WORD_START = "\u2581"
@@ -32,13 +35,25 @@ def word_numbers(pieces: Sequence[str]) -> list[int]:
     return list(accumulate(map(int, starts)))
 
 
+class MissingPiece(UserError):
+    """A vocabulary lacks the piece of a prefix; `similar` are pieces of its form."""
+
+    def __init__(self, path: Path, piece: str, similar: Sequence[str]) -> None:
+        self.lacking = f"no piece {piece}" + (f"; it has {', '.join(similar)}" if similar else "")
+        super().__init__(
+            f"{path}: this SentencePiece model has {self.lacking}",
+            "a prefix must be a piece of its side's vocabulary; tokenizer.symbols adds pieces to a "
+            "given vocabulary",
+        )
+
+
 class Tokenizer:
     """Text to token ids and back. Ids carry no start or end marks.
 
-    `prefix` names a piece that begins the ids of every text but an empty one.
+    Those of every text but an empty one begin with `prefix`.
     """
 
-    def __init__(self, path: Path, prefix: str | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise UserError(f"{path}: there is no such SentencePiece model")
         try:
@@ -58,17 +73,34 @@ class Tokenizer:
         pad_id: int = self._processor.pad_id()
         self.pad_id = pad_id if pad_id >= 0 else self.eos_id
         self.unknown_id: int = self._processor.unk_id()
-        self.prefix = [] if prefix is None else [self._id_of(prefix)]
+        self.prefix: list[int] = []
 
-    def _id_of(self, piece: str) -> int:
+    def with_prefix(self, pieces: Sequence[str]) -> "Tokenizer":
+        """Return the same tokenizer with these pieces as prefix; it shares the model."""
+        other = copy(self)
+        other.prefix = [self.id_of(piece) for piece in pieces]
+        return other
+
+    def id_of(self, piece: str) -> int:
+        """Return the id of a piece, or of one that names the same language in another form.
+
+        Raises UserError if the model has neither.
+        """
         number: int = self._processor.piece_to_id(piece)
         if number == self.unknown_id:
-            raise UserError(
-                f"{self.path}: this SentencePiece model has no piece {piece}",
-                "tokenizer.source_prefix and target_prefix must be pieces of their side; "
-                "tokenizer.symbols adds pieces",
-            )
+            same = piece_of_same_language(piece, self.all_pieces)
+            if same is not None:
+                return self.id_of(same)
+            raise MissingPiece(self.path, piece, self._of_the_form_of(piece))
         return number
+
+    def _of_the_form_of(self, piece: str) -> list[str]:
+        """Return the pieces nearest to one with marks around or between its letters, as <2de>."""
+        form = re.sub("[A-Za-z]+", "[A-Za-z]+", re.escape(piece))
+        if form == "[A-Za-z]+":
+            return []
+        alike = [other for other in self.all_pieces if re.fullmatch(form, other)]
+        return get_close_matches(piece, alike, n=12, cutoff=0.0)
 
     def _with_prefix(self, ids: Iterable[list[int]]) -> list[list[int]]:
         return [[*self.prefix, *each] if each else [] for each in ids]
@@ -141,19 +173,22 @@ class TokenizerPair:
     target: Tokenizer
 
     @staticmethod
-    def load(
-        folder: Path, prefixes: tuple[str | None, str | None] = (None, None)
-    ) -> "TokenizerPair":
+    def load(folder: Path) -> "TokenizerPair":
         """Read `shared.model`, or `source.model` and `target.model`, from a folder."""
         if (folder / "shared.model").is_file():
-            shared = Tokenizer(folder / "shared.model", prefixes[0])
-            if prefixes[0] == prefixes[1]:
-                return TokenizerPair(shared, shared)
-            return TokenizerPair(shared, Tokenizer(shared.path, prefixes[1]))
-        return TokenizerPair(
-            Tokenizer(folder / "source.model", prefixes[0]),
-            Tokenizer(folder / "target.model", prefixes[1]),
-        )
+            shared = Tokenizer(folder / "shared.model")
+            return TokenizerPair(shared, shared)
+        return TokenizerPair(Tokenizer(folder / "source.model"), Tokenizer(folder / "target.model"))
+
+    def with_prefixes(self, prefixes: tuple[Sequence[str], Sequence[str]]) -> "TokenizerPair":
+        """Return the same tokenizers with these pieces before each source and each target.
+
+        Raises UserError if a vocabulary lacks a piece.
+        """
+        if not any(prefixes):
+            return self
+        source, target = prefixes
+        return TokenizerPair(self.source.with_prefix(source), self.target.with_prefix(target))
 
     @property
     def share_a_vocabulary(self) -> bool:

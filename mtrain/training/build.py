@@ -1,17 +1,21 @@
 """Builds the parts of training from a configuration and its data, and connects them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import torch
 
 from mtrain.config import Config
+from mtrain.config.corpora import Languages
 from mtrain.console import say
 from mtrain.data.folders import DataFolder, RunFolder, read_held_out
 from mtrain.data.makers.packed import PackedMaker
 from mtrain.data.makers.padded import BatchMaker
 from mtrain.data.manifest import watch_split
+from mtrain.data.mixture import Mixture, describe_mixture, mixtures, stage_seed
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import TokenStore
 from mtrain.data.updates import PlannedUpdate, planned_updates
@@ -33,7 +37,7 @@ from mtrain.training.state import TrainState
 from mtrain.training.steps import build_step
 from mtrain.training.trainer import Trainer
 from mtrain.training.updater import Updater
-from mtrain.training.validation import SetScorer, Validator
+from mtrain.training.validation import ScoredPart, SetScorer, Validator
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ class Setup:
     state: TrainState
     updater: Updater
     validator: Validator
-    updates: Callable[[int, int], Iterator[PlannedUpdate]]  # all from (epoch, batch) of the plan
+    mixtures: Sequence[Mixture]  # of each stage
+    # all updates of a stage, from (epoch, batch) of its plan
+    updates: Callable[[int, int, int], Iterator[PlannedUpdate]]
 
 
 def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup, stop: StopSignal) -> Trainer:
@@ -59,7 +65,12 @@ def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup, stop: StopS
     validation = saver.resume()
     log = None
     if group.is_first:
-        log = MetricsLog(run.metrics_path, state.position.update, training.tensorboard)
+        log = MetricsLog(
+            run.metrics_path,
+            state.position.update,
+            training.tensorboard,
+            state.position.stage,
+        )
         count = sum(parameter.numel() for parameter in state.model.parameters())
         learning = sum(parameter.numel() for parameter in state.parameters)
         parameters = f"{count:,} parameters"
@@ -69,9 +80,12 @@ def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup, stop: StopS
             f"training {config.model.type}, {parameters}, on {len(setup.store):,} pairs, "
             f"on {precision.device} in {precision.name}: {precision.reason}"
         )
+        for number, mixture in enumerate(setup.mixtures, start=1):
+            if told := describe_mixture(mixture, config.data):
+                say(f"mix of stage {number}: {told}" if len(setup.mixtures) > 1 else f"mix: {told}")
     return Trainer(
-        training, state, setup.updater, setup.updates, setup.validator, validation, saver, log,
-        group, stop,
+        training, config.data.stages, state, setup.updater, setup.updates, setup.validator,
+        validation, saver, log, group, stop,
     )  # fmt: skip
 
 
@@ -80,7 +94,7 @@ def build_forecaster(setup: Setup, group: ProcessGroup) -> Forecaster:
     return Forecaster(
         setup.config.training,
         setup.maker,
-        setup.maker.plan(setup.config.seed, 0),
+        setup.maker.plan(setup.mixtures[0].rows(setup.config.seed, 0), setup.config.seed, 0),
         setup.state,
         setup.updater,
         setup.validator,
@@ -112,25 +126,22 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
             "set model.tie_embeddings: decoder",
         )
     store = data.store("train")
-    torch.manual_seed(derive_seed(config.seed, "weights"))
-    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
-    model = build_model(config, *sizes).to(precision.device)
-    base = config.model.base
-    if base is not None and not resumable_checkpoints(RunFolder(config.run_dir).checkpoints):
-        report = initialise(model, tokenizers, base)
-        if group.is_first:
-            say(report)
-    if training.compile_layers and precision.device.type == "cuda":
-        model.compile_layers()
-        model.output.compile_loss()
+    mixed = mixtures(config.data, data.corpus_sizes())
+    model = _initial_model(config, tokenizers, precision.device, group)
     maker = _batch_maker(config, store, tokenizers, model, precision.device.type == "cuda")
     objective = build_objective(config, precision)
     state = TrainState(model, training, precision)
     step = build_step(state, objective, training, precision)
 
-    def updates(epoch: int, batch: int) -> Iterator[PlannedUpdate]:
-        share = group.rank, group.size
-        planned = planned_updates(maker, config.seed, training.accumulate, (epoch, batch), share)
+    def updates(stage: int, epoch: int, batch: int) -> Iterator[PlannedUpdate]:
+        planned = planned_updates(
+            maker,
+            mixed[stage],
+            stage_seed(config.seed, stage),
+            training.accumulate,
+            (epoch, batch),
+            (group.rank, group.size),
+        )
         if precision.device.type == "cuda":
             planned = (replace(update, batches=[batch.pinned() for batch in update.batches])
                        for update in planned)  # fmt: skip
@@ -145,8 +156,27 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
         state,
         Updater(state, step, group, config.seed),
         _validator(config, data, tokenizers, model, objective),
+        mixed,
         updates,
     )
+
+
+def _initial_model(
+    config: Config, tokenizers: TokenizerPair, device: torch.device, group: ProcessGroup
+) -> TranslationModel:
+    """Return the model with random weights, or with those that it starts from."""
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    model = build_model(config, *sizes).to(device)
+    base = config.model.base
+    if base is not None and not resumable_checkpoints(RunFolder(config.run_dir).checkpoints):
+        report = initialise(model, tokenizers, base)
+        if group.is_first:
+            say(report)
+    if config.training.compile_layers and device.type == "cuda":
+        model.compile_layers()
+        model.output.compile_loss()
+    return model
 
 
 def _validator(
@@ -162,22 +192,29 @@ def _validator(
     search = choose_precision(config.decoding.precision, config.device)
 
     @contextmanager
-    def translator() -> Iterator[Translator]:
+    def translator(languages: Languages) -> Iterator[Translator]:
+        prefixed = tokenizers.with_prefixes(config.tokenizer.prefixes(languages))
         with multiplying_with_mkl() if searches_with_mkl(model, search) else nullcontext():
-            engine = torch_engine(model, config, tokenizers, search)
-            yield Translator(engine, tokenizers, config.decoding.n_best)
+            engine = torch_engine(model, config, prefixed, search)
+            yield Translator(engine, prefixed, config.decoding.n_best)
 
     limits = config.model.max_positions, config.training.batch_tokens
 
     def scorer(name: str, split: str) -> SetScorer:
-        return SetScorer(
-            BatchMaker(data.store(split), tokenizers, *limits),
-            read_held_out(data.path / "text", name),
-            translator,
-            objective,
-            search.device,
-            config.data.target_lang,
-        )
+        text, line, row = read_held_out(data.path / "text", name), 0, 0
+        parts = []
+        for part, num_pairs in data.parts(split, config):
+            sources, references = (
+                side[line : line + part.lines] for side in (text.sources, text.references)
+            )
+            rows = np.arange(row, row + num_pairs)
+            of_part = partial(translator, part.languages)
+            parts.append(
+                ScoredPart(part.corpus, part.languages, sources, references, rows, of_part)
+            )
+            line, row = line + part.lines, row + num_pairs
+        maker = BatchMaker(data.store(split), tokenizers, *limits)
+        return SetScorer(maker, parts, objective, search.device)
 
     watch = {name: scorer(name, watch_split(name)) for name in config.data.watch_sets}
     return Validator(scorer("valid", "valid"), watch)
@@ -202,4 +239,11 @@ def _batch_maker(
             f"{' and '.join(found)}: no packed sequences and no CUDA graphs, so padded batches in "
             "eager execution, several times slower"
         )
-    return BatchMaker(store, tokenizers, *limits, training.subword_sampling)
+    sides = (tokenizers.source, tokenizers.target)
+    prefix_ids = [
+        {side.id_of(piece) for piece in pieces}
+        for side, pieces in zip(sides, config.prefix_pieces, strict=True)
+    ]
+    return BatchMaker(
+        store, tokenizers, *limits, training.subword_sampling, (prefix_ids[0], prefix_ids[1])
+    )

@@ -82,7 +82,7 @@ class Forecaster:
         state: TrainState,
         updater: Updater,
         validator: Validator,
-        updates: Callable[[int, int], Iterator[PlannedUpdate]],
+        updates: Callable[[int, int, int], Iterator[PlannedUpdate]],
         group: ProcessGroup,
         device: torch.device,
     ) -> None:
@@ -136,7 +136,7 @@ class Forecaster:
     def _time_updates(self) -> tuple[float, float]:
         """Return the mean seconds and target tokens of an update, without the first."""
         seconds, tokens = [], []
-        for number, planned in zip(range(TIMED_UPDATES + 1), self._updates(0, 0), strict=False):
+        for number, planned in zip(range(TIMED_UPDATES + 1), self._updates(0, 0, 0), strict=False):
             started = time.perf_counter()
             result = self._update(number, planned.batches)
             seconds.append(time.perf_counter() - started)

@@ -13,10 +13,13 @@ from mtrain.training.updater import UpdateResult
 
 
 class MetricsLog:
-    """Appends events to metrics.jsonl; on a resume, drops events after the resumed update."""
+    """Appends events to metrics.jsonl; on a resume, drops events after the resumed position."""
 
-    def __init__(self, path: Path, resume_update: int, tensorboard: bool) -> None:
-        kept = [event for event in read_metrics(path) if event["update"] <= resume_update]
+    def __init__(
+        self, path: Path, resume_update: int, tensorboard: bool, resume_stage: int = 0
+    ) -> None:
+        kept = [event for event in read_metrics(path) if event["update"] <= resume_update
+                and event.get("stage", 0) <= resume_stage + 1]  # fmt: skip
         with write_whole(path) as file:
             file.writelines(_as_line(event).encode() for event in kept)
         self._file = path.open("a", encoding="utf-8")

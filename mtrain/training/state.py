@@ -29,8 +29,9 @@ class Position:
     """Progress of training."""
 
     update: int = 0
-    epoch: int = 0
+    epoch: int = 0  # of the stage
     batch: int = 0  # the next one in the epoch's plan
+    stage: int = 0
     target_tokens: int = 0  # trained on so far
     minutes: float = 0.0  # trained so far, validation included
     skipped: int = 0  # updates whose loss or gradient was not finite

@@ -5,12 +5,13 @@ All processes make the same decisions, from numbers that they share once per upd
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from mtrain.checkpoints.weights import replaced_weights
+from mtrain.config.data import Stage
 from mtrain.config.training import TrainingConfig
 from mtrain.console import Progress, format_seconds, progress, say, warn
 from mtrain.data.prefetch import Prefetcher
@@ -40,9 +41,10 @@ class Trainer:
     def __init__(
         self,
         config: TrainingConfig,
+        stages: Sequence[Stage],
         state: TrainState,
         updater: Updater,
-        updates: Callable[[int, int], Iterator[PlannedUpdate]],
+        updates: Callable[[int, int, int], Iterator[PlannedUpdate]],
         validator: Validator,
         validation: Validation | None,
         saver: Saver,
@@ -53,6 +55,7 @@ class Trainer:
         """Take over `state`; `validation` is its last one, `log` is None on all processes but the
         first."""
         self._config = config
+        self._stages = stages
         self._state = state
         self._updater = updater
         self._updates = updates
@@ -72,12 +75,12 @@ class Trainer:
     def run(self) -> None:
         """Train to the end. Raises `Interrupted` after saving when a signal asks to stop."""
         position = self._state.position
-        feed = Prefetcher(self._updates(position.epoch, position.batch))
+        self._feed = self._open_feed()
         try:
             with progress("training", None, "updates", position.update) as shown:
-                self._loop(feed, shown)
+                self._loop(shown)
         finally:
-            feed.close()
+            self._feed.close()
             if self._log is not None:
                 self._log.close()
         self._say(
@@ -85,7 +88,11 @@ class Trainer:
             f"{format_seconds(60 * position.minutes)}, {position.skipped} updates skipped"
         )
 
-    def _loop(self, feed: Prefetcher[PlannedUpdate], shown: Progress) -> None:
+    def _open_feed(self) -> Prefetcher[PlannedUpdate]:
+        position = self._state.position
+        return Prefetcher(self._updates(position.stage, position.epoch, position.batch))
+
+    def _loop(self, shown: Progress) -> None:
         position, save_every = self._state.position, self._config.save_every
         while True:
             if self._group.size == 1:  # several processes stop in `_share`
@@ -101,14 +108,34 @@ class Trainer:
                 else:
                     if save_every and position.update and position.update % save_every == 0:
                         self._saver.save(self._validation)
-                    self._update(feed, shown)
+                    while self._stage_has_ended():
+                        self._begin_next_stage()
+                    self._update(shown)
             except _StopRequested:
                 continue
 
+    def _stage_has_ended(self) -> bool:
+        position = self._state.position
+        if position.stage >= len(self._stages) - 1:
+            return False
+        stage = self._stages[position.stage]
+        return (stage.until is not None and position.update >= stage.until) or (
+            stage.plateau is not None and position.validations_since_best >= stage.plateau
+        )
+
+    def _begin_next_stage(self) -> None:
+        position = self._state.position
+        position.stage, position.epoch, position.batch = position.stage + 1, 0, 0
+        position.validations_since_best = 0
+        self._feed.close()
+        self._feed = self._open_feed()
+        self._say(f"update {position.update}: stage {position.stage + 1} of {len(self._stages)}")
+        self._write("stage", stage=position.stage + 1)
+
     # -- one update -----------------------------------------------------------------------------
 
-    def _update(self, feed: Prefetcher[PlannedUpdate], shown: Progress) -> None:
-        position, config = self._state.position, self._config
+    def _update(self, shown: Progress) -> None:
+        position, config, feed = self._state.position, self._config, self._feed
         waited, started = feed.seconds_waited, time.perf_counter()
         planned = next(feed)
         num_tokens = self._share(planned)
@@ -189,7 +216,8 @@ class Trainer:
     def _is_finished(self) -> bool:
         position, config = self._state.position, self._config
         is_late = config.max_minutes is not None and self._minutes_spent() >= config.max_minutes
-        is_stuck = 0 < config.patience <= position.validations_since_best
+        is_last_stage = position.stage >= len(self._stages) - 1
+        is_stuck = is_last_stage and 0 < config.patience <= position.validations_since_best
         return position.update >= config.max_updates or is_late or is_stuck
 
     def _is_time_to_validate(self) -> bool:

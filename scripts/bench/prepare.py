@@ -44,8 +44,10 @@ def prepare(options: argparse.Namespace, *settings: str) -> float:
 def encode_everything(config: Config, tokenizers: TokenizerPair) -> tuple[float, int, int]:
     """Read and encode the training set; return seconds, pairs and bytes."""
     started, num_pairs, num_bytes = time.perf_counter(), 0, 0
-    languages = config.data.source_lang, config.data.target_lang
-    pairs = (pair for corpus in config.data.train for pair in read_pairs(corpus, languages))
+    pairs = itertools.chain.from_iterable(
+        read_pairs(config.pairs_of(corpus), config.data.languages_of(corpus))
+        for corpus in config.data.train
+    )
     while block := list(itertools.islice(pairs, BLOCK)):
         num_pairs += len(block)
         num_bytes += sum(len(source) + len(target) + 2 for source, target in block)

@@ -218,7 +218,7 @@ def measure_training(setup: Setup, seconds: float) -> Report:
     Tokens exclude padding. Fewer busy processors than threads: other work ran on the machine.
     The attainable speed is that of bare matrix products of the same shapes and amounts.
     """
-    feed = Prefetcher(setup.updates(0, 0))
+    feed = Prefetcher(setup.updates(0, 0, 0))
     try:
         warm_up = train_window(setup, feed, 0, WARM_UP_SHARE * seconds)
         windows, number = [], warm_up.updates

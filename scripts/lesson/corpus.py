@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mtrain.config.data import PairFiles
+from mtrain.config.corpora import PairFiles
 from mtrain.text.corpora import read_pairs
 from mtrain.text.lines import clean_bytes
 

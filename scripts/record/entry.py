@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrain.config import Config
-from mtrain.config.data import PairFiles
+from mtrain.config.corpora import PairFiles
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.errors import UserError
 from mtrain.text.lines import file_digest, open_bytes, write_whole

@@ -164,5 +164,5 @@ def test_what_a_run_starts_from_and_what_learns_stay(
 def test_a_mark_is_no_symbol(folder: Path, warm: WarmCommandLine) -> None:
     refused = warm("prepare", "tune.yaml", "--set", "tokenizer.symbols=[<x>, </s>]")
     assert refused.code == 2
-    assert "tokenizer: symbols: </s> is a mark or a byte of the vocabulary" in (refused.err)
+    assert "tokenizer.symbols.1: </s> is a mark or a byte of the vocabulary" in (refused.err)
     assert not (folder / "tuned").exists()

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from mtrain.config.load import load_config
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.training.log import read_metrics
 from tests.cli.warm import WarmCommandLine
@@ -65,10 +64,9 @@ def test_an_imported_run_is_tuned(warm: WarmCommandLine, layout: str) -> None:
     succeed(warm, "prepare", "tune.yaml")
     said = succeed(warm, "train", "tune.yaml").err
     assert "initialised from imported (update 0): copied 100.0% of" in said
-    config = load_config(folder / "tuned" / "config.yaml", is_of_run=True)
     stored = DataFolder(folder / "tuned" / "data").store("train").target.row(0)
     prefix = {"marian": [], "m2m100": ["__de__"]}[layout]
-    target = RunFolder(folder / "tuned").tokenizers(config).target
+    target = RunFolder(folder / "tuned").tokenizers().target
     assert target.pieces(stored)[: len(prefix)] == prefix
     out = succeed(warm, "translate", "tuned", "valid.en").out
     assert len(every_line(out)) == 20
@@ -138,3 +136,30 @@ def test_a_run_that_exists_is_left_alone(trained: WarmCommandLine) -> None:
     finished = trained("import", "anything", "run")
     assert finished.code == 2
     assert "run: this already exists" in finished.err
+
+
+@pytest.mark.parametrize("layout", ["m2m100", "nllb"])
+def test_an_imported_model_takes_the_languages_of_its_vocabulary(
+    layout: str, warm: WarmCommandLine
+) -> None:
+    (warm.folder / "model").mkdir()
+    write, options = LAYOUTS[layout]
+    write(warm.folder / "model")
+    succeed(warm, "import", "model", "run", *options)
+    source, target = options[options.index("--source-lang") + 1], options[
+        options.index("--target-lang") + 1]  # fmt: skip
+    text = b"one two\nten nine three\n"
+    said = succeed(warm, "translate", "run", stdin=text).out
+    same = ("--source-lang", source, "--target-lang", target)
+    assert succeed(warm, "translate", "run", *same, stdin=text).out == said
+    other = succeed(warm, "translate", "run", "--target-lang", source, stdin=text).out
+    assert other != said
+    plain = {"m2m100": source, "nllb": source.split("_")[0]}[layout]  # eng for eng_Latn
+    assert succeed(warm, "translate", "run", "--target-lang", plain, stdin=text).out == other
+    lacking = {"m2m100": "eo", "nllb": "tlh_Latn"}[layout]
+    refused = warm("translate", "run", "--target-lang", lacking, stdin=text)
+    assert refused.code == 2
+    assert (
+        f"its vocabulary has no piece {'__eo__' if layout == 'm2m100' else lacking}; it has "
+        in refused.err
+    )

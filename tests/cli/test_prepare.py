@@ -126,7 +126,7 @@ def test_the_report_tells_how_many_pairs_went_and_why(mtrain: CommandLine, folde
         "ratio": 2,
     }
     [entry] = manifest(folder)["filtered"]
-    assert entry["counts"] == expected
+    assert {reason: count for reason, count in entry["counts"].items() if count} == expected
     assert sum(expected.values()) == len(crafted)
     for reason, count in expected.items():
         assert reason == "kept" or f"{count:,} dropped: {reason}, for example" in report

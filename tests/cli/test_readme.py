@@ -4,6 +4,7 @@ The text is the small task under the README's file names, and the model is made 
 else of what the README tells a newcomer to type is changed.
 """
 
+import json
 import os
 import re
 import shlex
@@ -14,14 +15,20 @@ from pathlib import Path
 
 import pytest
 
+from mtrain.config import load_config
 from tests.conftest import write_task
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+OWN_FILES = "With two text files of your own"
+YAMLS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 SMALLER = {
     "vocab_size: 8000": "vocab_size: 320",
     "encoder_layers: 3, decoder_layers: 3, d_model: 256": "d_model: 32",
     "ffn_dim: 1024": "ffn_dim: 64",
-    "max_minutes: 60, learning_rate: 1.0e-3": "max_updates: 6, warmup_updates: 2, valid_every: 3",
+    "from_train: 2000": "from_train: 20",
+    "max_minutes: 60": "max_updates: 6, valid_every: 3",
+    "warmup_updates: 100": "warmup_updates: 2",
+    "batch_tokens: 2400": "batch_tokens: 800",
 }
 
 
@@ -56,7 +63,7 @@ def must_run(command: str, folder: Path) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that the section on one's own files does, in its order."""
     folder = tmp_path_factory.mktemp("readme")
-    write_task(folder, {"train": 500, "valid": 20, "test": 20, "new": 4, "old": 4, "legal": 60})
+    write_task(folder, {"train": 1200, "valid": 20, "test": 20, "new": 4, "old": 4, "legal": 60})
     for path in folder.glob("*.digits"):
         path.rename(path.with_suffix(".en"))
     for path in folder.glob("*.words"):
@@ -68,16 +75,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for ours, smaller in SMALLER.items():
         assert ours in config
         config = config.replace(ours, smaller)
-    (folder / "my.yaml").write_text(config)
-    lines = commands("With two text files of your own")
+    lines = [line for line in commands(OWN_FILES) if not line.startswith("mtrain config ")]
     assert [line.split()[1] for line in lines] == [
+        "init",
         "prepare",
         "train",
         "train",
         "translate",
         "score",
     ]
-    for line in lines:
+    must_run(lines[0], folder)
+    load_config(folder / "my-model.yaml")
+    (folder / "my-model.yaml").write_text(config)
+    for line in lines[1:]:
         must_run(line, folder)
     return folder
 
@@ -87,8 +97,17 @@ def test_the_users_own_files_end_in_a_translation(trained: Path) -> None:
     assert translation.count("\n") == source.count("\n")
 
 
+def test_the_configuration_is_printed_with_its_schema(trained: Path) -> None:
+    difference, schema = (line for line in commands(OWN_FILES) if line.startswith("mtrain config "))
+    assert "max_updates: 6" in run(difference, trained).stdout
+    command, schema_path = schema.split(" > ")
+    printed = json.loads(run(command, trained).stdout)
+    assert "training" in printed["properties"]
+    assert f"`# yaml-language-server: $schema={schema_path.strip()}`" in README
+
+
 def test_the_fine_tuning_commands_start_from_that_run(trained: Path) -> None:
-    _, written = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    written = next(text for text in YAMLS if "runs/legal" in text)
     assert "max_updates: 1000" in written
     (trained / "legal.yaml").write_text(written.replace("max_updates: 1000", "max_updates: 3"))
     prepared, training = commands("Fine-tuning")
@@ -97,6 +116,40 @@ def test_the_fine_tuning_commands_start_from_that_run(trained: Path) -> None:
     assert said.returncode == 0, said.stderr
     assert "initialised from runs/my-model (update " in said.stderr
     assert "source_embedding.weight (1 of 3" in said.stderr  # the symbol
+
+
+def test_the_commands_for_many_corpora_and_languages(trained: Path) -> None:
+    reverse = (trained / "my-model.yaml").read_text().replace("runs/my-model", "runs/de-en")
+    swapped = {"en": "de", "de": "en"}
+    (trained / "reverse.yaml").write_text(
+        re.sub(r"(?<=_lang: )(en|de)|(?<=\.)(en|de)\b", lambda found: swapped[found[0]], reverse)
+    )
+    for verb in ("prepare", "train"):
+        must_run(f"mtrain {verb} reverse.yaml", trained)
+    write_task(trained, {"news": 30}, seed=3)
+    (trained / "news.words").rename(trained / "news.de")
+    for split in ("train", "valid"):
+        text = (trained / f"{split}.de").read_text()
+        (trained / f"{split}.fr").write_text(text.replace("one", "un").replace("two", "deux"))
+    for name in ("mix", "many"):
+        written = next(text for text in YAMLS if f"run_dir: runs/{name}\n" in text)
+        assert "until: 2000" in written or name == "many"
+        small = written.replace("until: 2000", "until: 1").replace(
+            "max_updates: 6000", "max_updates: 2"
+        )
+        model = (
+            "model: {d_model: 32, num_heads: 4, ffn_dim: 64, encoder_layers: 1, decoder_layers: 1}"
+        )
+        small = small.replace("tokenizer: {", "tokenizer: {vocab_size: 340, ")
+        if name == "mix":
+            small += "tokenizer: {vocab_size: 340}\n"
+        (trained / f"{name}.yaml").write_text(f"{small}{model}\n")
+    lines = commands("Many corpora, many languages")
+    assert [line.split()[1] for line in lines] == [
+        "backtranslate", "prepare", "train", "prepare", "train", "translate"]  # fmt: skip
+    for line in lines:
+        must_run(line, trained)
+    assert (trained / "new.fr").read_text().count("\n") == 4
 
 
 def test_the_attention_commands_show_and_link(trained: Path) -> None:

@@ -35,7 +35,7 @@ def learn_with_every_model(task: Path, group: ProcessGroup) -> dict[str, Tensor]
         results += learn(setup, NUM_UPDATES, group=group)
         noted[f"{name}/losses"] = torch.tensor([result.loss for result in results])
         noted[f"{name}/tokens"] = torch.tensor([result.num_tokens for result in results])
-        first_batch = next(setup.updates(0, 0)).batches[0]
+        first_batch = next(setup.updates(0, 0, 0)).batches[0]
         setup.state.model.eval()
         with torch.no_grad():
             noted[f"{name}/logits"] = setup.state.model.logits(first_batch)

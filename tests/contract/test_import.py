@@ -47,19 +47,21 @@ def test_ids_and_probabilities_are_those_of_transformers(
     multilingual = name in ("m2m100", "nllb")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **told if multilingual else {})
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
-    tag = None if multilingual else run.config.tokenizer.source_prefix
+    source_prefix, _ = run.config.tokenizer.prefixes(run.config.languages)
+    tag = None if multilingual or not source_prefix else source_prefix[0]
+    tokenizers = run.prefixed_tokenizers
     lines = [f"{tag} {line}" if tag else line for line in LINES]
     encoded = tokenizer(lines, return_tensors="pt", padding=True)
     ends = encoded["attention_mask"].sum(dim=1)
     theirs = [ids[: end - 1].tolist() for ids, end in zip(encoded["input_ids"], ends, strict=True)]
-    sources = run.tokenizers.source.encode(LINES)
+    sources = tokenizers.source.encode(LINES)
     assert sources == theirs
 
     words = ["eins zwei", "neun drei vier", "fünf", "zehn neun acht", "sechs", "sieben"]
-    targets = run.tokenizers.target.encode(words)
+    targets = tokenizers.target.encode(words)
     labels = tokenizer(text_target=words)["input_ids"]
     assert [[*ids, run.tokenizers.target.eos_id] for ids in targets] == labels
-    found = log_probabilities(run.model, run.tokenizers, list(zip(sources, targets, strict=True)))
+    found = log_probabilities(run.model, tokenizers, list(zip(sources, targets, strict=True)))
     for row, ids in enumerate(labels):
         start = [[model.config.decoder_start_token_id, *ids[:-1]]]
         only = {key: value[row : row + 1, : ends[row]] for key, value in encoded.items()}

@@ -131,7 +131,7 @@ def test_packed_batches_teach_what_padded_ones_do(
         tokenizers = DataFolder(setup.config.data_path).tokenizers()
         padded = BatchMaker(setup.store, tokenizers, 40, 1024)
         learner = Learner(setup.state, setup.updater, ProcessGroup())
-        plan = maker.plan(1, 0)
+        plan = maker.plan(setup.mixtures[0].rows(1, 0), 1, 0)
         losses = []
         for number in range(20):
             rows = plan[number % 2]

@@ -78,13 +78,13 @@ def check_parses(arguments: list[str], config: Path) -> None:
     verb, *rest = arguments
     assert verb in VERBS, f"mtrain has no verb {verb}"
     context = VERBS[verb].make_context(verb, rest)
-    load_config(config, context.params["overrides"] or ())
+    load_config(config, context.params.get("overrides") or ())
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """The configuration that the README has its reader write."""
-    written, _ = blocks(read("README.md"), "yaml")  # the other starts from a run that this makes
+    written, *_ = blocks(read("README.md"), "yaml")  # others start from what this makes
     path = tmp_path / "my.yaml"
     path.write_text(written, "utf-8")
     load_config(path)

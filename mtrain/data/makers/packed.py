@@ -122,9 +122,11 @@ class PackedMaker(BatchMaker):
         super().__init__(store, tokenizers, max_tokens, batch_tokens)
         self._shape = fit_shape(*self._lengths, batch_tokens)
 
-    def plan(self, seed: int, epoch: int) -> list[IntArray]:
-        """Return the planned batches of an epoch, each an argument for `make`."""
-        return plan_packed(*self._lengths, self._shape, seed, epoch)
+    def plan(self, rows: IntArray, seed: int, epoch: int) -> list[IntArray]:
+        """Return the planned batches of an epoch of `rows`, each an argument for `make`."""
+        source, target = (side[rows] for side in self._lengths)
+        plan = plan_packed(source, target, self._shape, seed, epoch)
+        return [np.where(pairs == NO_PAIR, NO_PAIR, rows[pairs]) for pairs in plan]
 
     def largest(self, plan: list[IntArray]) -> Batch:
         """Return the first batch: all have the same shape."""

@@ -1,6 +1,7 @@
 """Padded batches: pairs of similar lengths, each side padded to its longest sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import torch
 from mtrain.data.batch import Batch, pad
 from mtrain.data.plan import plan_epoch, plan_in_order
 from mtrain.data.store import IntArray, TokenStore
+from mtrain.text.links import SIDES
 from mtrain.text.tokenizer import TokenizerPair
 
 
@@ -23,21 +25,27 @@ class BatchMaker:
         max_tokens: int,
         batch_tokens: int,
         subword_sampling: float = 0.0,
+        prefix_ids: tuple[Collection[int], Collection[int]] = ((), ()),
     ) -> None:
+        """Take the store and tokenizers without prefixes; `prefix_ids` may begin a stored side."""
         self._store = store
         self._tokenizers = tokenizers
         self._lengths = store.source.lengths + 1, store.target.lengths + 1
         self._max_tokens = max_tokens
         self._batch_tokens = batch_tokens
         self._sampling = subword_sampling
+        self._prefix_ids = dict(zip(SIDES, prefix_ids, strict=True))
 
-    def plan(self, seed: int, epoch: int) -> list[IntArray]:
-        """Return the planned batches of an epoch, each an argument for `make`."""
-        return plan_epoch(*self._lengths, self._batch_tokens, seed, epoch)
+    def plan(self, rows: IntArray, seed: int, epoch: int) -> list[IntArray]:
+        """Return the planned batches of an epoch of `rows`, each an argument for `make`."""
+        source, target = (side[rows] for side in self._lengths)
+        plan = plan_epoch(source, target, self._batch_tokens, seed, epoch)
+        return [rows[batch] for batch in plan]
 
-    def plan_in_order(self) -> list[IntArray]:
-        """Return the planned batches of one deterministic pass."""
-        return plan_in_order(*self._lengths, self._batch_tokens)
+    def plan_in_order(self, rows: IntArray) -> list[IntArray]:
+        """Return the planned batches of one deterministic pass over `rows`."""
+        source, target = (side[rows] for side in self._lengths)
+        return [rows[batch] for batch in plan_in_order(source, target, self._batch_tokens)]
 
     def largest(self, plan: list[IntArray]) -> Batch:
         """Return the batch of a plan that needs the most memory."""
@@ -81,14 +89,19 @@ class BatchMaker:
         )
 
     def _sample(self, rows: IntArray, seed: int, name: str) -> tuple[IntArray, IntArray]:
-        """Sample segmentations; a sentence that gets too long keeps its stored segmentation."""
+        """Sample segmentations; a sentence that gets too long keeps its stored segmentation.
+
+        Prefixes stay as they are.
+        """
         side = getattr(self._store, name)
         tokenizer = getattr(self._tokenizers, name)
         stored = [side.row(row) for row in rows]
-        sampled = tokenizer.sample(tokenizer.decode(stored), self._sampling, seed % (1 << 32))
+        prefixes = [list(takewhile(self._prefix_ids[name].__contains__, row)) for row in stored]
+        bare = [row[len(prefix) :] for row, prefix in zip(stored, prefixes, strict=True)]
+        sampled = tokenizer.sample(tokenizer.decode(bare), self._sampling, seed % (1 << 32))
         chosen = [
-            new if len(new) < self._max_tokens else old
-            for new, old in zip(sampled, stored, strict=True)
+            [*prefix, *new] if len(prefix) + len(new) < self._max_tokens else old
+            for prefix, new, old in zip(prefixes, sampled, stored, strict=True)
         ]
         lengths = np.array([len(ids) + 1 for ids in chosen], dtype=np.int64)
         padded = np.full((len(rows), int(lengths.max())), tokenizer.eos_id, dtype=np.int64)

@@ -154,10 +154,11 @@ def _write_tokenizer(folder: Path, config: Config, tokenizers: TokenizerPair) ->
     if source is not target:
         _write_json(folder / "target_vocab.json", _ids_of_pieces(target))
     unknown, eos, pad = source.pieces([source.unknown_id, source.eos_id, source.pad_id])
+    source_lang, target_lang = config.languages
     about = {
         "tokenizer_class": "MarianTokenizer",
-        "source_lang": config.data.source_lang,
-        "target_lang": config.data.target_lang,
+        "source_lang": source_lang,
+        "target_lang": target_lang,
         "unk_token": unknown,
         "eos_token": eos,
         "pad_token": pad,

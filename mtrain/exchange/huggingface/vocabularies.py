@@ -80,10 +80,15 @@ class Vocabularies:
         """
         if not self.tags:
             return {}
-        target = self._tag(target_lang, "target")
+        target = self._template(target_lang, "target")
         if not self.tags_both_sides:
             return {"source_prefix": target}
-        return {"source_prefix": self._tag(source_lang, "source"), "target_prefix": target}
+        return {"source_prefix": self._template(source_lang, "source"), "target_prefix": target}
+
+    def _template(self, language: str | None, side: str) -> str:
+        """Return the piece of a language, with {source_lang} or {target_lang} in its place."""
+        tag = self._tag(language, side)
+        return tag.replace(str(language), f"{{{side}_lang}}")
 
     def _tag(self, language: str | None, side: str) -> str:
         if language is not None and language in self.tags:

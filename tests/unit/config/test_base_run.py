@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mtrain.config import Config, load_config
-from mtrain.config.load import dump_config
+from mtrain.config.compare import without_defaults
+from mtrain.config.load import dump_config, dump_tree
 from mtrain.config.model import BaseRun, TransformerConfig
 from mtrain.config.tokenizer import SidePaths
 from tests.unit.config.test_load import SMALLEST, fail, load
@@ -53,6 +54,19 @@ def test_model_and_tokenizer_are_taken_over_and_nothing_else(base: Path, tmp_pat
     assert config.seed == 1
     assert config.training.max_updates == 3000
     assert load(tmp_path, dump_config(config)) == config
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: {init_from: base}",
+        "model: {init_from: {run: base, parts: [encoder]}, d_model: 256}",  # back to the default
+        "model: {init_from: base}\ntokenizer: {vocab_size: 8000}",  # one of its own, by default
+    ],
+)
+def test_without_defaults_it_takes_over_nothing_else(text: str, base: Path, tmp_path: Path) -> None:
+    config = load(tmp_path, SMALLEST + text)
+    assert load(tmp_path, dump_tree(without_defaults(config))) == config
 
 
 def test_a_tokenizer_a_side_is_taken_over(base: Path, tmp_path: Path) -> None:

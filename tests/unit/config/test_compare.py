@@ -1,10 +1,14 @@
-"""What two configurations differ in: places of files are told from what is learnt."""
+"""What two configurations differ in, and one from the defaults; which differences are moves."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from mtrain.config.compare import changed_keys, only_moved
+from mtrain.config import Config, load_config
+from mtrain.config.compare import changed_keys, only_moved, without_defaults
+from mtrain.config.load import dump_tree
 from tests.unit.config.test_load import SMALLEST, load
 
 LONGEST = SMALLEST.replace("target: a.no}", "target: a.no, alignments: a.align}, {path: a.tsv}") + (
@@ -40,3 +44,51 @@ def test_another_place_of_a_file_is_no_other_setting(
     changed = changed_keys(load(tmp_path, LONGEST), load(tmp_path, LONGEST, override), ())
     assert changed
     assert only_moved(changed) is is_move
+
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_without_its_defaults_a_configuration_loads_alike(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    kept = without_defaults(config)
+    assert load(tmp_path, dump_tree(kept)) == config
+    written = yaml.safe_load(path.read_text("utf-8"))
+    for name, section in kept.items():
+        assert name in written
+        if isinstance(section, dict):
+            assert section.keys() <= written[name].keys()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kept"),
+    [
+        ([], {}),
+        (["training.max_updates=3000", "model.dropout=0.1", "data.filters.max_ratio=4"], {}),
+        (["training.max_minutes=5"], {"training": {"max_minutes": 5.0}}),
+        (["training={max_minutes: 5, max_updates: 3000}"],
+         {"training": {"max_minutes": 5.0, "max_updates": 3000}}),
+        (["model.type=rnn"], {"model": {"type": "rnn"}}),
+        (["model={type: transformer, d_model: 64}"], {"model": {"d_model": 64}}),
+        (["tokenizer={path: {source: a, target: $$b}, shared: false}"],
+         {"tokenizer": {"shared": False, "path": {"source": "a", "target": "$$b"}}}),
+        (["data.filters.checks=[html]"], {"data.filters": {"checks": ["html"]}}),
+        (["data.train=[{text: a.en, lang: en, tag: null}]"],
+         {"data.train": [{"text": "a.en", "lang": "en", "tag": None}]}),
+        (["data.valid={from_train: 5}"], {"data.valid": {"from_train": 5}}),
+    ],
+)  # fmt: skip
+def test_what_differs_from_the_defaults(
+    overrides: list[str], kept: dict[str, Any], tmp_path: Path
+) -> None:
+    def without(config: Config) -> dict[str, Any]:
+        tree = without_defaults(config)
+        assert load(tmp_path, dump_tree(tree)) == config
+        return tree | {f"data.{key}": value for key, value in tree.pop("data").items()}
+
+    smallest = without(load(tmp_path, SMALLEST))
+    assert smallest.keys() == {"run_dir", "data.source_lang", "data.target_lang", "data.train",
+                               "data.valid"}  # fmt: skip
+    found = without(load(tmp_path, SMALLEST, *overrides))
+    assert {key: found[key] for key in found if found[key] != smallest.get(key)} == kept

@@ -7,7 +7,7 @@ import pytest
 
 from mtrain.config import Config, load_config, parse_overrides
 from mtrain.config.compare import changed_keys, describe
-from mtrain.config.data import Corpus
+from mtrain.config.corpora import Corpus
 from mtrain.config.load import dump_config
 from mtrain.errors import EXIT_USER_ERROR, UserError
 
@@ -42,8 +42,9 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("training:\n  seed: 1\n  learning_rat: 1",
          "9: unknown key training.learning_rat; did you mean learning_rate?"),
         ("decoding: {zebra: 1}",
-         "7: unknown key decoding.zebra; known here: engine, precision, method, beam_size, "
-         "length_penalty, length_norm, coverage_penalty, alignment_layer, alignment_head, "
+         "7: unknown key decoding.zebra; known here: engine, precision, "
+         "source_lang, target_lang, method, beam_size, length_penalty, length_norm, "
+         "coverage_penalty, alignment_layer, alignment_head, "
          "repetition_guard, n_best, "
          "max_length_ratio, temperature, top_k, top_p, batch_tokens, buffer_lines"),
         ("model: {type: decoder_only, source_loss: true}", "7: model: source_loss needs"),
@@ -115,8 +116,8 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("tokenizer:\n  path: {source: x, targte: y}",
          "8: unknown key tokenizer.path.targte; did you mean target?"),
         ("tokenizer:\n  path: 3", "8: tokenizer.path: input is not a valid path"),
-        ("tokenizer: {symbols: [<pad>]}", "7: tokenizer: symbols: <pad> is a mark or a byte of"),
-        ("tokenizer: {symbols: [<0x41>]}", "7: tokenizer: symbols: <0x41> is a mark or a byte of"),
+        ("tokenizer: {symbols: [<pad>]}", "7: tokenizer.symbols.0: <pad> is a mark or a byte of"),
+        ("tokenizer: {symbols: [<0x41>]}", "7: tokenizer.symbols.0: <0x41> is a mark or a byte of"),
         ("model:\n  d_model: 64\n  num_heads: 5", "7: model: num_heads 5 does not divide d_model"),
         ("model:\n  d_model: 65\n  num_heads: 5", "7: model: d_model 65 is odd"),
         ("model: {max_positions: 100}",
@@ -149,7 +150,9 @@ def test_an_error_names_its_line_and_its_key(text: str, error: str, tmp_path: Pa
     ("old", "new", "errors"),
     [
         ("run_dir: runs/a\n", "", ["1: run_dir is missing"]),
-        ("  target_lang: no\n", "", ["2: data.target_lang is missing"]),
+        ("  target_lang: no\n", "", 
+         ["4: data.train: target_lang is missing: name it in data, or for each corpus",
+          "5: data.valid: target_lang is missing: name it in data, or for each corpus"]),
         ("target_lang: no", "target_lang: 47",
          ["4: data.target_lang: input should be a valid string, not 47"]),
         ("[{source: a.en, target: a.no}]", "[]",
@@ -233,7 +236,6 @@ training:
 """
     assert [line.split(";")[0].split(", not")[0] for line in sorted(fail(tmp_path, text))] == [
         "config.yaml:10: unknown key training.warmup",
-        "config.yaml:1: data.target_lang is missing",
         "config.yaml:1: run_dir is missing",
         "config.yaml:3: data.train.0.target is missing",
         "config.yaml:4: data.valid: names no corpus",
@@ -407,7 +409,6 @@ ODD_WORDS = [
 def test_any_text_survives_being_written_and_read(word: str, tmp_path: Path) -> None:
     config = load(tmp_path, SMALLEST)
     data = config.data.model_dump() | {
-        "source_lang": word,
         "train": [{"hub": word, "config": word}, {"path": f"{word}.tsv", "fields": [word, word]}],
     }
     odd = Config.model_validate(config.model_dump() | {"data": data, "data_dir": f"x{word}"})

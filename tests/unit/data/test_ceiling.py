@@ -8,11 +8,18 @@ import pytest
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.data import ceiling
 from mtrain.data.ceiling import measure_ceiling, measure_ceilings
+from mtrain.data.held_out import Part
 from mtrain.evaluation.metrics import bleu_and_chrf
 from mtrain.text.tokenizer import Tokenizer, train_tokenizer
 
 PERSIAN = ["گربه می\u200cداند.", "عمو نمی\u200cرود؟", "کودک سیب دارد."] * 20
 CHINESE = ["猫画外套，对吗？", "狗卖信，对吗？", "医生刷纸袋。"] * 20
+
+
+def in_language(
+    hypotheses: Sequence[str], references: Sequence[str], target_lang: str
+) -> tuple[float, float]:
+    return bleu_and_chrf(hypotheses, references, target_lang)
 
 
 def in_chinese(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, float]:
@@ -67,13 +74,16 @@ def test_every_set_is_measured_on_no_more_lines_than_may_be_scored(
     rewriting = tokenizer(tmp_path, "nmt_nfkc")
     for name, lines in (("valid", CHINESE), ("news", PERSIAN)):
         (tmp_path / f"{name}.target").write_text("".join(f"{line}\n" for line in lines))
-    names = ["valid", "news"]
-    whole = measure_ceilings(tmp_path, names, rewriting, in_chinese)
+    in_two = [Part("a", ("en", "zh"), 40), Part("b", ("en", "ja"), 20)]
+    parts = {"valid": [Part("a", ("en", "zh"), 40), Part("b", ("en", "zh"), 20)], "news": in_two}
+    whole = measure_ceilings(tmp_path, parts, rewriting, in_language)
     monkeypatch.setattr(ceiling, "MOST_SCORED", 7)
     monkeypatch.setattr(ceiling, "LINES_AT_ONCE", 11)
-    few = measure_ceilings(tmp_path, names, rewriting, in_chinese)
-    assert list(whole) == list(few) == names
-    for name in names:
-        assert (whole[name]["scored"], few[name]["scored"]) == (60, 7)
+    few = measure_ceilings(tmp_path, parts, rewriting, in_language)
+    sizes = {"valid": 60, "news in zh": 40, "news in ja": 20}
+    assert list(whole) == list(few) == list(sizes)
+    for name, size in sizes.items():
+        assert whole[name]["scored"] == size
+        assert few[name]["scored"] <= 7
         for key in ("lines", "changed", "examples"):
             assert few[name][key] == whole[name][key]

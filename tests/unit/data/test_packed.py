@@ -85,7 +85,7 @@ def test_rows_hold_the_sentences_of_the_store(small_task: Path, tmp_path: Path) 
         tokenizers_of(setup).target.eos_id,
         tokenizers_of(setup).target.bos_id,
     )
-    for rows in maker.plan(1, 0):
+    for rows in maker.plan(np.arange(len(store)), 1, 0):
         batch = maker.make(rows)
         assert batch.num_target_tokens == int((batch.target_out != IGNORE_INDEX).sum())
         for row, pairs in enumerate(rows):
@@ -99,6 +99,16 @@ def test_rows_hold_the_sentences_of_the_store(small_task: Path, tmp_path: Path) 
             source = [token for pair in pairs if pair != NO_PAIR
                       for token in (*store.source.row(pair), end)]  # fmt: skip
             assert batch.source[row, : int(batch.source_lengths[row])].tolist() == source
+
+
+def test_a_plan_has_the_rows_of_the_mix_as_often_as_it_has_them(
+    small_task: Path, tmp_path: Path
+) -> None:
+    setup = new_setup(small_task, tmp_path)
+    rows = np.concatenate([np.arange(3, 200, 7), np.arange(3, 60, 7)])
+    for maker in makers(setup, 256):
+        planned = np.concatenate([batch.ravel() for batch in maker.plan(rows, 1, 0)])
+        assert sorted(planned[planned != NO_PAIR].tolist()) == sorted(rows.tolist())
 
 
 def gradients(setup: Setup, batches: list[Batch]) -> tuple[list[float], dict[str, Tensor]]:
@@ -120,7 +130,8 @@ def test_losses_and_gradients_are_those_of_padded_batches(
     setup = new_setup(small_task, tmp_path, **model)
     setup.state.model.train()  # without dropout; a decoder-only model may learn the source
     maker, padded = makers(setup, budget)
-    for rows in (maker.plan(1, 0)[0], maker.plan(1, 0)[-1]):
+    plan = maker.plan(np.arange(len(setup.store)), 1, 0)
+    for rows in (plan[0], plan[-1]):
         packed = maker.make(rows)
         expected, wanted = gradients(setup, [padded.make(rows[rows != NO_PAIR])])
         for batches in ([packed], packed.split(3)):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mtrain.config.data import HubDataset, PairFiles, TableFile
+from mtrain.config.corpora import HubDataset, PairFiles, TableFile
 from mtrain.text.checks import LONGEST_LINE, check_readable, looks_like_header
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:11\nsize 5\n"

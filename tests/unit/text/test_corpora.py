@@ -14,7 +14,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from mtrain.config.data import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
+from mtrain.config.corpora import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
 from mtrain.errors import UserError
 from mtrain.text.checks import check_readable
 from mtrain.text.corpora import corpus_name, input_digests, read_linked_pairs, read_pairs

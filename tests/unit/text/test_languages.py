@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtrain.text.languages import find_language
+from mtrain.text.languages import find_language, piece_of_same_language
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,35 @@ def test_an_unknown_code_is_said_once_with_the_nearest_and_has_spaces(
     assert told.count("warning:") == 1
     assert f"{code!r} is not a known language code" in told
     assert (f"did you mean {nearest}?" in told) if nearest else "did you mean" not in told
+
+
+@pytest.mark.parametrize(
+    ("piece", "same"),
+    [
+        (">>de<<", ">>deu<<"),
+        ("<2zh>", "<2zh_Hans>"),
+        ("de", "deu_Latn"),
+        ("zh-TW", "zho_Hant"),
+        ("__eng__", "__en__"),
+        (">>fr<<", None),
+        ("__deu__", None),
+        ("digits", None),
+        ("<legal>", None),
+    ],
+)
+def test_a_piece_of_the_same_language_is_found_in_another_form(
+    piece: str, same: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pieces = [
+        "de",
+        "die",
+        "</s>",
+        ">>deu<<",
+        "__en__",
+        "<2zh_Hans>",
+        "zho_Hant",
+        "deu_Latn",
+        "<2x>",
+    ]
+    assert piece_of_same_language(piece, pieces) == same
+    assert capsys.readouterr().err == ""

@@ -250,7 +250,7 @@ def test_a_prefix_begins_every_text_but_an_empty_one_and_is_never_printed(
 ) -> None:
     texts = ["one two", "", "three"]
     (piece,) = tokenizer.pieces([tokenizer.encode(["one"])[0][-1]])
-    prefixed = Tokenizer(tokenizer.path, piece)
+    prefixed = tokenizer.with_prefix([piece])
     ids = prefixed.encode(texts)
     plain = tokenizer.encode(texts)
     assert ids == [[*prefixed.prefix, *row] if row else [] for row in plain]
@@ -265,7 +265,7 @@ def test_a_prefix_begins_every_text_but_an_empty_one_and_is_never_printed(
 
 def test_a_prefix_must_be_a_piece(tokenizer: Tokenizer) -> None:
     with pytest.raises(UserError, match="has no piece >>xx<<"):
-        Tokenizer(tokenizer.path, ">>xx<<")
+        tokenizer.with_prefix([">>xx<<"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

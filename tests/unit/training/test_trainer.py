@@ -435,9 +435,9 @@ def open_packed(config: Config) -> tuple[Setup, RunFolder]:
     tokenizers = DataFolder(config.data_path).tokenizers()
     maker = PackedMaker(setup.store, tokenizers, 40, config.training.batch_tokens)
 
-    def updates(epoch: int, batch: int) -> Iterator[PlannedUpdate]:
-        accumulate = config.training.accumulate
-        return planned_updates(maker, config.seed, accumulate, (epoch, batch), (0, 1))
+    def updates(stage: int, epoch: int, batch: int) -> Iterator[PlannedUpdate]:
+        accumulate, mixture = config.training.accumulate, setup.mixtures[stage]
+        return planned_updates(maker, mixture, config.seed, accumulate, (epoch, batch), (0, 1))
 
     identity = replace(setup.identity, batches=maker.kind)
     return replace(setup, maker=maker, updates=updates, identity=identity), run

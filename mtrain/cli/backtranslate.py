@@ -1,0 +1,27 @@
+"""The verb `backtranslate`."""
+
+from typing import Annotated
+
+import typer
+
+from mtrain.cli.options import CheckpointOption, ConfigArgument, RunArgument, SetOption
+
+
+def backtranslate(
+    run: RunArgument,
+    config: ConfigArgument,
+    corpus: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Translate this corpus only.")
+    ] = None,
+    checkpoint: CheckpointOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Translate monolingual corpora for training; --set is of the run."""
+    from mtrain.commands.opening import open_run
+    from mtrain.config import load_config
+
+    loaded = load_config(config)
+    opened = open_run(run, overrides)
+    from mtrain.commands.backtranslate import backtranslate
+
+    typer.echo(backtranslate(opened, loaded, corpus, checkpoint))
