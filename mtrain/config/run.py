@@ -115,7 +115,8 @@ class Config(Section):
             )
         held_out = [*self.data.valid_corpora, *self.data.watch, *self.data.test_sets.values()]
         others = {target for _, target in map(self.data.languages_of, held_out)} - set(several)
-        if self.data.train and others and not self.tokenizer.names("target"):
+        is_tagged = self.tokenizer.names("target") and self.model.base is not None
+        if self.data.train and others and not is_tagged:  # a base may know more languages
             raise ValueError(
                 f"data: a held-out set is in {sorted(others)[0]}, and the model learns to write "
                 f"{', '.join(several)}"

@@ -122,12 +122,12 @@ def test_a_killed_translation_goes_on_and_ends_alike(
     method: str, beside: WarmCommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = (beside.folder / "mono.digits").read_text()
-    (beside.folder / "mono.digits").write_text(lines * 22)  # some blocks
+    (beside.folder / "mono.digits").write_text(lines * 14)  # some blocks
     settings = ("--set", f"decoding.method={method}", "--set", "decoding.beam_size=2")
     succeed(beside, "backtranslate", "run", "new.yaml", *settings)
     output, about = beside.folder / OUTPUT, beside.folder / f"{OUTPUT}.json"
     wanted, identity = output.read_bytes(), json.loads(about.read_bytes())
-    assert len(every_line(wanted.decode())) == 22 * 302 > 3 * command.BLOCK_LINES
+    assert len(every_line(wanted.decode())) == 14 * 302 > 2 * command.BLOCK_LINES
     assert identity["decoding"].get("method", "beam") == method
     shutil.rmtree(output.parent)
     record = output.with_name(f".{output.name}.journal")

@@ -119,13 +119,11 @@ def test_the_fine_tuning_commands_start_from_that_run(trained: Path) -> None:
 
 
 def test_the_commands_for_many_corpora_and_languages(trained: Path) -> None:
-    reverse = (trained / "my-model.yaml").read_text().replace("runs/my-model", "runs/de-en")
-    swapped = {"en": "de", "de": "en"}
-    (trained / "reverse.yaml").write_text(
-        re.sub(r"(?<=_lang: )(en|de)|(?<=\.)(en|de)\b", lambda found: swapped[found[0]], reverse)
-    )
-    for verb in ("prepare", "train"):
-        must_run(f"mtrain {verb} reverse.yaml", trained)
+    reverse = trained / "runs/de-en"  # the same model under another name: it learnt nothing yet
+    shutil.copytree(trained / "runs/my-model", reverse, ignore=shutil.ignore_patterns("data"))
+    written = (reverse / "config.yaml").read_text()
+    written = written.replace("source_lang: en", "source_lang: de", 1)
+    (reverse / "config.yaml").write_text(written.replace("target_lang: de", "target_lang: en", 1))
     write_task(trained, {"news": 30}, seed=3)
     (trained / "news.words").rename(trained / "news.de")
     for split in ("train", "valid"):

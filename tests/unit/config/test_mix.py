@@ -50,6 +50,9 @@ def load(folder: Path, text: str) -> Config:
          "data.valid: input should be a valid list, not {"),
         ("{from_train: 100}", "[{path: x.tsv, target_lang: fr}]",
          "a held-out set is in fr, and the model learns to write de"),
+        ("  valid: {from_train: 100}", "  valid: [{path: x.tsv, target_lang: fr}]\n"
+         "tokenizer: {source_prefix: '<2{target_lang}>'}",
+         "a held-out set is in fr, and the model learns to write de"),
         ("  valid:", "  stages: [{mix: {web: 1}, until: 3000}, {mix: {clean: 1}}]\n  valid:",
          "training.max_updates 3000 ends training before the stage that begins after update 3000"),
         ("  valid: {from_train: 100}", "  valid: {from_train: 100}\ntokenizer: "
