@@ -35,7 +35,7 @@ def backtranslate(
 ) -> str:
     """Translate the monolingual corpora, or the named one; return what to do next.
 
-    The same command goes on after a kill, and leaves alone what is done. Raises UserError if the
+    The same command resumes after a kill, and leaves alone what is done. Raises UserError if the
     configuration has no such corpus, or if the run translates in no direction that one needs.
     """
     corpora = _chosen(config, corpus_name)
@@ -132,7 +132,7 @@ def _translate(
         return
     with Journal(translation, identity) as journal:
         if journal.num_lines:
-            say(f"{translation}: going on after {journal.num_lines:,} lines")
+            say(f"{translation}: resuming after {journal.num_lines:,} lines")
         elif journal.drops_others:
             say(f"{translation}: begun with another model, text or search; starting afresh")
         start = journal.num_lines

@@ -1,4 +1,4 @@
-"""A journal of translations: a killed translation goes on at the first block that is not on disk.
+"""A journal of translations: a killed translation resumes at the first block that is not on disk.
 
 Beside the output, `.NAME.part` holds the lines so far and `.NAME.journal` what they belong to and
 how many are safe. `NAME.json` tells what a whole output was made from.

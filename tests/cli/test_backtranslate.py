@@ -139,12 +139,12 @@ def test_a_killed_translation_goes_on_and_ends_alike(
     with output.with_name(f".{output.name}.part").open("ab") as part:
         part.write(b"half a li")  # what had not been flushed
     resumed = succeed(beside, "backtranslate", "run", "new.yaml", *settings)
-    assert f"{OUTPUT}: going on after " in resumed.err
+    assert f"{OUTPUT}: resuming after " in resumed.err
     assert output.read_bytes() == wanted
     assert sorted(path.name for path in output.parent.iterdir()) == [
         f".{output.name}.lock", output.name, f"{output.name}.json"]  # fmt: skip
     other = succeed(beside, "backtranslate", "run", "new.yaml", "--set", "decoding.beam_size=1")
-    assert "going on" not in other.err
+    assert "resuming" not in other.err
     assert output.read_bytes() != wanted or method == "beam"
 
 

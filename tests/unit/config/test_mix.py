@@ -120,4 +120,4 @@ def test_a_prefix_names_the_languages_of_its_corpus(tmp_path: Path) -> None:
     assert config.prefix_pieces == ({"en>de", "en>fr"}, frozenset())
     assert config.data.directions == [("en", "de"), ("en", "fr")]
     with pytest.raises(UserError, match="this model translates into de, fr: choose one"):
-        config.languages  # noqa: B018
+        _ = config.languages

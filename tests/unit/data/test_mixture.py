@@ -1,5 +1,8 @@
 """The mix of corpora: shares, passes, and what makes it a pure function."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,15 +13,12 @@ from mtrain.errors import UserError
 SIZES = (1000, 300, 20)
 
 
-def config(**keys: object) -> DataConfig:
+def config(weights: Sequence[float | None] = (None, None, None), **keys: object) -> DataConfig:
     """Three corpora, of which the last two have one name."""
-    names = ("web", "clean", "clean")
-    weights = keys.pop("weights", (None,) * 3)
-    train = [{"path": f"{row}.tsv", "name": name, "weight": weight}
-             for row, (name, weight) in enumerate(zip(names, weights, strict=True))]  # type: ignore[call-overload]  # fmt: skip
-    languages = {"source_lang": "en", "target_lang": "de"}
-    return DataConfig.model_validate({**languages, "train": train, "valid": train[:0], **keys},
-                                     context={"is_of_run": True})  # fmt: skip
+    train = [{"path": f"{name}{weight}.tsv", "name": name, "weight": weight}
+             for name, weight in zip(("web", "clean", "clean"), weights, strict=True)]  # fmt: skip
+    content = {"source_lang": "en", "target_lang": "de", "train": train, "valid": [], **keys}
+    return DataConfig.model_validate(content, context={"is_of_run": True})
 
 
 def counts(rows: np.ndarray) -> list[int]:
@@ -82,7 +82,7 @@ def test_a_stage_mixes_by_name_and_corpora_of_one_name_by_size() -> None:
     {"weights": (1, 1, 1)},
     {"stages": [{"mix": {"web": 1}, "plateau": 2}, {"mix": {"clean": 1}}]},
 ])  # fmt: skip
-def test_a_corpus_that_the_filters_emptied_is_named(keys: dict[str, object]) -> None:
+def test_a_corpus_that_the_filters_emptied_is_named(keys: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"data\.train\.1 \(clean\): the mix names this corpus"):
         mixtures(config(**keys), (1000, 0, 0))
     unused = {"weights": (1, 0, 0)} if "weights" in keys else {"stages": [{"mix": {"web": 1}}]}
