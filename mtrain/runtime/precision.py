@@ -30,7 +30,9 @@ class Precision:
         """Return the context to run the model in."""
         if self.name == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, self.type)
+        # torch shares its cache of cast weights between threads and clears it when one of them is
+        # done: where a weight is used several times, the order of sums would depend on timing
+        return torch.autocast(self.device.type, self.type, cache_enabled=self.device.type != "cpu")
 
     @property
     def type(self) -> torch.dtype:

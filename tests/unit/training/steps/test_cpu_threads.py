@@ -18,7 +18,13 @@ from mtrain.training.objectives import LossSums, Objective
 from mtrain.training.objectives.translation import TranslationObjective
 from mtrain.training.state import TrainState
 from mtrain.training.steps import build_step, cpu_threads
-from tests.in_process import number_in_a_new_thread, small_config, torch_threads
+from tests.in_process import (
+    learn,
+    number_in_a_new_thread,
+    open_setup,
+    small_config,
+    torch_threads,
+)
 from tests.unit.training.test_updater import (
     PAIRS,
     assert_close,
@@ -169,3 +175,22 @@ def test_where_memory_is_scarce_parts_come_one_after_the_other() -> None:
         with pytest.raises(UserError, match="single sentence pair"):
             troubled_updater(lambda batch: trouble(pairs())).update(0, [pairs()], 1e-3)
         assert torch.get_num_threads() == 3
+
+
+def test_weights_that_a_recurrence_uses_often_are_cast_alike_by_all_threads(
+    small_task: Path, tmp_path: Path
+) -> None:
+    """A cache of casts that threads share would sum gradients in an order that timing decides."""
+    with choose_precision("bf16", "cpu").autocast():
+        assert not torch.is_autocast_cache_enabled()
+    model = {"type": "rnn", "cell": "gru", "embedding_dim": 16, "hidden_dim": 32}
+    training = {"precision": "bf16", "batch_tokens": 512}
+    digests = set()
+    for attempt in range(5):
+        config = small_config(small_task, tmp_path / str(attempt), training, model)
+        setup = open_setup(config)
+        with torch_threads(2):
+            learn(setup, 4)
+        weights = [weight.flatten() for weight in setup.state.weights.values()]
+        digests.add(torch.cat(weights).numpy().tobytes())
+    assert len(digests) == 1
