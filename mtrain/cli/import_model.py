@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mtrain.cli.options import GivenSourceLangOption, GivenTargetLangOption
+
 
 def import_model(
     model: Annotated[
@@ -12,12 +14,8 @@ def import_model(
         typer.Argument(metavar="MODEL", help="A folder, or a name on the Hub.", show_default=False),
     ],
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A new folder.", show_default=False)],
-    source_lang: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Source language.", show_default=False)
-    ] = None,
-    target_lang: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Target language.", show_default=False)
-    ] = None,
+    source_lang: GivenSourceLangOption = None,
+    target_lang: GivenTargetLangOption = None,
     sample: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Text to check with; else it is made up.")
     ] = None,

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from mtrain.cli.options import GivenSourceLangOption, GivenTargetLangOption
+
 
 def init(
     corpus: Annotated[
@@ -20,12 +22,8 @@ def init(
     name: Annotated[
         str, typer.Option(metavar="NAME", help="Writes NAME.yaml, for a run in runs/NAME.")
     ] = "my-model",
-    source_lang: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Source language.", show_default=False)
-    ] = None,
-    target_lang: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Target language.", show_default=False)
-    ] = None,
+    source_lang: GivenSourceLangOption = None,
+    target_lang: GivenTargetLangOption = None,
 ) -> None:
     """Write a configuration for a corpus, with a reason for each choice."""
     from mtrain.commands.init import init

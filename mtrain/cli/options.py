@@ -35,6 +35,12 @@ TargetLangOption = Annotated[
     str | None,
     typer.Option(metavar="CODE", help="Translate into this language, if the model has several."),
 ]
+GivenSourceLangOption = Annotated[
+    str | None, typer.Option(metavar="CODE", help="Source language.", show_default=False)
+]
+GivenTargetLangOption = Annotated[
+    str | None, typer.Option(metavar="CODE", help="Target language.", show_default=False)
+]
 CheckpointOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Use this checkpoint of the run; the best by default."),

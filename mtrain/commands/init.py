@@ -36,7 +36,7 @@ def init(paths: Sequence[str], name: str, minutes: float, given: Codes) -> str:
     """Write NAME.yaml for the corpus in `paths`, and return the commands to type next."""
     path, run_dir = _free_places(name)
     if not (math.isfinite(minutes) and minutes > 0):
-        raise UserError(f"--minutes: {minutes:g} is no number of minutes", "for example: 60")
+        raise UserError(f"--minutes: {minutes:g} minutes are not possible", "for example: 60")
     _check_codes(given)
     named = find_corpus(paths, given)
     known = named.languages[0] or "", named.languages[1] or ""

@@ -15,7 +15,7 @@ from mtrain.errors import UserError
 SETS = {"valid": 50, "test": 50}  # held-out sets, with the fewest sources that say anything
 HELD_OUT_SHARE = 0.05  # of the sources
 MOST_HELD_OUT = 2000
-MIN_SOURCES = 1000  # the 5 % of which are the fewest above
+MIN_SOURCES = 1000  # 5 % of them are the fewest above
 VALID_PER_MINUTE = 200  # so that validation takes under a tenth of the time
 FP32_SPEED = 1 / 1.6  # relative to bf16, on a CPU that has it
 FILLED = 0.94  # target tokens of a batch over batch_tokens

@@ -95,7 +95,7 @@ def kinds() -> npt.NDArray[np.uint8]:
 
 @cache
 def script_numbers() -> npt.NDArray[np.uint8]:
-    """Return for every code point the number of its script, 0 if it is no letter of a known one."""
+    """Return the script number of every code point: 0 unless it is a letter of a known script."""
     table, is_open = np.zeros(LAST_PLANES + 1, np.uint8), (kinds() & LETTER) != 0
     for first_code, last_code, script in BLOCKS:
         table[first_code : last_code + 1] = SCRIPT_NUMBERS[script]

@@ -148,7 +148,7 @@ CHECKS: dict[str, Callable[[Block], Failures]] = {
 def num_sentences(texts: Texts) -> npt.NDArray[np.int64]:
     """Return how many sentences each text seems to have, one more than the ends within it.
 
-    An end is a stop, perhaps a closing mark, a blank, and what is no lower-case letter and no
+    An end is a stop, perhaps a closing mark, then a blank, then neither a lower-case letter nor a
     digit. A full stop ends a sentence only after two letters, or alone as in tokenised text: not
     in `z. B.`, `J. Smith`, `1. Januar`.
     """

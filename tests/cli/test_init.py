@@ -25,7 +25,7 @@ SMALLER = ("training.max_updates=2", "model.d_model=32", "model.ffn_dim=32",
 
 
 def make_pairs(number: int) -> list[Pair]:
-    """Return pairs with different sources, some of which are dirty."""
+    """Return pairs with different sources; some pairs are dirty."""
     generator, pairs = random.Random(1), dict[str, str]()
     while len(pairs) < number:
         words, count = generator.choices(sorted(WORDS), k=3), generator.randrange(20, 400)
@@ -187,9 +187,9 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "one file twice": (lambda folder: [two_files(folder)[0]] * 2, "given as both sides"),
     "a path as name": (after("--name", "../x"), "--name: '../x' is no file name"),
     "no name": (after("--name", ""), "--name: '' is no file name"),
-    "no minutes": (after("--minutes", "0"), "--minutes: 0 is no number of minutes"),
-    "negative minutes": (after("--minutes=-5"), "--minutes: -5 is no number of minutes"),
-    "endless minutes": (after("--minutes", "inf"), "--minutes: inf is no number of minutes"),
+    "no minutes": (after("--minutes", "0"), "--minutes: 0 minutes are not possible"),
+    "negative minutes": (after("--minutes=-5"), "--minutes: -5 minutes are not possible"),
+    "endless minutes": (after("--minutes", "inf"), "--minutes: inf minutes are not possible"),
     "a language that is none": (after("--source-lang", "e n"), "'e n' is not a known language"),
     "an empty language": (after("--target-lang", ""), "'' is not a known language code"),
     "a mistyped language": (after("--target-lang", "germn"), "'germn' is not a known language "

@@ -14,7 +14,7 @@ SIZES = (1000, 300, 20)
 
 
 def config(weights: Sequence[float | None] = (None, None, None), **keys: object) -> DataConfig:
-    """Three corpora, of which the last two have one name."""
+    """Return a section with three corpora; the last two have the same name."""
     train = [{"path": f"{name}{weight}.tsv", "name": name, "weight": weight}
              for name, weight in zip(("web", "clean", "clean"), weights, strict=True)]  # fmt: skip
     content = {"source_lang": "en", "target_lang": "de", "train": train, "valid": [], **keys}

@@ -1,27 +1,17 @@
 """Test scripts/dirt.py: what it dirties, and its table on a small corpus."""
 
-import importlib.util
 import random
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+
+from tests.unit.scripts.loading import load_script
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "dirt.py"
 NAMES = ("Anna", "Boris", "Clara", "David", "Émile", "Felix", "Greta", "Hugo", "Irène", "Jonas")
 
 
-def load_script() -> ModuleType:
-    """Import the script by its path: scripts/ is no package."""
-    specification = importlib.util.spec_from_file_location("dirt", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-script = load_script()
+script = load_script("dirt")
 
 
 def clean(count: int) -> list[tuple[str, str]]:

@@ -5,27 +5,17 @@ import importlib.util
 import json
 import zipfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "home_assistant.py"
+from tests.unit.scripts.loading import load_script
+
 WHEEL_NAME = "home_assistant_strings-1.0-py3-none-any.whl"
 NAMES = ["train.en", "train.de", "valid.en", "valid.de", "test.en", "test.de"]
 
 
-def load_script() -> ModuleType:
-    """Import the script by its path: scripts/ is no package."""
-    specification = importlib.util.spec_from_file_location("home_assistant", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-script = load_script()
+script = load_script("home_assistant")
 
 
 def component_strings(component: int, language: str) -> dict[str, Any]:
