@@ -11,7 +11,7 @@ import torch
 
 from mtrain.commands.prepare import prepare
 from mtrain.config import Config
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.distributed.group import ProcessGroup
 from mtrain.models import TranslationModel
@@ -122,7 +122,7 @@ class Learner:
     def update(
         self,
         number: int,
-        batches: Sequence[Batch],
+        batches: Sequence[PairBatch],
         learning_rate: float,
         before_batch: Callable[[], None] = lambda: None,
     ) -> UpdateResult:
@@ -176,7 +176,7 @@ def run_in_two_sittings(config: Config, first: int, last: int) -> Setup:
 
 def make_batch(
     lengths: Sequence[tuple[int, int]], source_vocab: int, target_vocab: int, seed: int = 1
-) -> Batch:
+) -> PairBatch:
     """Return random pairs of the lengths (source, target), end marks included."""
     generator = torch.Generator().manual_seed(seed)
     source_lengths, target_lengths = torch.tensor(lengths).T.contiguous()
@@ -189,17 +189,17 @@ def make_batch(
 
     target_out = ids(target_vocab, target_lengths)
     starts = torch.full((len(lengths), 1), BOS_ID)
-    return Batch(
-        ids(source_vocab, source_lengths),
-        source_lengths,
-        torch.cat([starts, target_out[:, :-1]], dim=1),
-        target_out,
-        target_lengths,
-        int(target_lengths.sum()),
+    return PairBatch(
+        source=ids(source_vocab, source_lengths),
+        source_lengths=source_lengths,
+        target_in=torch.cat([starts, target_out[:, :-1]], dim=1),
+        target_out=target_out,
+        target_lengths=target_lengths,
+        num_target_tokens=int(target_lengths.sum()),
     )
 
 
-def real_places(batch: Batch) -> torch.Tensor:
+def real_places(batch: PairBatch) -> torch.Tensor:
     """Return where (B,T) a batch's target is no padding."""
     return torch.arange(batch.target_in.shape[1]) < batch.target_lengths[:, None]
 

@@ -136,7 +136,7 @@ def _write(
     written = [PAGE, ARRAYS]
     if wants_pictures:
         head = alignment_head(loaded.config)
-        layer = loaded.model.layer_of(head)
+        layer = loaded.translation_model.layer_of(head)
         with progress("drawing", len(shown), "sentences") as drawn:
             for number, sentence in enumerate(shown, start=1):
                 for kind in sentence.weights:

@@ -44,7 +44,7 @@ def export_run(
         if target.has_card:
             write_card(folder, output_dir.name, _facts(loaded, run, is_checked))
 
-    export(target, output_dir, loaded.model, config, loaded.prefixed_tokenizers, check)
+    export(target, output_dir, loaded.translation_model, config, loaded.prefixed_tokenizers, check)
     say(f"{output_dir}: written from {loaded.checkpoint}")
     source, target_side = config.tokenizer.prefixes(config.languages)
     if source or target_side:

@@ -44,7 +44,7 @@ def check_parity(
         return False
     penalty = loaded.config.decoding.length_penalty
     compared = Comparison(
-        loaded.model, loaded.prefixed_tokenizers, known, replayed, penalty, weights
+        loaded.translation_model, loaded.prefixed_tokenizers, known, replayed, penalty, weights
     )
     say(compared.report())
     return True

@@ -68,7 +68,8 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
         building.mkdir(mode=0o700)
         builder = DataBuilder(config, building)
         manifest = builder.build(inputs)
-        manifest["ceilings"] = _measure_ceilings(building, builder.held_out_parts)
+        if not config.learns_from_text:
+            manifest["ceilings"] = _measure_ceilings(building, builder.held_out_parts)
         _write_manifest(building, manifest)
         make_readable(building)
         _put_in_place(building, destination)

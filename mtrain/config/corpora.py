@@ -88,20 +88,47 @@ class TrainHubDataset(HubDataset, _TrainCorpus):
     """A data set of the Hub for training."""
 
 
-class MonolingualText(_TrainCorpus):
-    """Text in one language; `mtrain backtranslate` supplies the other side."""
+class PlainText(_Corpus):
+    """Text in one language, for masked-language-model training."""
 
     text: HomePath
-    """text file, plain or compressed, in the language `lang`"""
+    """file with text in the language `lang`: one sentence a line, plain or compressed; with `field`
+    a table"""
     lang: LanguageCode
-    """which language the text is in: that of the source or that of the target"""
-    tag: Piece | None = "<bt>"
-    """piece before each source of the resulting pairs (Caswell 2019); null for none"""
+    """language of the text; to be back-translated, that of the source or that of the target"""
+    field: str | int | None = None
+    """column of a .tsv, .jsonl or .parquet file, by number from 0 in TSV, else by name"""
 
     @property
     def stem(self) -> str:
         """Its name, or that of its file without suffixes."""
         return self.name or self.text.name.partition(".")[0]
+
+
+class HubText(_Corpus):
+    """Text in one language from a data set of the Hugging Face Hub."""
+
+    hub: Annotated[str, AfterValidator(os.path.expanduser)]
+    """name on the Hub, or a local folder in the Hub's layout or written by `save_to_disk`"""
+    lang: LanguageCode
+    """language of the text"""
+    config: str | None = None
+    """configuration of the data set, such as 20231101.en"""
+    split: str = "train"
+    """split of the data set"""
+    field: str = "text"
+    """column of the text"""
+
+
+class TrainHubText(HubText, _TrainCorpus):
+    """Text of the Hub for training."""
+
+
+class MonolingualText(PlainText, _TrainCorpus):
+    """Text in one language for training: to learn from as it is, or to be back-translated."""
+
+    tag: Piece | None = "<bt>"
+    """piece before each back-translated source (Caswell 2019); null for none"""
 
 
 class FromTrain(Section):
@@ -112,14 +139,40 @@ class FromTrain(Section):
     train"""
 
 
+def as_pairs(corpus: "AnyCorpus") -> "Corpus":
+    """Return a corpus as pairs to read: text in one language stands on both sides."""
+    if isinstance(corpus, PlainText):
+        about = {"name": corpus.name, "source_lang": corpus.lang, "target_lang": corpus.lang}
+        if corpus.field is None:
+            return PairFiles(source=corpus.text, target=corpus.text, **about)
+        return TableFile(path=corpus.text, fields=(corpus.field, corpus.field), **about)
+    if isinstance(corpus, HubText):
+        return HubDataset(
+            name=corpus.name, source_lang=corpus.lang, target_lang=corpus.lang, hub=corpus.hub,
+            config=corpus.config, split=corpus.split, fields=(corpus.field, corpus.field),
+        )  # fmt: skip
+    return corpus
+
+
+def is_one_text(corpus: "AnyCorpus") -> bool:
+    """Return whether both sides of a corpus are the same text."""
+    if isinstance(corpus, PairFiles):
+        return corpus.source == corpus.target
+    if isinstance(corpus, TableFile | HubDataset):
+        return corpus.fields is not None and corpus.fields[0] == corpus.fields[1]
+    return True
+
+
 def _corpus_kind(value: Any) -> str:
     keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
+    if "hub" in keys and "lang" in keys:
+        return "<hub_text>"
     kinds = {"hub": "<hub>", "path": "<table>", "text": "<text>"}
     return next((kind for key, kind in kinds.items() if key in keys), "<pair>")
 
 
 def _held_out_kind(value: Any) -> str:
-    is_corpus = isinstance(value, dict) and value.keys() & {"source", "path", "hub"}  # no list
+    is_corpus = isinstance(value, dict) and value.keys() & {"source", "path", "hub", "text"}
     return "<held>" if isinstance(value, dict | FromTrain) and not is_corpus else "<list>"
 
 
@@ -129,15 +182,24 @@ Corpus = Annotated[
     | Annotated[HubDataset, Tag("<hub>")],
     Discriminator(_corpus_kind),
 ]
+HeldOutCorpus = Annotated[
+    Annotated[PairFiles, Tag("<pair>")]
+    | Annotated[TableFile, Tag("<table>")]
+    | Annotated[HubDataset, Tag("<hub>")]
+    | Annotated[PlainText, Tag("<text>")]
+    | Annotated[HubText, Tag("<hub_text>")],
+    Discriminator(_corpus_kind),
+]
 TrainCorpus = Annotated[
     Annotated[AlignedPairFiles, Tag("<pair>")]
     | Annotated[TrainTableFile, Tag("<table>")]
     | Annotated[TrainHubDataset, Tag("<hub>")]
-    | Annotated[MonolingualText, Tag("<text>")],
+    | Annotated[MonolingualText, Tag("<text>")]
+    | Annotated[TrainHubText, Tag("<hub_text>")],
     Discriminator(_corpus_kind),
 ]
-AnyCorpus = Corpus | TrainCorpus
+AnyCorpus = Corpus | HeldOutCorpus | TrainCorpus
 HeldOutCorpora = Annotated[
-    Annotated[list[Corpus], Tag("<list>")] | Annotated[FromTrain, Tag("<held>")],
+    Annotated[list[HeldOutCorpus], Tag("<list>")] | Annotated[FromTrain, Tag("<held>")],
     Discriminator(_held_out_kind),
 ]

@@ -9,11 +9,15 @@ from mtrain.config.corpora import (
     Corpus,
     FromTrain,
     HeldOutCorpora,
+    HeldOutCorpus,
+    HubText,
     LanguageCode,
     Languages,
     MonolingualText,
     Name,
+    PlainText,
     TrainCorpus,
+    as_pairs,
 )
 from mtrain.config.section import NonNegativeFloat, PositiveInt, Section
 
@@ -74,7 +78,7 @@ class DataConfig(Section):
     valid: HeldOutCorpora
     """held-out text for dev loss, dev BLEU and chrF, and for choosing the best checkpoint; a list,
     or {from_train: 2000}"""
-    watch: list[Corpus] = Field([])
+    watch: list[HeldOutCorpus] = Field([])
     """further dev sets, scored at each validation, which takes longer; they steer nothing and show,
     for example, what fine-tuning forgets"""
     test: HeldOutCorpora = Field([])
@@ -96,7 +100,6 @@ class DataConfig(Section):
         for key, reason in (
             ("alignments", "they guide what is learnt from it"),
             ("weight", "held-out text is not sampled"),
-            ("text", "held-out text needs both sides"),
         ):
             if any(key in corpus for corpus in given):
                 raise ValueError(f"{key} belong{'' if key == 'alignments' else 's'} to data.train: "
@@ -129,7 +132,11 @@ class DataConfig(Section):
             if (
                 info.data.get(key, "in error") is None
                 and isinstance(corpora, list)
-                and any(getattr(corpus, key) is None for corpus in corpora)
+                and any(
+                    getattr(corpus, key) is None
+                    for corpus in corpora
+                    if not isinstance(corpus, PlainText | HubText)
+                )
             ):
                 raise ValueError(f"{key} is missing: name it in data, or for each corpus")
         return corpora
@@ -138,7 +145,8 @@ class DataConfig(Section):
     def _languages_stand_in_one_place(self) -> "DataConfig":
         for side in ("source", "target"):
             key, default = f"{side}_lang", getattr(self, f"{side}_lang")
-            several = {getattr(corpus, key) or default for corpus in self.train}
+            several = {getattr(corpus, key) or default for corpus in self.train
+                       if not isinstance(corpus, PlainText | HubText)}  # fmt: skip
             if default is not None and len(several) > 1:
                 raise ValueError(
                     f"{key}: {default} is not the only one, data.train has "
@@ -207,9 +215,10 @@ class DataConfig(Section):
         return self
 
     def languages_of(self, corpus: AnyCorpus) -> Languages:
-        """Return the languages of a corpus: its own, or those of the section."""
+        """Return the languages of a corpus: its own, those of the section, or that of its text."""
+        own = corpus.lang if isinstance(corpus, PlainText | HubText) else ""
         languages = (corpus.source_lang or self.source_lang, corpus.target_lang or self.target_lang)
-        return languages[0] or "", languages[1] or ""
+        return languages[0] or own, languages[1] or own
 
     @property
     def directions(self) -> list[Languages]:
@@ -223,17 +232,17 @@ class DataConfig(Section):
 
     @property
     def valid_corpora(self) -> list[Corpus]:
-        """The corpora of valid; none if it is taken from train."""
+        """The corpora of valid as pairs; none if it is taken from train."""
         return _listed(self.valid)
 
     @property
     def watch_sets(self) -> dict[str, Corpus]:
-        """The watch sets by name."""
-        return {corpus.name or "watch": corpus for corpus in self.watch}
+        """The watch sets by name, as pairs."""
+        return {corpus.name or "watch": as_pairs(corpus) for corpus in self.watch}
 
     @property
     def test_sets(self) -> dict[str, Corpus]:
-        """The test sets by name; none if they are taken from train."""
+        """The test sets by name, as pairs; none if they are taken from train."""
         return {corpus.name or "test": corpus for corpus in _listed(self.test)}
 
     @property
@@ -243,16 +252,20 @@ class DataConfig(Section):
         A direction that has only monolingual text supplies none.
         """
         if isinstance(self.test, FromTrain):
-            pairs = [corpus for corpus in self.train if not isinstance(corpus, MonolingualText)]
+            pairs = [corpus for corpus in self.train
+                     if not isinstance(corpus, MonolingualText | HubText)]  # fmt: skip
             directions = list(dict.fromkeys(map(self.languages_of, pairs or self.train)))
-            return {"test" if len(directions) == 1 else f"test-{'-'.join(languages)}": languages
+            if len(directions) == 1:
+                return {"test": directions[0]}
+            return {f"test-{'-'.join(dict.fromkeys(languages))}": languages
                     for languages in directions}  # fmt: skip
         return {name: self.languages_of(corpus) for name, corpus in self.test_sets.items()}
 
     @property
     def corpora(self) -> list[AnyCorpus]:
         """All corpora, in the order train, valid, watch, test."""
-        return [*self.train, *self.valid_corpora, *self.watch, *self.test_sets.values()]
+        held_out = [*self.valid_corpora, *self.watch_sets.values(), *self.test_sets.values()]
+        return [*self.train, *held_out]
 
     @property
     def has_alignments(self) -> bool:
@@ -260,5 +273,5 @@ class DataConfig(Section):
         return any(getattr(corpus, "alignments", None) for corpus in self.train)
 
 
-def _listed(corpora: list[Corpus] | FromTrain) -> list[Corpus]:
-    return [] if isinstance(corpora, FromTrain) else corpora
+def _listed(corpora: list[HeldOutCorpus] | FromTrain) -> list[Corpus]:
+    return [] if isinstance(corpora, FromTrain) else list(map(as_pairs, corpora))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
-from mtrain.config.section import HomePath, PositiveInt, Probability, Section
+from mtrain.config.section import HomePath, PositiveFloat, PositiveInt, Probability, Section
 
 ExportFormat = Literal["ctranslate2", "huggingface"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -74,8 +74,6 @@ class ModelSection(Section):
 class StackSection(ModelSection):
     """Keys of a stack of Transformer layers."""
 
-    decoder_layers: PositiveInt = 3
-    """number of decoder layers"""
     d_model: PositiveInt = 256
     """width of embeddings and hidden states"""
     num_heads: PositiveInt = 4
@@ -90,6 +88,8 @@ class StackSection(ModelSection):
     """normalise before each sub-layer (pre), or after its residual as in Vaswani 2017 (post)"""
     norm_type: Literal["layer", "rms"] = "layer"
     """LayerNorm, or RMSNorm, which has no mean subtraction and no bias"""
+    norm_epsilon: PositiveFloat = 1e-5
+    """what LayerNorm adds to the variance"""
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
     """position encoding: added to the embeddings, or (rotary) a rotation of queries and keys"""
 
@@ -97,8 +97,13 @@ class StackSection(ModelSection):
     def layer(self) -> dict[str, Any]:
         """Constructor arguments of a layer."""
         shared = {"d_model", "num_heads", "ffn_dim", "activation", "dropout", "attention_dropout",
-                  "norm", "norm_type"}  # fmt: skip
+                  "norm", "norm_type", "norm_epsilon"}  # fmt: skip
         return self.model_dump(include=shared)
+
+    @property
+    def last_norm(self) -> tuple[int, str, str, float]:
+        """Arguments of the norm after a stack."""
+        return self.d_model, self.norm, self.norm_type, self.norm_epsilon
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> "StackSection":
@@ -114,13 +119,23 @@ class StackSection(ModelSection):
         return self
 
 
-class TransformerConfig(StackSection):
+class EncoderSection(StackSection):
+    """Keys of an encoder."""
+
+    encoder_layers: PositiveInt = 3
+    """number of encoder layers"""
+    embedding_norm: bool = False
+    """normalise the sum of embeddings and positions, as BERT does, instead of multiplying the
+    embeddings by the square root of d_model"""
+
+
+class TransformerConfig(EncoderSection):
     """Keys of the encoder-decoder Transformer."""
 
     type: Literal["transformer"] = "transformer"
     """architecture"""
-    encoder_layers: PositiveInt = 3
-    """number of encoder layers"""
+    decoder_layers: PositiveInt = 3
+    """number of decoder layers"""
     output_bias: bool = False
     """add a learned bias to the logits, as Marian does"""
 
@@ -131,6 +146,7 @@ class TransformerConfig(StackSection):
             "model.positions: rotary": self.positions == "rotary",
             "model.norm_type: rms": self.norm_type == "rms",
             "model.activation: swiglu": self.activation == "swiglu",
+            "model.embedding_norm": self.embedding_norm,
         }
         unusual = ", ".join(key for key, is_so in reasons.items() if is_so)
         return {"huggingface": unusual} if unusual else {}
@@ -141,6 +157,8 @@ class DecoderOnlyConfig(StackSection):
 
     type: Literal["decoder_only"] = "decoder_only"
     """architecture"""
+    decoder_layers: PositiveInt = 3
+    """number of decoder layers"""
     source_attention: Literal["full", "causal"] = "full"
     """source tokens attend to the whole source (full: prefix LM) or only to the left (causal)"""
     source_loss: bool = False
@@ -154,6 +172,28 @@ class DecoderOnlyConfig(StackSection):
                 "sees the next one, which it is to predict"
             )
         return self
+
+
+class BertConfig(EncoderSection):
+    """Keys of BERT (Devlin 2019), without segments: an encoder that predicts masked tokens."""
+
+    type: Literal["bert"] = "bert"
+    """architecture"""
+    tie_embeddings: Literal["auto", "all"] = "auto"
+    """weight tying: the embedding is always the output matrix too"""
+    encoder_layers: PositiveInt = 6
+    """number of encoder layers"""
+    embedding_norm: bool = True
+    """normalise the sum of embeddings and positions, instead of multiplying the embeddings by the
+    square root of d_model"""
+    activation: Literal["relu", "gelu", "silu", "swiglu"] = "gelu"
+    """activation of the feed-forward layers and before the output layer"""
+    attention_dropout: Probability = 0.1
+    """dropout on attention weights"""
+    norm: Literal["pre", "post"] = "post"
+    """normalise before each sub-layer (pre), or after its residual (post)"""
+    positions: Literal["sinusoidal", "learned", "rotary"] = "learned"
+    """position encoding: added to the embeddings, or (rotary) a rotation of queries and keys"""
 
 
 class RnnConfig(ModelSection):
@@ -222,7 +262,8 @@ def _model_type(value: Any) -> str:
 ModelConfig = Annotated[
     Annotated[TransformerConfig, Tag("<transformer>")]
     | Annotated[RnnConfig, Tag("<rnn>")]
-    | Annotated[DecoderOnlyConfig, Tag("<decoder_only>")],
+    | Annotated[DecoderOnlyConfig, Tag("<decoder_only>")]
+    | Annotated[BertConfig, Tag("<bert>")],
     Discriminator(_model_type),
 ]
 

@@ -14,11 +14,16 @@ from mtrain.config.corpora import (
     AnyCorpus,
     Corpus,
     FromTrain,
+    HubText,
     Languages,
     MonolingualText,
     PairFiles,
+    PlainText,
     TrainHubDataset,
+    TrainHubText,
     TrainTableFile,
+    as_pairs,
+    is_one_text,
 )
 from mtrain.config.data import DataConfig
 from mtrain.config.decoding import DecodingConfig
@@ -106,9 +111,40 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _objective_fits(self) -> "Config":
+        if self.learns_from_text != (self.model.type == "bert"):
+            raise ValueError(
+                f"training.objective: {self.training.objective} does not fit model.type: "
+                f"{self.model.type}; a bert learns by masked_lm, and nothing else does"
+            )
+        if self.learns_from_text:
+            wrong = {
+                "tokenizer.shared: false": not self.shares_vocabulary,
+                "training.subword_sampling": self.training.subword_sampling > 0,
+                "alignments in data.train": self.data.has_alignments,
+            }
+            if found := [name for name, stands in wrong.items() if stands]:
+                raise ValueError(f"{found[0]} cannot be used with training.objective: masked_lm")
+            return self
+        for number, corpus in enumerate(self.data.train):
+            has_sides = corpus.source_lang or self.data.source_lang
+            if isinstance(corpus, HubText) or (isinstance(corpus, PlainText) and (
+                    corpus.field is not None or not has_sides)):  # fmt: skip
+                raise ValueError(
+                    f"data.train.{number}: text in one language: training.objective: masked_lm "
+                    "learns from it; to back-translate a text file, name its source_lang and "
+                    "target_lang"
+                )
+        held_out = (self.data.valid, self.data.watch, self.data.test)
+        if any(isinstance(corpus, PlainText | HubText) for corpora in held_out
+               if isinstance(corpora, list) for corpus in corpora):  # fmt: skip
+            raise ValueError("data: text belongs to data.train: held-out text needs both sides")
+        return self
+
+    @model_validator(mode="after")
     def _languages_and_stages_are_reached(self) -> "Config":
         several = sorted({target for _, target in self.data.directions})
-        if len(several) > 1 and not self.tokenizer.names("target"):
+        if len(several) > 1 and not self.learns_from_text and not self.tokenizer.names("target"):
             raise ValueError(
                 f"data.train has several target languages, {', '.join(several)}, and nothing tells "
                 'the model which to write: set tokenizer.source_prefix: "<2{target_lang}>"'
@@ -116,6 +152,7 @@ class Config(Section):
         held_out = [*self.data.valid_corpora, *self.data.watch, *self.data.test_sets.values()]
         others = {target for _, target in map(self.data.languages_of, held_out)} - set(several)
         is_tagged = self.tokenizer.names("target") and self.model.base is not None
+        is_tagged |= self.learns_from_text
         if self.data.train and others and not is_tagged:  # a base may know more languages
             raise ValueError(
                 f"data: a held-out set is in {sorted(others)[0]}, and the model learns to write "
@@ -161,9 +198,10 @@ class Config(Section):
         return chosen[0], chosen[1]
 
     def pairs_of(self, corpus: AnyCorpus) -> Corpus:
-        """Return the corpus of pairs to read: monolingual text with its translation beside it."""
-        if not isinstance(corpus, MonolingualText):
-            return corpus
+        """Return the corpus of pairs to read: monolingual text with its translation beside it, or,
+        to learn from text, with itself."""
+        if self.learns_from_text or not isinstance(corpus, MonolingualText):
+            return as_pairs(corpus)
         source_lang, target_lang = self.data.languages_of(corpus)
         sides = corpus.text, self.translation_of(corpus)
         source, target = sides if corpus.lang == source_lang else sides[::-1]
@@ -171,6 +209,10 @@ class Config(Section):
             name=corpus.stem, source=source, target=target,
             source_lang=source_lang, target_lang=target_lang,
         )  # fmt: skip
+
+    def is_text(self, corpus: AnyCorpus) -> bool:
+        """Return whether to learn from one side of a corpus alone, because both are the same."""
+        return self.learns_from_text and is_one_text(corpus)
 
     def other_language(self, corpus: MonolingualText) -> str:
         """Return the language that monolingual text is translated into."""
@@ -194,7 +236,8 @@ class Config(Section):
 
     def prefixes_of(self, corpus: AnyCorpus) -> tuple[Pieces, Pieces]:
         """Return the pieces before each source and each target of a corpus."""
-        tag = corpus.tag if isinstance(corpus, MonolingualText) else None
+        is_translated = isinstance(corpus, MonolingualText) and not self.learns_from_text
+        tag = getattr(corpus, "tag", None) if is_translated else None
         return self.tokenizer.prefixes(self.data.languages_of(corpus), tag)
 
     @property
@@ -203,6 +246,11 @@ class Config(Section):
         pieces = [self.prefixes_of(corpus) for corpus in self.data.corpora]
         source, target = (frozenset(chain(*side)) for side in zip(*pieces, strict=True))
         return source, target
+
+    @property
+    def learns_from_text(self) -> bool:
+        """Whether the model learns from text alone, not from pairs."""
+        return self.training.objective == "masked_lm"
 
     @property
     def shares_vocabulary(self) -> bool:
@@ -221,6 +269,7 @@ UNION_MEMBERS: dict[str, type[BaseModel]] = {
     "<table>": TrainTableFile,
     "<hub>": TrainHubDataset,
     "<text>": MonolingualText,
+    "<hub_text>": TrainHubText,
     "<held>": FromTrain,
     "<sides>": SidePaths,
     "<base>": BaseRun,

@@ -1,6 +1,6 @@
 """The section `training`: optimisation, validation and checkpoints."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,8 +18,8 @@ from mtrain.config.section import (
 class TrainingConfig(Section):
     """How a model is trained, and which checkpoints are kept."""
 
-    objective: Literal["translation"] = "translation"
-    """training objective"""
+    objective: Literal["translation", "masked_lm"] = "translation"
+    """what a model learns: to translate, or (`model.type: bert`) to predict masked tokens"""
     batch_tokens: PositiveInt = 4096
     """maximum tokens per batch on either side, padding included"""
     accumulate: PositiveInt = 1
@@ -45,13 +45,24 @@ class TrainingConfig(Section):
     """decoupled weight decay, on matrices only"""
     freeze: tuple[str, ...] = ()
     """parameters that do not learn, by name: patterns such as `encoder.*` or `*embedding*`"""
+    unfreeze: dict[str, PositiveInt] = Field(default_factory=dict)
+    """updates from which parameters learn, by name pattern, such as {"encoder.*": 1000}: gradual
+    unfreezing; the first pattern that matches a parameter decides, and the others always learn"""
     learning_rate_scale: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     """factors of the learning rate by name pattern, such as {"encoder.*": 0.1}; the first pattern
     that matches a parameter decides, and the others have 1"""
     clip_norm: NonNegativeFloat = 1.0
     """maximum gradient norm, by clipping; 0 turns clipping off"""
-    label_smoothing: Probability = 0.1
-    """share of the target probability spread over the vocabulary"""
+    label_smoothing: Probability = Field(
+        default_factory=lambda given: 0.0 if given.get("objective") == "masked_lm" else 0.1
+    )
+    """share of the target probability spread over the vocabulary; by default 0.1, or 0 with
+    masked_lm"""
+    masked_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """share of the tokens that masked_lm predicts: 80 % of these are masked, 10 % replaced by
+    random ones, 10 % left as they are (Devlin 2019)"""
+    mask_whole_words: bool = False
+    """mask all tokens of a word together"""
     alignment_weight: NonNegativeFloat = 0.05
     """weight of the guided-alignment loss, if data.train has alignments"""
     subword_sampling: Probability = 0.0
@@ -65,8 +76,11 @@ class TrainingConfig(Section):
     """updates between validations"""
     save_every: PositiveInt | None = None
     """updates between additional checkpoints; every validation saves one as well"""
-    valid_metric: Literal["bleu", "chrf", "loss"] = "bleu"
-    """dev metric that selects the best checkpoint and decides early stopping"""
+    valid_metric: Literal["bleu", "chrf", "loss", "accuracy"] = Field(
+        default_factory=lambda given: "loss" if given.get("objective") == "masked_lm" else "bleu"
+    )
+    """dev metric that selects the best checkpoint and decides early stopping; by default bleu, or
+    loss with masked_lm, which also has accuracy"""
     patience: NonNegativeInt = 0
     """early stopping: validations in a row without a better valid_metric, in the last stage; 0 is
     off"""
@@ -89,5 +103,16 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"average_checkpoints {self.average_checkpoints} needs as many kept: "
                 f"set keep_last to {self.average_checkpoints} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _metric_is_measured(self) -> "TrainingConfig":
+        masked = ("loss", "accuracy")
+        known = masked if self.objective == "masked_lm" else ("bleu", "chrf", "loss")
+        if self.valid_metric not in known:
+            raise ValueError(
+                f"valid_metric: {self.valid_metric} is not measured with objective "
+                f"{self.objective}; use {' or '.join(known)}"
             )
         return self

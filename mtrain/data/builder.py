@@ -29,7 +29,7 @@ from mtrain.data.held_out import HeldOut, Part, look_at, warn_of_undecoded
 from mtrain.data.manifest import FORMAT, watch_split
 from mtrain.data.mixture import mixtures
 from mtrain.data.plan import derive_seed
-from mtrain.data.splits import describe_split, encode, write_held_out
+from mtrain.data.splits import describe_split, encode, one_sided, write_held_out
 from mtrain.data.store import LINKS, StoreWriter, translation_columns
 from mtrain.data.vocabulary import TextPair, make_tokenizers
 from mtrain.errors import UserError
@@ -46,7 +46,7 @@ from mtrain.text.filters import (
 )
 from mtrain.text.lines import blocks, clean_pairs
 from mtrain.text.links import Link, LinkMapper
-from mtrain.text.tokenizer import TokenizerPair
+from mtrain.text.tokenizer import MASK, TokenizerPair
 
 BLOCK_PAIRS = 10_000
 DUPLICATES = [CODES["duplicate"], CODES["near_duplicates"]]  # found after all pairs were read
@@ -94,7 +94,7 @@ class DataBuilder:
         """Fill the folder and return its manifest; the caller writes it."""
         started, data = time.monotonic(), self._config.data
         self._text.mkdir()
-        held_out = HeldOut(self._text, data)
+        held_out = HeldOut(self._text, self._config)
         valid = held_out.write("valid", data.valid_corpora) if data.valid_corpora else []
         watch, tests = (
             {name: held_out.write(name, [corpus]) for name, corpus in sets.items()}
@@ -107,11 +107,14 @@ class DataBuilder:
             scan = self._scan(Path(scratch), held_out, taken)
             tokenizers = make_tokenizers(
                 self._config.tokenizer,
-                chain(*self._config.prefix_pieces),
+                self._own_pieces(),
                 self._folder / "tokenizer",
                 partial(self._sample_for_tokenizer, scan),
             )
-            _refuse_same_prefixes(self._config, tokenizers)
+            if self._config.learns_from_text:
+                _ = tokenizers.source.mask_id  # refuse a vocabulary without it
+            else:
+                _refuse_same_prefixes(self._config, tokenizers)
             train = self._write_train(scan, tokenizers)
             for ledger in scan.ledgers:
                 warn_of_undecoded("train", ledger)
@@ -165,11 +168,15 @@ class DataBuilder:
             hash_path.open("wb") as hashes,
         ):
             for block in self._read_train(shown):
-                sources, targets, codes = judge_texts(block.sources, block.targets, filters)
+                corpus = data.train[block.corpus]
+                is_text = self._config.is_text(corpus)
+                sources, targets, codes = judge_texts(
+                    block.sources, block.targets, filters, is_text
+                )
                 dirt.judge(block.corpus, sources, targets, codes)
                 ledger = ledgers[block.corpus]
-                languages = data.languages_of(data.train[block.corpus])
-                look_at(ledger, sources, targets, languages)
+                languages = data.languages_of(corpus)
+                look_at(ledger, sources, targets, Part(ledger.corpus, languages, 0, is_text))
                 leaves = taken.has_sources(sources)
                 if len(data.directions) > 1:  # the other direction has it as a target
                     leaves |= taken.has_sources(targets)
@@ -178,8 +185,10 @@ class DataBuilder:
                 is_kept = codes == KEPT
                 source_overlap += int((is_kept & held_out.has_sources(sources)).sum())
                 is_known = is_kept & held_out.has_pairs(hashed)
-                corpus = data.train[block.corpus]
-                if isinstance(corpus, MonolingualText):  # its other side is no human's
+                if is_text:
+                    for side in (0, 1):
+                        is_known |= is_kept & held_out.has_texts(sources, side)
+                elif isinstance(corpus, MonolingualText):  # its other side is no human's
                     side = languages.index(corpus.lang)
                     is_known |= is_kept & held_out.has_texts((sources, targets)[side], side)
                 if filters.drop_overlap:
@@ -209,11 +218,13 @@ class DataBuilder:
         position = 0
         with progress("sampling for the tokenizer", len(scan.verdicts), "pairs") as shown:
             for block in self._read_train(shown):
+                is_text = self._config.is_text(self._config.data.train[block.corpus])
                 kept = np.flatnonzero(scan.verdicts[position : position + len(block)] == KEPT)
                 position += len(block)
                 if share < 1:
                     kept = kept[random.random(len(kept)) < share]
-                sample += zip(*block.take(kept), strict=True)
+                sources, targets = block.take(kept)
+                sample += zip(sources, [""] * len(kept) if is_text else targets, strict=True)
         return sample
 
     def _write_train(self, scan: _Scan, tokenizers: TokenizerPair) -> dict[str, Any]:
@@ -238,7 +249,10 @@ class DataBuilder:
                 ledger.note(codes[is_duplicate], *block.take(np.flatnonzero(is_duplicate)))
                 kept = np.flatnonzero(codes == KEPT)
                 sources, targets = block.take(kept)
-                source_ids, target_ids = encode((sources, targets), of_corpus[block.corpus])
+                is_text = self._config.is_text(self._config.data.train[block.corpus])
+                source_ids, target_ids = encode(
+                    (sources, targets), of_corpus[block.corpus], is_text
+                )
                 codes = judge_lengths(_lengths(source_ids), _lengths(target_ids), filters)
                 ledger.note(codes, sources, targets)
                 chosen = np.flatnonzero(codes == KEPT).tolist()
@@ -250,6 +264,7 @@ class DataBuilder:
                 ] if has_links else []  # fmt: skip
                 ids = {"source": source_ids, "target": target_ids}
                 rows = {side: [theirs[row] for row in chosen] for side, theirs in ids.items()}
+                rows = one_sided(rows) if is_text else rows
                 writer.append(rows | ({LINKS: links} if has_links else {}))
         if position < len(scan.verdicts):
             raise UserError("data.train: a file shrank while it was read; run it again")
@@ -275,6 +290,11 @@ class DataBuilder:
                 self._text / name, self._folder / split, of_parts, longest, key
             )
         return written
+
+    def _own_pieces(self) -> list[str]:
+        """Return the pieces that the vocabulary must have: prefixes, and that of masked tokens."""
+        pieces = list(chain(*self._config.prefix_pieces))
+        return [*pieces, MASK] if self._config.learns_from_text else pieces
 
     def _tokenizers_of(self, part: Part, tokenizers: TokenizerPair) -> TokenizerPair:
         return tokenizers.with_prefixes(self._config.tokenizer.prefixes(part.languages))

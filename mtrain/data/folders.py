@@ -109,8 +109,8 @@ class DataFolder:
         about = self.manifest()["splits"][split]
         if "parts" in about:
             return [
-                (Part(part["corpus"], (part["source_lang"], part["target_lang"]), part["lines"]),
-                 part["pairs"])
+                (Part(part["corpus"], (part["source_lang"], part["target_lang"]), part["lines"],
+                      part.get("is_text", False)), part["pairs"])
                 for part in about["parts"]
             ]  # fmt: skip
         lines = about["pairs"] + about["left_out_of_loss"]  # prepared by an earlier version

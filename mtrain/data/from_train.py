@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrain.config.corpora import FromTrain, Languages, MonolingualText
-from mtrain.config.data import DataConfig, FilterConfig
+from mtrain.config.data import FilterConfig
 from mtrain.config.run import Config
 from mtrain.console import Progress, progress, warn
 from mtrain.data.held_out import HeldOut, Part
@@ -108,8 +108,8 @@ def take_from_train(config: Config, held_out: HeldOut) -> TakenPairs:
     for choice in choices.values():
         choice.prune()
     return TakenPairs(
-        _write_valid(choices["valid"], data, held_out) if "valid" in choices else [],
-        _write_tests(choices["test"], data, held_out) if "test" in choices else {},
+        _write_valid(choices["valid"], config, held_out) if "valid" in choices else [],
+        _write_tests(choices["test"], config, held_out) if "test" in choices else {},
         np.array(sorted(code for choice in choices.values() for code in choice.pairs), np.uint64),
     )
 
@@ -122,12 +122,13 @@ def _read(
     if "language" in data.filters.checks:
         require_identifier("data.filters.checks: language")
     for corpus in data.train:
-        if isinstance(corpus, MonolingualText):
+        if isinstance(corpus, MonolingualText) and not config.learns_from_text:
             continue
+        is_text = config.is_text(corpus)
         languages = data.languages_of(corpus)
         for block in blocks(read_pairs(config.pairs_of(corpus), languages), BLOCK_PAIRS):
             raw = [source for source, _ in block], [target for _, target in block]
-            sources, targets, codes = judge_texts(*raw, data.filters)
+            sources, targets, codes = judge_texts(*raw, data.filters, is_text)
             hashes = _hashes(sources)
             is_free = (codes == KEPT) & ~np.isin(hashes, given)
             count.add(hashes[is_free])
@@ -202,32 +203,39 @@ def _sizes_to_ask_for(sizes: dict[str, int], most: dict[str, int], together: int
                         for name, size in sizes.items() if most[name] < size)  # fmt: skip
 
 
-def _write_valid(choice: _Choice, data: DataConfig, held_out: HeldOut) -> list[Part]:
-    texts = {languages: _pairs_in(choice, languages) for languages in data.directions}
+def _write_valid(choice: _Choice, config: Config, held_out: HeldOut) -> list[Part]:
+    texts = {languages: _pairs_in(choice, languages) for languages in config.data.directions}
     for languages, pairs in texts.items():
         if not pairs:
             warn(f"data.valid.from_train: no pair among them is {'-'.join(languages)}")
     return held_out.write_texts(
         "valid",
-        [(_name(data, languages), languages, pairs) for languages, pairs in texts.items() if pairs],
+        [(_part(config, languages), pairs) for languages, pairs in texts.items() if pairs],
     )
 
 
-def _write_tests(choice: _Choice, data: DataConfig, held_out: HeldOut) -> dict[str, list[Part]]:
-    texts = {name: (_name(data, languages), languages, _pairs_in(choice, languages))
-             for name, languages in data.test_languages.items()}  # fmt: skip
-    for _, languages, pairs in texts.values():
+def _write_tests(choice: _Choice, config: Config, held_out: HeldOut) -> dict[str, list[Part]]:
+    texts = {name: (_part(config, languages), _pairs_in(choice, languages))
+             for name, languages in config.data.test_languages.items()}  # fmt: skip
+    for part, pairs in texts.values():
         if not pairs:
             raise UserError(
-                f"data.test.from_train: no pair among the {choice.size:,} is {'-'.join(languages)}",
+                f"data.test.from_train: no pair among the {choice.size:,} is "
+                f"{'-'.join(part.languages)}",
                 "ask for more, or name text files in its place",
             )
     return {name: held_out.write_texts(name, [text]) for name, text in texts.items()}
 
 
-def _name(data: DataConfig, languages: Languages) -> str:
-    """Return what a part is called: losses are told by this name, so each direction has its own."""
-    return NAME if len(data.directions) == 1 else f"{NAME} {'-'.join(languages)}"
+def _part(config: Config, languages: Languages) -> Part:
+    """Return a part without its lines; losses are told by its name, so each direction has its own.
+
+    In a model that learns from text, one language on both sides means text.
+    """
+    is_text = config.learns_from_text and languages[0] == languages[1]
+    named = "-".join(dict.fromkeys(languages))
+    name = NAME if len(config.data.directions) == 1 else f"{NAME} {named}"
+    return Part(name, languages, 0, is_text)
 
 
 def _pairs_in(choice: _Choice, languages: Languages) -> list[RawPair]:

@@ -4,14 +4,15 @@ These are valid, watch and test. Drops no pair of them. Works on text, not on to
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from mtrain.config.corpora import Corpus, Languages
-from mtrain.config.data import DataConfig, FilterConfig
+from mtrain.config.data import FilterConfig
+from mtrain.config.run import Config
 from mtrain.console import warn
 from mtrain.errors import UserError
 from mtrain.text.checks import looks_like_header
@@ -31,6 +32,7 @@ class Part:
     corpus: str
     languages: Languages
     lines: int
+    is_text: bool = False  # the same on both sides: one of them is enough
 
 
 @dataclass
@@ -38,7 +40,7 @@ class HeldOut:
     """Writes the held-out sets into a folder and keeps hashes of their pairs and sources."""
 
     folder: Path
-    data: DataConfig
+    config: Config
     ledgers: dict[str, list[Ledger]] = field(default_factory=dict)  # set: one per corpus
     _pairs: set[int] = field(default_factory=set)
     _texts: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
@@ -50,28 +52,28 @@ class HeldOut:
         """
         texts = []
         for corpus in corpora:
-            languages = self.data.languages_of(corpus)
-            texts.append((corpus_name(corpus), languages, read_pairs(corpus, languages)))
+            languages = self.config.data.languages_of(corpus)
+            about = Part(corpus_name(corpus), languages, 0, self.config.is_text(corpus))
+            texts.append((about, read_pairs(corpus, languages)))
         return self.write_texts(name, texts)
 
-    def write_texts(
-        self, name: str, texts: Sequence[tuple[str, Languages, Iterable[RawPair]]]
-    ) -> list[Part]:
-        """Do what `write` does, for texts with a name, languages and pairs each."""
+    def write_texts(self, name: str, texts: Sequence[tuple[Part, Iterable[RawPair]]]) -> list[Part]:
+        """Do what `write` does, for parts whose lines are not counted yet, with their pairs."""
         parts = []
         paths = [self.folder / f"{name}.{side}" for side in ("source", "target")]
         with paths[0].open("wb") as sources, paths[1].open("wb") as targets:
-            for title, languages, pairs in texts:
-                ledger = Ledger(title)
+            for part, pairs in texts:
+                ledger = Ledger(part.corpus)
                 self.ledgers.setdefault(name, []).append(ledger)
                 for block in blocks(pairs, BLOCK_PAIRS):
                     raw = [pair[0] for pair in block], [pair[1] for pair in block]
                     for file, lines in zip((sources, targets), raw, strict=True):
                         file.writelines(line.replace(b"\n", b" ") + b"\n" for line in lines)
-                    first, second, codes = judge_texts(*raw, FilterConfig())
-                    look_at(ledger, first, second, languages)
+                    first, second, codes = judge_texts(*raw, FilterConfig(), part.is_text)
+                    look_at(ledger, first, second, part)
                     ledger.note(codes, first, second)
-                    hashes = pair_hashes(first, second, self.data.marks_of(languages))
+                    marks = self.config.data.marks_of(part.languages)
+                    hashes = pair_hashes(first, second, marks)
                     self._pairs.update(hashes.tolist())
                     for side, known in zip((first, second), self._texts, strict=True):
                         known.update(text_hashes(side).tolist())
@@ -80,7 +82,7 @@ class HeldOut:
                 warn_of_undecoded(name, ledger)
                 if not ledger.seen:
                     raise UserError(f"{name}: there is not one pair in {ledger.corpus}")
-                parts.append(Part(ledger.corpus, languages, ledger.seen))
+                parts.append(replace(part, lines=ledger.seen))
         return parts
 
     def has_sources(self, sources: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -97,18 +99,17 @@ class HeldOut:
         return np.array([code in self._pairs for code in hashes.tolist()], bool)
 
 
-def look_at(
-    ledger: Ledger, sources: Sequence[str], targets: Sequence[str], languages: Languages
-) -> None:
+def look_at(ledger: Ledger, sources: Sequence[str], targets: Sequence[str], part: Part) -> None:
     """Count pairs and equal sides in the ledger; note a first pair that looks like a header."""
-    if ledger.seen == 0 and looks_like_header(sources[0], targets[0], languages):
+    if ledger.seen == 0 and looks_like_header(sources[0], targets[0], part.languages):
         ledger.header = sources[0], targets[0]
         warn(
             f"{ledger.corpus}: the first pair looks like a header, and is read as text: "
             f"{sources[0]!r} | {targets[0]!r}"
         )
     ledger.seen += len(sources)
-    ledger.same_text += sum(s == t != "" for s, t in zip(sources, targets, strict=True))
+    if not part.is_text:
+        ledger.same_text += sum(s == t != "" for s, t in zip(sources, targets, strict=True))
 
 
 def warn_of_undecoded(name: str, ledger: Ledger) -> None:

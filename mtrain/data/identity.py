@@ -89,6 +89,8 @@ def describe_inputs(config: Config) -> dict[str, Any]:
 
 def _refuse_untranslated(config: Config) -> None:
     """Raise UserError for monolingual text that `mtrain backtranslate` has not translated."""
+    if config.learns_from_text:
+        return
     for corpus in config.data.train:
         if isinstance(corpus, MonolingualText) and corpus.text.exists():
             other, translation = config.other_language(corpus), config.translation_of(corpus)

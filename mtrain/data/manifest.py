@@ -25,7 +25,8 @@ MIX: Any = {"sampling_temperature": True, "stages": True, "train": {"__all__": {
 
 def data_settings(config: Config) -> dict[str, Any]:
     """Return the settings that determine a data folder's content, without those at defaults."""
-    return _settings(config.data, config.tokenizer)
+    settings = _settings(config.data, config.tokenizer)
+    return settings | ({"learns_from_text": True} if config.learns_from_text else {})
 
 
 def _settings(data: DataConfig, tokenizer: TokenizerConfig) -> dict[str, Any]:

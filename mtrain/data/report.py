@@ -10,17 +10,19 @@ from mtrain.text.filters import KEPT, REASONS, WORDS
 def describe_manifest(manifest: dict[str, Any]) -> str:
     """Return the data report as text."""
     train, valid = manifest["splits"]["train"], manifest["splits"]["valid"]
-    tokens = train["tokens"]
+    tokens, unit = train["tokens"], "pairs"
+    told = f"{tokens['source']:,} source and {tokens['target']:,} target tokens"
+    if manifest["settings"].get("learns_from_text"):
+        told, unit = f"{sum(tokens.values()):,} tokens", "texts"
     lines = [
-        f"train    {train['pairs']:,} pairs kept of {manifest['read_pairs']:,} read, "
-        f"{tokens['source']:,} source and {tokens['target']:,} target tokens",
-        f"valid    {manifest['valid_pairs']:,} pairs{_describe_origin(manifest, 'valid')}"
+        f"train    {train['pairs']:,} {unit} kept of {manifest['read_pairs']:,} read, {told}",
+        f"valid    {manifest['valid_pairs']:,} {unit}{_describe_origin(manifest, 'valid')}"
         f"{_describe_directions(valid)}{_describe_left_out(valid)}",
         *_describe_held_out(manifest, "valid"),
         *_describe_watch(manifest),
         *(line for name, count in manifest["tests"].items()
           for line in (
-              f"test     {count:,} pairs{_describe_origin(manifest, 'test')} in {name}",
+              f"test     {count:,} {unit}{_describe_origin(manifest, 'test')} in {name}",
               *_describe_held_out(manifest, name))),
         f"tokens   vocabulary of {train['vocab_size']:,}",
         *_describe_ceilings(manifest),
@@ -44,7 +46,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
 def _describe_directions(split: dict[str, Any]) -> str:
     lines: dict[str, int] = {}
     for part in split.get("parts", []):  # absent from old manifests
-        direction = f"{part['source_lang']}-{part['target_lang']}"
+        direction = "-".join(dict.fromkeys((part["source_lang"], part["target_lang"])))
         lines[direction] = lines.get(direction, 0) + part["lines"]
     if len(lines) < 2:
         return ""
@@ -120,9 +122,8 @@ def _describe_left_out_checks(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _samples(entry: dict[str, Any], reason: str) -> Iterator[str]:
-    yield from (
-        f"           {source!r} | {target!r}" for source, target in entry["samples"][reason]
-    )
+    for source, target in entry["samples"][reason]:
+        yield f"           {source!r}" + ("" if source == target else f" | {target!r}")
 
 
 def _describe_kept(pairs: int) -> str:

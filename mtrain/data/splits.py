@@ -15,8 +15,13 @@ from mtrain.text.links import SIDES
 from mtrain.text.tokenizer import TokenizerPair, available_cores
 
 
-def encode(texts: Sequence[list[str]], tokenizers: TokenizerPair) -> list[list[list[int]]]:
-    """Return the ids of each text, one list per side."""
+def encode(
+    texts: Sequence[list[str]], tokenizers: TokenizerPair, is_text: bool = False
+) -> list[list[list[int]]]:
+    """Return the ids of each text, one list per side; the same list for text on both sides."""
+    if is_text:
+        ids = tokenizers.source.encode(texts[0], available_cores())
+        return [ids, ids]
     sides = zip((tokenizers.source, tokenizers.target), texts, strict=True)
     return [tokenizer.encode(lines, available_cores()) for tokenizer, lines in sides]
 
@@ -41,20 +46,26 @@ def write_held_out(
         for part, of_part in parts:
             lines = [side[start : start + part.lines] for side in texts]
             start += part.lines
-            pairs = zip(*encode(lines, of_part), strict=True)
+            pairs = zip(*encode(lines, of_part, part.is_text), strict=True)
             fitting = [
                 pair for pair in pairs if all(0 < len(ids) < max_tokens for ids in pair)
             ]  # fmt: skip
-            writer.append({side: [pair[row] for pair in fitting] for row, side in enumerate(SIDES)})
+            rows = {side: [pair[row] for pair in fitting] for row, side in enumerate(SIDES)}
+            writer.append(one_sided(rows) if part.is_text else rows)
             source_lang, target_lang = part.languages
             told.append({"corpus": part.corpus, "source_lang": source_lang,
                          "target_lang": target_lang, "lines": part.lines,
-                         "pairs": len(fitting)})  # fmt: skip
+                         "pairs": len(fitting), "is_text": part.is_text})  # fmt: skip
     if not writer.num_pairs:
         raise UserError(f"{key}: every pair is empty or over data.filters.max_tokens")
     left_out = start - writer.num_pairs
     about = describe_split(folder, writer, tokenizers)
     return about | {"left_out_of_loss": left_out, "parts": told}
+
+
+def one_sided(rows: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:
+    """Return the rows of texts: their target is empty."""
+    return rows | {"target": [[] for _ in rows["target"]]}
 
 
 def describe_split(folder: Path, writer: StoreWriter, tokenizers: TokenizerPair) -> dict[str, Any]:

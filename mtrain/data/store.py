@@ -102,6 +102,12 @@ class Column:
         numbers: list[int] = self.tokens[self.offsets[index] : self.offsets[index + 1]].tolist()
         return numbers
 
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> "Column":
+        """Return a column in memory."""
+        tokens = np.fromiter(chain.from_iterable(rows), np.uint32)
+        return cls(tokens, np.cumsum([0, *map(len, rows)]))
+
     def padded(self, rows: IntArray, padding: int, width: int) -> IntArray:
         """Return the integers of the pairs `rows`, (len(rows), width), padded on the right."""
         starts, ends = self.offsets[rows, None], self.offsets[rows + 1, None]

@@ -1,10 +1,10 @@
 """The updates of a run: the batches of each update and process, starting at a cursor."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mtrain.data.batch import Batch
-from mtrain.data.makers.padded import BatchMaker
+from mtrain.data.makers.base import Maker
 from mtrain.data.mixture import Mixture
 from mtrain.data.plan import derive_seed
 
@@ -13,13 +13,13 @@ from mtrain.data.plan import derive_seed
 class PlannedUpdate:
     """This process's batches of one update, and the plan cursor of the next update."""
 
-    batches: list[Batch]
+    batches: Sequence[Batch]
     next_epoch: int
     next_batch: int
 
 
 def planned_updates(
-    maker: BatchMaker,
+    maker: Maker,
     mixture: Mixture,
     seed: int,
     accumulate: int,

@@ -50,7 +50,8 @@ def make_tokenizers(
         symbols = tuple(dict.fromkeys((*config.symbols, *sorted(prefixes))))
         config = config.model_copy(update={"symbols": symbols})
         if config.shared:
-            train_tokenizer(chain.from_iterable(sample), config, folder / "shared.model")
+            texts = filter(None, chain.from_iterable(sample))
+            train_tokenizer(texts, config, folder / "shared.model")
         else:
             for side, sentences in sides.items():
                 train_tokenizer(sentences, config, folder / f"{side}.model")

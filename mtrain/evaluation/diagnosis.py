@@ -5,6 +5,7 @@ from typing import Any
 
 LAST_SHARE = 0.1  # of the training time, in which the gain is reported
 WORTHWHILE_GAIN = 0.3  # BLEU in that time that justifies more minutes
+WORTHWHILE_FALL = 0.01  # of the dev loss, where there is no BLEU
 RISE = 1.02  # dev loss over its minimum that counts as overfitting
 FEW_TRANSLATIONS = 0.02  # different translations per sentence that count as all alike
 FEWEST = 20  # sentences of valid, to judge the translations by
@@ -28,8 +29,12 @@ def describe_curve(events: Sequence[Mapping[str, Any]]) -> str | None:
             f"dev loss has risen since update {lowest['update']:,} ({lowest['loss']:.3f} to "
             f"{last['loss']:.3f}) while train loss fell: more dropout or more data will help"
         )
-    gain = last["bleu"] - _bleu_at(valid, (1 - LAST_SHARE) * last["minutes"])
     told = f"in the last {LAST_SHARE:.0%} of the time"
+    if "bleu" not in last:
+        fall = _at(valid, "loss", (1 - LAST_SHARE) * last["minutes"]) - last["loss"]
+        more = "will help" if fall >= WORTHWHILE_FALL else "will hardly help"
+        return f"dev loss fell by {max(fall, 0.0):.3f} {told}: more minutes {more}"
+    gain = last["bleu"] - _at(valid, "bleu", (1 - LAST_SHARE) * last["minutes"])
     if gain >= WORTHWHILE_GAIN:
         return f"dev BLEU still rose by {gain:.1f} {told}: more minutes will help"
     return (
@@ -76,11 +81,11 @@ def _train_loss(events: Sequence[Mapping[str, Any]], update: int) -> float:
     return float(losses[-1]) if losses else float("inf")
 
 
-def _bleu_at(valid: Sequence[Mapping[str, Any]], minutes: float) -> float:
-    """Return the dev BLEU at a time, interpolated between validations."""
+def _at(valid: Sequence[Mapping[str, Any]], figure: str, minutes: float) -> float:
+    """Return a figure of valid at a time, interpolated between validations."""
     after = next(place for place, event in enumerate(valid) if event["minutes"] >= minutes)
     if after == 0:
-        return float(valid[0]["bleu"])
+        return float(valid[0][figure])
     early, late = valid[after - 1], valid[after]
     share = (minutes - early["minutes"]) / max(late["minutes"] - early["minutes"], 1e-9)
-    return float(early["bleu"] + share * (late["bleu"] - early["bleu"]))
+    return float(early[figure] + share * (late[figure] - early[figure]))

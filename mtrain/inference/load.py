@@ -19,7 +19,7 @@ from mtrain.errors import UserError
 from mtrain.exchange import exchange_format
 from mtrain.inference.linking import Linker
 from mtrain.inference.search import searches_with_mkl, torch_engine
-from mtrain.models import TranslationModel, alignment_head, build_model
+from mtrain.models import Model, TranslationModel, alignment_head, build_model
 from mtrain.nn.initialisation import UninitialisedWeights
 from mtrain.runtime.onednn import multiply_with_mkl
 from mtrain.runtime.precision import Precision, choose_precision
@@ -35,7 +35,7 @@ class LoadedRun:
 
     config: Config
     tokenizers: TokenizerPair
-    model: TranslationModel
+    model: Model
     precision: Precision
     checkpoint: Path
 
@@ -80,7 +80,7 @@ class LoadedRun:
 
     def translator(self, languages: Languages | None = None) -> Translator:
         """Return a translator with the engine that the configuration names."""
-        decoding = self.config.decoding
+        _, decoding = self.translation_model, self.config.decoding
         tokenizers = self._tokenizers_for(languages or self.config.languages)
         if decoding.engine == "torch":
             engine = self._torch_engine(tokenizers)
@@ -88,17 +88,30 @@ class LoadedRun:
             engine = self._ctranslate2_engine(tokenizers)
         return Translator(engine, tokenizers, decoding.n_best)
 
+    @property
+    def translation_model(self) -> TranslationModel:
+        """The model. Raises UserError if it does not translate."""
+        if not isinstance(self.model, TranslationModel):
+            run = self.config.run_dir
+            raise UserError(
+                f"{run}: this is a {self.config.model.type} model, which fills masked tokens and "
+                "does not translate",
+                f"mtrain fill {run}; to translate, train a model that starts from it: "
+                f"model: {{type: transformer, init_from: {run}}}",
+            )
+        return self.model
+
     def _torch_engine(self, tokenizers: TokenizerPair) -> Engine:
         if searches_with_mkl(self.model, self.precision):
             multiply_with_mkl()
-        return torch_engine(self.model, self.config, tokenizers, self.precision)
+        return torch_engine(self.translation_model, self.config, tokenizers, self.precision)
 
     def _ctranslate2_engine(self, tokenizers: TokenizerPair) -> Engine:
         exchange_format("ctranslate2", f"decoding.engine: {self.config.decoding.engine}")
         from mtrain.exchange.ctranslate2 import open_engine  # needs an extra
 
         return open_engine(
-            self.model,
+            self.translation_model,
             self.config,
             tokenizers,
             self.precision.device,
@@ -112,7 +125,8 @@ class LoadedRun:
         batch_tokens = self.config.decoding.tokens_at_once(device.type)
         head = alignment_head(self.config)
         tokenizers = self.prefixed_tokenizers
-        return ForcedDecoder(self.model, tokenizers, device, autocast, batch_tokens, head)
+        model = self.translation_model
+        return ForcedDecoder(model, tokenizers, device, autocast, batch_tokens, head)
 
     def linker(self) -> Linker:
         """Return a linker of words by the model's attention."""

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 from mtrain.config import Config
 from mtrain.decoding.engine import TorchEngine
-from mtrain.models import TranslationModel, alignment_head
+from mtrain.models import Model, TranslationModel, alignment_head
 from mtrain.nn.prepacked import has_recurrent_layers, prepacked
 from mtrain.runtime.precision import Precision
 from mtrain.text.tokenizer import TokenizerPair
@@ -28,6 +28,6 @@ def torch_engine(
     )
 
 
-def searches_with_mkl(model: TranslationModel, precision: Precision) -> bool:
+def searches_with_mkl(model: Model, precision: Precision) -> bool:
     """Tell whether MKL should compute the products that remain beside prepacked weights."""
     return precision.prepacks_weights and not has_recurrent_layers(model)

@@ -4,20 +4,22 @@ from collections.abc import Callable
 
 from mtrain.config.run import Config
 from mtrain.models.base import Head, Model, State, TranslationModel
+from mtrain.models.bert import Bert
 from mtrain.models.decoder_only import DecoderOnly
 from mtrain.models.rnn import Rnn
 from mtrain.models.transformer import Transformer
 
-MODELS: dict[str, Callable[..., TranslationModel]] = {
+MODELS: dict[str, Callable[..., Model]] = {
     "transformer": Transformer,
     "rnn": Rnn,
     "decoder_only": DecoderOnly,
+    "bert": Bert,
 }
 
 __all__ = ["MODELS", "Head", "Model", "State", "TranslationModel", "alignment_head", "build_model"]
 
 
-def build_model(config: Config, source_vocab: int, target_vocab: int) -> TranslationModel:
+def build_model(config: Config, source_vocab: int, target_vocab: int) -> Model:
     """Return a newly initialised model of the configuration's type."""
     tie_embeddings = config.model.tie_embeddings
     if tie_embeddings == "auto":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtrain.data.batch import Batch, PackedBatch
+from mtrain.data.batch import Batch, PackedBatch, PairBatch
 from mtrain.errors import UserError
 from mtrain.nn.largest import largest
 from mtrain.nn.output import OutputLayer
@@ -113,7 +113,7 @@ class TranslationModel(Model):
     source_heads: tuple[int, int]  # layers and heads that attend to the source; (0, 0) if none
 
     @abstractmethod
-    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
+    def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
         """Return the vectors (B,T,D) from which each target token is predicted.
 
         Adds to `record` the attention weights that it asks for.
@@ -146,13 +146,14 @@ class TranslationModel(Model):
         """
         return largest(self.output(features))
 
-    def logits(self, batch: Batch) -> Tensor:
+    def logits(self, batch: PairBatch) -> Tensor:
         """Return the logits (B,T,V) of every target token, given those before it."""
         logits: Tensor = self.output(self.features(batch))
         return logits
 
     def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:
         """Return the features of the real target tokens; an architecture may add more."""
+        assert isinstance(batch, PairBatch)
         features = self.features(batch, record)
         if isinstance(batch, PackedBatch):
             return Predictions(features.flatten(0, 1), batch.target_out.flatten(), True)
@@ -160,13 +161,13 @@ class TranslationModel(Model):
         is_real = places < batch.target_lengths[:, None]
         return Predictions(features[is_real], batch.target_out[is_real])
 
-    def attention(self, batch: Batch) -> dict[str, Tensor]:
+    def attention(self, batch: PairBatch) -> dict[str, Tensor]:
         """Return every attention weight by kind, shape (B, layers, heads, rows, columns)."""
         record = AttentionRecord()
         self.features(batch, record)
         return record.by_kind()
 
-    def alignment(self, batch: Batch, head: Head) -> Tensor:
+    def alignment(self, batch: PairBatch, head: Head) -> Tensor:
         """Return the attention (B,T,S) over the source by which each target token is predicted."""
         record = self.record_of(head)
         self.features(batch, record)
@@ -176,7 +177,7 @@ class TranslationModel(Model):
         """Return a record that collects what `alignment_in` reads."""
         return AttentionRecord(("cross", self.layer_of(head)))
 
-    def alignment_in(self, record: AttentionRecord, batch: Batch, head: Head) -> Tensor:
+    def alignment_in(self, record: AttentionRecord, batch: PairBatch, head: Head) -> Tensor:
         """Return a head's weights (B,T,S) from the record that `features` has filled."""
         return pick_head(record.weights("cross", self.layer_of(head)), head)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrain.config.model import DecoderOnlyConfig
-from mtrain.data.batch import Batch, PackedBatch
+from mtrain.data.batch import Batch, PackedBatch, PairBatch
 from mtrain.models.base import (
     NO_RECORD,
     AttentionRecord,
@@ -29,7 +29,7 @@ from mtrain.nn.attention import padding_mask, sentence_mask
 from mtrain.nn.cache import Kept, KeyValueCache, Past
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
-from mtrain.nn.layers import NORMS, LayerCall, SelfAttentionLayer, call_layer
+from mtrain.nn.layers import LayerCall, SelfAttentionLayer, call_layer, last_norm
 from mtrain.nn.output import IGNORE_INDEX
 from mtrain.nn.positions import POSITIONS
 
@@ -74,16 +74,16 @@ class DecoderOnly(TranslationModel):
         self.stack = nn.ModuleList(
             SelfAttentionLayer(**config.layer) for _ in range(config.decoder_layers)
         )
-        last_norm = NORMS[config.norm_type] if config.norm == "pre" else nn.Identity
-        self.stack_norm = last_norm(config.d_model)
+        self.stack_norm = last_norm(*config.last_norm)
         self.source_embedding, self.target_embedding, self.output = tied_embeddings(
             config.tie_embeddings, source_vocab, target_vocab, config.d_model
         )
 
-    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
+    def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
         return self._read(batch, record)[:, batch.source.shape[1] :]
 
     def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:
+        assert isinstance(batch, PairBatch)
         if not (self.training and self.source_loss):
             return super().forward(batch, record)
         features = self._read(batch, record)
@@ -144,12 +144,12 @@ class DecoderOnly(TranslationModel):
     def record_of(self, head: Head) -> AttentionRecord:
         return AttentionRecord(("decoder", self.layer_of(head)))
 
-    def alignment_in(self, record: AttentionRecord, batch: Batch, head: Head) -> Tensor:
+    def alignment_in(self, record: AttentionRecord, batch: PairBatch, head: Head) -> Tensor:
         width = batch.source.shape[1]
         weights = record.weights("decoder", self.layer_of(head))[:, :, width:]
         return pick_head(_over_source(weights, width), head)
 
-    def _read(self, batch: Batch, record: AttentionRecord) -> Tensor:
+    def _read(self, batch: PairBatch, record: AttentionRecord) -> Tensor:
         """Return the features (B,L,D) of sources and targets."""
         source, target = batch.source, batch.target_in
         if isinstance(batch, PackedBatch):
@@ -173,7 +173,7 @@ class DecoderOnly(TranslationModel):
         features: Tensor = self.stack_norm(x)
         return features
 
-    def _mask(self, batch: Batch) -> Tensor:
+    def _mask(self, batch: PairBatch) -> Tensor:
         """Return the attention mask (B,1,L,L) of a padded batch."""
         width, height = batch.source.shape[1], batch.target_in.shape[1]
         mask = self.target_embedding.weight.new_full(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrain.config.model import RnnConfig
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, State, TranslationModel
 from mtrain.nn.attention import padding_mask
 from mtrain.nn.dropout import dropout
@@ -105,7 +105,7 @@ class Rnn(TranslationModel):
             config.tie_embeddings, source_vocab, target_vocab, width
         )
 
-    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
+    def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
         memory, first = self._read_source(batch.source, batch.source_lengths)
         words = self._embed(batch.target_in, self.target_embedding)
         if self.config.input_feeding:

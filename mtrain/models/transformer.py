@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrain.config.model import TransformerConfig
-from mtrain.data.batch import Batch, PackedBatch
+from mtrain.data.batch import PackedBatch, PairBatch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, State, TranslationModel, pick_head
 from mtrain.nn.attention import (
     CrossAttention,
@@ -26,17 +26,16 @@ from mtrain.nn.attention import (
     sentence_mask,
 )
 from mtrain.nn.cache import Kept, KeyValueCache, Past
-from mtrain.nn.dropout import dropout
-from mtrain.nn.embeddings import tied_embeddings
+from mtrain.nn.embeddings import Combination, tied_embeddings
 from mtrain.nn.layers import (
-    NORMS,
     FeedForward,
     LayerCall,
     SelfAttentionLayer,
     call_layer,
+    last_norm,
     residuals,
 )
-from mtrain.nn.positions import POSITIONS, Positions
+from mtrain.nn.positions import POSITIONS
 
 READ_AT_ONCE = 1024  # source tokens that a CPU encodes at a time
 
@@ -53,7 +52,9 @@ class DecoderLayer(nn.Module):
             config.d_model, config.num_heads, config.attention_dropout
         )
         self.feed_forward = FeedForward(config.d_model, config.ffn_dim, config.activation)
-        self.residuals = residuals(3, config.d_model, config.dropout, config.norm, config.norm_type)
+        self.residuals = residuals(
+            3, config.d_model, config.dropout, config.norm, config.norm_type, config.norm_epsilon
+        )
 
     def forward(
         self,
@@ -146,30 +147,28 @@ class Transformer(TranslationModel):
         self._call_packed: LayerCall = call_layer
         self.source_heads = (config.decoder_layers, config.num_heads)
         self.export_limits = config.export_limits
-        self.dropout = config.dropout
-        self.scale = config.d_model**0.5
         places = config.max_positions, config.d_model, config.num_heads
         self.source_positions = POSITIONS[config.positions](*places)
         self.target_positions = POSITIONS[config.positions](*places)
+        combine = config.d_model, config.dropout, config.embedding_norm, config.norm_epsilon
+        self.source_combined, self.target_combined = (Combination(*combine) for _ in range(2))
         self.encoder = nn.ModuleList(
             SelfAttentionLayer(**config.layer) for _ in range(config.encoder_layers)
         )
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
-        # post-norm stacks already end in a norm
-        last_norm = NORMS[config.norm_type] if config.norm == "pre" else nn.Identity
-        self.encoder_norm = last_norm(config.d_model)
-        self.decoder_norm = last_norm(config.d_model)
+        self.encoder_norm = last_norm(*config.last_norm)
+        self.decoder_norm = last_norm(*config.last_norm)
         self.source_embedding, self.target_embedding, self.output = tied_embeddings(
             config.tie_embeddings, source_vocab, target_vocab, config.d_model, config.output_bias
         )
 
-    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
+    def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
         layout = self._layout(batch)
         memory = self._read_source(
             batch.source, layout.source, layout.source_mask, layout.call, record
         )
         positions = layout.target
-        x = self._embed(batch.target_in, self.target_embedding, self.target_positions, positions)
+        x = self._embed_target(batch.target_in, positions)
         rotate = self.target_positions.rotate(positions)
         for number, layer in enumerate(self.decoder):
             x = layout.call(
@@ -209,7 +208,7 @@ class Transformer(TranslationModel):
     def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
         assert isinstance(state, TransformerState)
         position = tokens.new_full((1,), state.num_steps)
-        x = self._embed(tokens, self.target_embedding, self.target_positions, position)
+        x = self._embed_target(tokens, position)
         rotate = self.target_positions.rotate(position)
         state.past.extend(tokens.shape[1])
         state.num_steps += 1
@@ -226,7 +225,7 @@ class Transformer(TranslationModel):
     def _layers(self) -> Iterator[DecoderLayer]:
         return cast(Iterator[DecoderLayer], iter(self.decoder))
 
-    def _layout(self, batch: Batch) -> "_Layout":
+    def _layout(self, batch: PairBatch) -> "_Layout":
         if isinstance(batch, PackedBatch):
             source, target = batch.source_sentences, batch.target_sentences
             return _Layout(
@@ -254,19 +253,18 @@ class Transformer(TranslationModel):
         record: AttentionRecord = NO_RECORD,
     ) -> Tensor:
         """Return the memory (B,S,D) of sources (B,S)."""
-        x = self._embed(source, self.source_embedding, self.source_positions, positions)
+        x = self.source_combined(self.source_embedding(source), self.source_positions(positions))
         rotate = self.source_positions.rotate(positions)
         for number, layer in enumerate(self.encoder):
             x = call(layer, x, mask, rotate, record.list_for("encoder", number))
         memory: Tensor = self.encoder_norm(x)
         return memory
 
-    def _embed(
-        self, tokens: Tensor, embedding: nn.Module, encoding: Positions, positions: Tensor
-    ) -> Tensor:
-        """Return scaled embeddings plus positions, (B,L,D), for tokens (B,L) at positions (L,)."""
-        x = embedding(tokens) * self.scale + encoding(positions)
-        return dropout(x, self.dropout, self.training)
+    def _embed_target(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Return the layers' input (B,T,D) for tokens (B,T) at positions (T,)."""
+        embedded = self.target_embedding(tokens), self.target_positions(positions)
+        x: Tensor = self.target_combined(*embedded)
+        return x
 
 
 def _parts(source: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor]]:

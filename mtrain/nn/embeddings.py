@@ -3,9 +3,32 @@
 Shapes: D width; V a vocabulary.
 """
 
-from torch import nn
+from torch import Tensor, nn
 
+from mtrain.nn.dropout import dropout
 from mtrain.nn.output import OutputLayer
+
+
+class Combination(nn.Module):
+    """Adds embeddings and positions, then dropout.
+
+    With a norm, it normalises the sum (Devlin 2019); without, it scales the embeddings by the
+    square root of the width (Vaswani 2017, section 3.4).
+    """
+
+    def __init__(self, width: int, dropout: float, has_norm: bool, epsilon: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, epsilon) if has_norm else None
+        self.scale = width**0.5
+        self.dropout = dropout
+
+    def forward(self, embeddings: Tensor, positions: Tensor) -> Tensor:
+        """Return (...,D) for embeddings (...,D) and positions that broadcast to them."""
+        if self.norm is None:
+            x = embeddings * self.scale + positions
+        else:
+            x = self.norm(embeddings + positions)
+        return dropout(x, self.dropout, self.training)
 
 
 def tied_embeddings(

@@ -16,13 +16,22 @@ from mtrain.nn.dropout import dropout
 from mtrain.nn.stacked import StackedLinear
 
 LayerCall = Callable[..., Tensor]  # takes a layer and its arguments
-NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,  # in place: nothing else reads its input
     "gelu": F.gelu,
     "silu": F.silu,
     "swiglu": F.silu,  # FeedForward adds the gate
 }
+
+
+def new_norm(width: int, norm_type: str, epsilon: float) -> nn.Module:
+    """Return LayerNorm (`layer`), or RMSNorm (`rms`), which has its own epsilon."""
+    return nn.RMSNorm(width) if norm_type == "rms" else nn.LayerNorm(width, epsilon)
+
+
+def last_norm(width: int, norm: str, norm_type: str, epsilon: float) -> nn.Module:
+    """Return the norm after a stack: none with post-norm, whose layers end in one."""
+    return new_norm(width, norm_type, epsilon) if norm == "pre" else nn.Identity()
 
 
 class Residual(nn.Module):
@@ -32,9 +41,9 @@ class Residual(nn.Module):
     norm(x + dropout(sublayer(x))).
     """
 
-    def __init__(self, d_model: int, dropout: float, pre_norm: bool, norm_type: str) -> None:
+    def __init__(self, norm: nn.Module, dropout: float, pre_norm: bool) -> None:
         super().__init__()
-        self.norm = NORMS[norm_type](d_model)
+        self.norm = norm
         self.dropout = dropout
         self.pre_norm = pre_norm
 
@@ -45,9 +54,14 @@ class Residual(nn.Module):
         return total
 
 
-def residuals(count: int, d_model: int, dropout: float, norm: str, norm_type: str) -> nn.ModuleList:
+def residuals(
+    count: int, d_model: int, dropout: float, norm: str, norm_type: str, norm_epsilon: float
+) -> nn.ModuleList:
     """Return one `Residual` for each sub-layer; `norm` is `pre` or `post`."""
-    return nn.ModuleList(Residual(d_model, dropout, norm == "pre", norm_type) for _ in range(count))
+    return nn.ModuleList(
+        Residual(new_norm(d_model, norm_type, norm_epsilon), dropout, norm == "pre")
+        for _ in range(count)
+    )
 
 
 class FeedForward(nn.Module):
@@ -87,11 +101,12 @@ class SelfAttentionLayer(nn.Module):
         attention_dropout: float,
         norm: str,
         norm_type: str,
+        norm_epsilon: float,
     ) -> None:
         super().__init__()
         self.self_attention = SelfAttention(d_model, num_heads, attention_dropout)
         self.feed_forward = FeedForward(d_model, ffn_dim, activation)
-        self.residuals = residuals(2, d_model, dropout, norm, norm_type)
+        self.residuals = residuals(2, d_model, dropout, norm, norm_type, norm_epsilon)
 
     def forward(
         self,

@@ -24,7 +24,7 @@ def corpus_name(corpus: Corpus) -> str:
     if corpus.name:
         return corpus.name
     if isinstance(corpus, PairFiles):
-        return f"{corpus.source} + {corpus.target}"
+        return " + ".join(map(str, dict.fromkeys((corpus.source, corpus.target))))
     if isinstance(corpus, TableFile):
         return str(corpus.path)
     return hub_name(corpus)
@@ -79,7 +79,7 @@ def corpus_files(corpus: PairFiles | TableFile) -> list[Path]:
     """Return the files of a corpus that is not a Hugging Face data set."""
     if isinstance(corpus, TableFile):
         return [corpus.path]
-    paths = [corpus.source, corpus.target]
+    paths = list(dict.fromkeys((corpus.source, corpus.target)))
     if isinstance(corpus, AlignedPairFiles) and corpus.alignments is not None:
         paths.append(corpus.alignments)
     return paths

@@ -47,13 +47,19 @@ Integers = npt.NDArray[np.int64]
 
 
 def judge_texts(
-    raw_sources: Sequence[bytes], raw_targets: Sequence[bytes], filters: FilterConfig
+    raw_sources: Sequence[bytes],
+    raw_targets: Sequence[bytes],
+    filters: FilterConfig,
+    is_text: bool = False,
 ) -> tuple[list[str], list[str], Codes]:
-    """Return both sides cleaned, and the code of each pair, judged by its text alone."""
+    """Return both sides cleaned, and the code of each pair, judged by its text alone.
+
+    `is_text` says that both sides are meant to be the same.
+    """
     sources, sources_valid = clean_lines(raw_sources)
     targets, targets_valid = clean_lines(raw_targets)
     codes = np.zeros(len(sources), np.uint8)
-    if filters.drop_identical:
+    if filters.drop_identical and not is_text:
         codes[list(map(str.__eq__, sources, targets))] = CODES["identical"]
     codes[[not source or not target for source, target in zip(sources, targets, strict=True)]] = (
         CODES["empty"]

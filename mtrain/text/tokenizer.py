@@ -24,6 +24,8 @@ from mtrain.text.languages import piece_of_same_language
 from mtrain.text.lines import file_digest
 
 WORD_START = "\u2581"
+MASK = "[MASK]"  # the piece in place of a token to be predicted, in vocabularies trained here
+MASKS = (MASK, "<mask>")  # in any
 
 
 def word_numbers(pieces: Sequence[str]) -> list[int]:
@@ -93,6 +95,23 @@ class Tokenizer:
                 return self.id_of(same)
             raise MissingPiece(self.path, piece, self._of_the_form_of(piece))
         return number
+
+    @property
+    def mask_id(self) -> int:
+        """The id of the piece that stands for a masked token. Raises UserError if there is none."""
+        for piece in MASKS:
+            number: int = self._processor.piece_to_id(piece)
+            if number != self.unknown_id:
+                return number
+        raise UserError(
+            f"{self.path}: this vocabulary has no mask piece ({' or '.join(MASKS)})",
+            f'add one with tokenizer.symbols: ["{MASK}"], or let mtrain train a vocabulary',
+        )
+
+    @property
+    def is_word_start(self) -> list[bool]:
+        """Whether the piece of each id begins a word."""
+        return [piece.startswith(WORD_START) for piece in self.all_pieces]
 
     def _of_the_form_of(self, piece: str) -> list[str]:
         """Return the pieces nearest to one with marks around or between its letters, as <2de>."""

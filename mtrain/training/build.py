@@ -12,6 +12,8 @@ from mtrain.config import Config
 from mtrain.config.corpora import Languages
 from mtrain.console import say
 from mtrain.data.folders import DataFolder, RunFolder, read_held_out
+from mtrain.data.makers.base import Maker
+from mtrain.data.makers.masked import MaskedMaker
 from mtrain.data.makers.packed import PackedMaker
 from mtrain.data.makers.padded import BatchMaker
 from mtrain.data.manifest import watch_split
@@ -30,14 +32,16 @@ from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.forecast import Forecaster
 from mtrain.training.initial import initialise
 from mtrain.training.log import MetricsLog
+from mtrain.training.masked_scorer import MaskedScorer, TextPart
 from mtrain.training.objectives import Objective, build_objective
 from mtrain.training.saving import Identity, Saver, resumable_checkpoints
 from mtrain.training.signals import StopSignal
 from mtrain.training.state import TrainState
 from mtrain.training.steps import build_step
 from mtrain.training.trainer import Trainer
+from mtrain.training.translation_scorer import ScoredPart, TranslationScorer
 from mtrain.training.updater import Updater
-from mtrain.training.validation import ScoredPart, SetScorer, Validator
+from mtrain.training.validation import Scorer, Validator
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Setup:
     config: Config
     precision: Precision
     store: TokenStore
-    maker: BatchMaker
+    maker: Maker
     identity: Identity
     state: TrainState
     updater: Updater
@@ -77,7 +81,8 @@ def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup, stop: StopS
         if learning < count:
             parameters += f" ({learning:,} of them learn, the others are frozen)"
         say(
-            f"training {config.model.type}, {parameters}, on {len(setup.store):,} pairs, "
+            f"training {config.model.type}, {parameters}, on {len(setup.store):,} "
+            f"{'texts' if config.learns_from_text else 'pairs'}, "
             f"on {precision.device} in {precision.name}: {precision.reason}"
         )
         for number, mixture in enumerate(setup.mixtures, start=1):
@@ -128,7 +133,7 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
     store = data.store("train")
     mixed = mixtures(config.data, data.corpus_sizes())
     model = _initial_model(config, tokenizers, precision.device, group)
-    maker = _batch_maker(config, store, tokenizers, model, precision.device.type == "cuda")
+    maker = _maker(config, store, tokenizers, model, precision.device.type == "cuda")
     objective = build_objective(config, precision)
     state = TrainState(model, training, precision)
     step = build_step(state, objective, training, precision)
@@ -163,7 +168,7 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
 
 def _initial_model(
     config: Config, tokenizers: TokenizerPair, device: torch.device, group: ProcessGroup
-) -> TranslationModel:
+) -> Model:
     """Return the model with random weights, or with those that it starts from."""
     torch.manual_seed(derive_seed(config.seed, "weights"))
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
@@ -180,12 +185,42 @@ def _initial_model(
 
 
 def _validator(
+    config: Config, data: DataFolder, tokenizers: TokenizerPair, model: Model, objective: Objective
+) -> Validator:
+    if isinstance(model, TranslationModel):
+        scorer = _translation_scorers(config, data, tokenizers, model, objective)
+    else:
+        scorer = _masked_scorers(config, data, tokenizers)
+    watch = {name: scorer(name, watch_split(name)) for name in config.data.watch_sets}
+    return Validator(scorer("valid", "valid"), watch)
+
+
+NewScorer = Callable[[str, str], Scorer]  # of a held-out set's name and its split
+
+
+def _masked_scorers(config: Config, data: DataFolder, tokenizers: TokenizerPair) -> NewScorer:
+    precision = choose_precision(config.decoding.precision, config.device)
+
+    def scorer(_: str, split: str) -> Scorer:
+        store, row, parts = data.store(split), 0, []
+        for part, num_texts in data.parts(split, config):
+            parts.append(TextPart(part.corpus, np.arange(row, row + num_texts)))
+            row += num_texts
+        sides = store.source, store.target
+        return MaskedScorer(
+            MaskedMaker(*sides, tokenizers.source, config.training), parts, precision
+        )
+
+    return scorer
+
+
+def _translation_scorers(
     config: Config,
     data: DataFolder,
     tokenizers: TokenizerPair,
     model: TranslationModel,
     objective: Objective,
-) -> Validator:
+) -> NewScorer:
     head = alignment_head(config)
     if head != Head() or config.decoding.coverage_penalty:
         model.layer_of(head)  # refuse a missing head now, not at the first validation
@@ -200,7 +235,7 @@ def _validator(
 
     limits = config.model.max_positions, config.training.batch_tokens
 
-    def scorer(name: str, split: str) -> SetScorer:
+    def scorer(name: str, split: str) -> Scorer:
         text, line, row = read_held_out(data.path / "text", name), 0, 0
         parts = []
         for part, num_pairs in data.parts(split, config):
@@ -214,17 +249,21 @@ def _validator(
             )
             line, row = line + part.lines, row + num_pairs
         maker = BatchMaker(data.store(split), tokenizers, *limits)
-        return SetScorer(maker, parts, objective, search.device)
+        return TranslationScorer(maker, parts, objective, search.device)
 
-    watch = {name: scorer(name, watch_split(name)) for name in config.data.watch_sets}
-    return Validator(scorer("valid", "valid"), watch)
+    return scorer
 
 
-def _batch_maker(
+def _maker(
     config: Config, store: TokenStore, tokenizers: TokenizerPair, model: Model, on_gpu: bool
-) -> BatchMaker:
-    """Return a maker of packed batches on a GPU, else of padded ones; on a GPU, say why."""
+) -> Maker:
+    """Return a maker of masked batches, or of packed batches on a GPU, else of padded ones.
+
+    On a GPU, say why the batches are padded.
+    """
     training = config.training
+    if config.learns_from_text:
+        return MaskedMaker(store.source, store.target, tokenizers.source, training)
     limits = config.model.max_positions, training.batch_tokens
     if on_gpu:
         obstacles = {

@@ -14,14 +14,14 @@ import torch
 
 from mtrain.config.training import TrainingConfig
 from mtrain.data.batch import Batch
-from mtrain.data.makers.padded import BatchMaker
+from mtrain.data.makers.base import Maker
 from mtrain.data.store import IntArray
 from mtrain.data.updates import PlannedUpdate
 from mtrain.distributed.group import ProcessGroup
 from mtrain.runtime.memory import peak_memory
 from mtrain.training.state import TrainState
 from mtrain.training.updater import Updater, UpdateResult
-from mtrain.training.validation import SetScorer, Validator
+from mtrain.training.validation import Scorer, Validator
 
 TIMED_UPDATES = 5
 VALIDATION_SENTENCES = 100
@@ -77,7 +77,7 @@ class Forecaster:
     def __init__(
         self,
         config: TrainingConfig,
-        maker: BatchMaker,
+        maker: Maker,
         plan: list[IntArray],
         state: TrainState,
         updater: Updater,
@@ -113,7 +113,7 @@ class Forecaster:
         size = self._checkpoint_bytes() / 1e9
         existing = next(path for path in (run_dir, *run_dir.resolve().parents) if path.exists())
         return Forecast(
-            largest_batch=_describe(largest),
+            largest_batch=str(largest),
             peak_memory=peak_memory(self._device) / 1e9,
             seconds_per_update=seconds,
             tokens_per_second=num_tokens / seconds,
@@ -143,20 +143,15 @@ class Forecaster:
             tokens.append(result.num_tokens)
         return float(np.mean(seconds[1:])), float(np.mean(tokens[1:]))
 
-    def _time_scoring(self, scorer: SetScorer) -> float:
+    def _time_scoring(self, scorer: Scorer) -> float:
         """Return the seconds of scoring a set, extrapolated from some of its sentences.
 
         Overestimates, because an untrained model decodes up to the length limit.
         """
         started = time.perf_counter()
-        share = scorer.translate_some(self._state.model, VALIDATION_SENTENCES)
+        share = scorer.score_some(self._state.model, VALIDATION_SENTENCES)
         return (time.perf_counter() - started) / share / self._group.size
 
     def _checkpoint_bytes(self) -> int:
         tensors = [*self._state.weights.values(), *self._state.tensors().values()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _describe(batch: Batch) -> str:
-    rows, source = batch.source.shape
-    return f"{rows} pairs, {source} source and {batch.target_in.shape[1]} target tokens wide"

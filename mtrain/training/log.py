@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 from mtrain.errors import missing_extra
 from mtrain.text.lines import write_whole
 from mtrain.training.updater import UpdateResult
+
+METRICS = {"bleu": "BLEU", "chrf": "chrF", "accuracy": "accuracy"}  # column titles
 
 
 class MetricsLog:
@@ -116,26 +118,30 @@ def learning_curve(events: list[dict[str, Any]]) -> str:
     """Return the validations among the events as a table, with columns for each watch set."""
     valid = [event for event in events if event["kind"] == "valid"]
     widths = {name: max(10, len(name) + 7) for event in valid for name in event.get("watch", {})}
-    header = f"{'update':>8}{'minutes':>9}{'dev loss':>10}{'BLEU':>7}{'chrF':>7}"
+    metrics = [name for name in METRICS if any(name in event for event in valid)]
+    titles = "".join(f"{METRICS[name]:>{max(7, len(METRICS[name]) + 2)}}" for name in metrics)
+    header = f"{'update':>8}{'minutes':>9}{'dev loss':>10}{titles}"
     for name, width in widths.items():
-        header += f"{name + ' loss':>{width}}{'BLEU':>7}{'chrF':>7}"
+        header += f"{name + ' loss':>{width}}{titles}"
     rows = [header]
     for event in valid:
         watch = event.get("watch", {})
         rows.append(
-            f"{event['update']:>8}{event['minutes']:>9.1f}{_columns(event, 10)}"
-            + "".join(_columns(watch.get(name), width) for name, width in widths.items())
+            f"{event['update']:>8}{event['minutes']:>9.1f}{_columns(event, 10, metrics)}"
+            + "".join(_columns(watch.get(name), width, metrics) for name, width in widths.items())
             + ("  average of checkpoints" if event.get("averaged") else "")
         )
     return "\n".join(rows)
 
 
-def _columns(scores: Mapping[str, Any] | None, width: int) -> str:
-    """Return loss, BLEU and chrF as columns, the first `width` wide; dashes if there are none."""
+def _columns(scores: Mapping[str, Any] | None, width: int, metrics: Sequence[str]) -> str:
+    """Return loss and metrics as columns, the first `width` wide; dashes if there are none."""
+    widths = [max(7, len(METRICS[name]) + 2) for name in metrics]
     if scores is None:  # this watch set came or went on a resume
-        return f"{'-':>{width}}{'-':>7}{'-':>7}"
+        return f"{'-':>{width}}" + "".join(f"{'-':>{each}}" for each in widths)
     loss = math.nan if scores["loss"] is None else scores["loss"]
-    return f"{loss:>{width}.3f}{scores['bleu']:>7.2f}{scores['chrf']:>7.2f}"
+    values = zip(metrics, widths, strict=True)
+    return f"{loss:>{width}.3f}" + "".join(f"{scores[name]:>{each}.2f}" for name, each in values)
 
 
 def _tensorboard_writer(folder: Path) -> Any:

@@ -18,7 +18,6 @@ from mtrain.data.prefetch import Prefetcher
 from mtrain.data.updates import PlannedUpdate
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted, UserError
-from mtrain.evaluation.diagnosis import describe_translations
 from mtrain.evaluation.ties import TieWatch
 from mtrain.training.log import Meter, MetricsLog
 from mtrain.training.saving import Saver
@@ -271,14 +270,10 @@ class Trainer:
         return validation
 
     def _diagnose(self, validation: Validation) -> None:
-        """Warn if the translations are empty, all alike or independent of the source.
-
-        Every validation does so until one finds nothing of the kind.
-        """
+        """Warn of what seems wrong, at every validation until one finds nothing."""
         model, valid = self._state.model, self._validator.valid
         with replaced_weights(model, self._state.average.weights):
-            wrong = valid.loss_with_wrong_sources(model, self._group)
-        message = describe_translations(valid.hypotheses, validation.loss, wrong)
+            message = valid.diagnose(model, validation, self._group)
         self._seems_healthy = message is None
         if message is not None and self._group.is_first:
             warn(message)

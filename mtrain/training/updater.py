@@ -82,7 +82,7 @@ class Updater:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                largest = max(len(batch.source_lengths) for batch in batches)
+                largest = max(batch.num_rows for batch in batches)
             # outside the handler, because its traceback keeps the tensors alive
             if self._step.num_parts >= largest:
                 raise UserError(

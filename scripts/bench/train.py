@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -24,6 +24,7 @@ from yardstick import Figures, Report, make_parser, run_yardstick
 
 from mtrain.config import load_config
 from mtrain.console import say
+from mtrain.data.batch import PairBatch
 from mtrain.data.folders import DataFolder
 from mtrain.data.prefetch import Prefetcher
 from mtrain.data.updates import PlannedUpdate
@@ -32,7 +33,7 @@ from mtrain.models import Model
 from mtrain.runtime.memory import peak_memory
 from mtrain.runtime.precision import Precision
 from mtrain.training.build import Setup, build_setup
-from mtrain.training.objectives.translation import TranslationObjective
+from mtrain.training.objectives.prediction import PredictionObjective
 from mtrain.training.schedule import learning_rate
 from mtrain.training.steps.cpu_threads import CpuThreadsStep
 from mtrain.training.steps.cuda_graph import CapturedFunction
@@ -134,7 +135,8 @@ def train_window(
         num_tokens = sum(batch.num_target_tokens for batch in batches)
         result = setup.updater.update(number + window.updates, batches, num_tokens, rate)
         window.updates += 1
-        window.source_tokens += sum(int(batch.source_lengths.sum()) for batch in batches)
+        window.source_tokens += sum(int(cast(PairBatch, batch).source_lengths.sum())
+                                    for batch in batches)  # fmt: skip
         window.target_tokens += result.num_tokens
     window.seconds = time.perf_counter() - started
     window.seconds_waited = feed.seconds_waited - waited
@@ -176,7 +178,7 @@ def watch(setup: Setup) -> Iterator[Stopwatch]:
     with ExitStack() as patches:
         for owner, name, part in (
             (CpuThreadsStep, "accumulate", "both"),
-            (TranslationObjective, "__call__", "forward"),
+            (PredictionObjective, "__call__", "forward"),
             (torch.autograd, "backward", "backward"),
             (torch.autograd, "grad", "backward"),
             (torch.nn.utils, clip, "optimiser"),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mtrain.checkpoints.format import load_checkpoint, save_checkpoint
 from mtrain.checkpoints.weights import put_weights
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Marks, Scoring
@@ -59,18 +59,18 @@ def ready_model(name: str, seed: int = 1) -> TranslationModel:
     return model
 
 
-def a_batch(lengths: Sequence[tuple[int, int]] = LENGTHS, seed: int = 1) -> Batch:
+def a_batch(lengths: Sequence[tuple[int, int]] = LENGTHS, seed: int = 1) -> PairBatch:
     return make_batch(lengths, SOURCE_VOCAB, TARGET_VOCAB, seed)
 
 
-def logits_of(model: TranslationModel, batch: Batch) -> Tensor:
+def logits_of(model: TranslationModel, batch: PairBatch) -> Tensor:
     with torch.inference_mode():
         logits: Tensor = model.logits(batch)
     return logits
 
 
 def search(
-    model: TranslationModel, batch: Batch, limit: int, length_penalty: float = 1.0
+    model: TranslationModel, batch: PairBatch, limit: int, length_penalty: float = 1.0
 ) -> list[list[Hypothesis]]:
     with torch.inference_mode():
         return beam_search(
@@ -125,7 +125,7 @@ def test_step_equals_forward_through_reorder_and_keep(name: str) -> None:
 
 
 def last_logits(
-    model: TranslationModel, batch: Batch, sentences: Tensor, histories: Tensor
+    model: TranslationModel, batch: PairBatch, sentences: Tensor, histories: Tensor
 ) -> Tensor:
     """Return by `forward` the logits (B,K,V) that follow histories (B,K,t)."""
     num_sentences, num_hypotheses, length = histories.shape
@@ -171,7 +171,7 @@ def test_padding_changes_nothing(name: str) -> None:
         torch.testing.assert_close(first, first_of_each(expected, batch), atol=2e-5, rtol=1e-4)
 
 
-def with_random_padding(batch: Batch, extra: int) -> Batch:
+def with_random_padding(batch: PairBatch, extra: int) -> PairBatch:
     """Return the same pairs, `extra` columns wider, with other ids where there is no text."""
     generator = torch.Generator().manual_seed(7)
 
@@ -190,7 +190,7 @@ def with_random_padding(batch: Batch, extra: int) -> Batch:
     )
 
 
-def first_of_each(real_logits: Tensor, batch: Batch) -> Tensor:
+def first_of_each(real_logits: Tensor, batch: PairBatch) -> Tensor:
     """Return the logits (B,1,V) of each first token, out of those of all real tokens."""
     firsts = batch.target_lengths.cumsum(0) - batch.target_lengths
     return real_logits[firsts][:, None]
@@ -235,7 +235,11 @@ def test_forced_score_of_a_beams_output_equals_the_beams_own(name: str) -> None:
 
 
 def forced_score(
-    model: TranslationModel, batch: Batch, row: int, hypothesis: Hypothesis, length_penalty: float
+    model: TranslationModel,
+    batch: PairBatch,
+    row: int,
+    hypothesis: Hypothesis,
+    length_penalty: float,
 ) -> float:
     """Return what `forward` makes of a hypothesis: its log probability over its length."""
     said = hypothesis.tokens if hypothesis.cut_off else [*hypothesis.tokens, EOS_ID]
@@ -309,7 +313,7 @@ def test_tied_parameters_share_storage_and_stay_one(name: str, tmp_path: Path) -
 
 
 def learn_pairs(
-    model: TranslationModel, batch: Batch, num_updates: int, learning_rate: float
+    model: TranslationModel, batch: PairBatch, num_updates: int, learning_rate: float
 ) -> float:
     """Update on one batch again and again; return the last loss."""
     learner = make_learner(model, {"label_smoothing": 0.0})

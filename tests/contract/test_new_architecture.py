@@ -17,7 +17,7 @@ from mtrain import models
 from mtrain.commands.train import train
 from mtrain.config import Config
 from mtrain.config.model import ModelSection
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.data.folders import RunFolder
 from mtrain.inference.load import load_run
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, State, TranslationModel
@@ -64,7 +64,7 @@ class Bag(TranslationModel):
         self.join = nn.Linear(2 * config.width, config.width)
         self.output = OutputLayer(config.width, target_vocab, bias=True)
 
-    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
+    def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
         state = self.encode(batch.source, batch.source_lengths)
         return self._features(batch.target_in, state)
 

@@ -12,12 +12,12 @@ from pydantic import create_model
 from mtrain.commands.train import train
 from mtrain.config import Config
 from mtrain.config.training import TrainingConfig
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Model
 from mtrain.training import objectives
 from mtrain.training.log import read_metrics
 from mtrain.training.objectives import LossSums, Objective
-from mtrain.training.objectives.translation import TranslationObjective
+from mtrain.training.objectives.prediction import PredictionObjective
 from tests.in_process import small_config
 
 TrainingWithSmall = create_model(
@@ -34,9 +34,11 @@ class SmallFeatures(Objective):
     """Translation, and features near zero."""
 
     def __init__(self, config: Config, precision: Any) -> None:
-        self._translation = TranslationObjective(config, precision)
+        self._translation = PredictionObjective(config, precision)
 
-    def __call__(self, model: Model, batch: Batch, record: AttentionRecord = NO_RECORD) -> LossSums:
+    def __call__(
+        self, model: Model, batch: PairBatch, record: AttentionRecord = NO_RECORD
+    ) -> LossSums:
         sums = self._translation(model, batch, record)
         squares = model(batch).features.float().square().sum()
         return LossSums(sums.loss + 0.1 * squares, sums.nll)

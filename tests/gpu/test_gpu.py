@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mtrain.config.decoding import DecodingConfig
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.data.folders import DataFolder
 from mtrain.data.makers.packed import NO_PAIR, PackedMaker
 from mtrain.data.makers.padded import BatchMaker
@@ -62,7 +62,7 @@ def a_model(name: str) -> TranslationModel:
     return new_model(name).eval().to(DEVICE)
 
 
-def a_batch() -> Batch:
+def a_batch() -> PairBatch:
     return make_batch(LENGTHS, SOURCE_VOCAB, TARGET_VOCAB).to(torch.device(DEVICE))
 
 

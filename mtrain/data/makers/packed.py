@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtrain.data.batch import Batch, PackedBatch
+from mtrain.data.batch import PackedBatch, PairBatch
 from mtrain.data.makers.padded import BatchMaker
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import Column, IntArray, TokenStore
@@ -86,7 +86,7 @@ def _deal(pairs: IntArray, num_rows: int) -> IntArray:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class PackedRows:
     """The packed tokens of one side; every field is (R,W)."""
 
     ids: IntArray
@@ -95,7 +95,7 @@ class _Rows:
     is_filler: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, side: Column, pairs: IntArray, width: int, eos_id: int) -> "_Rows":
+    def of(cls, side: Column, pairs: IntArray, width: int, eos_id: int) -> "PackedRows":
         """Pack one side of pairs (R,K), each sentence with its end mark."""
         starts_in_store = side.offsets[pairs]
         lengths = np.where(pairs == NO_PAIR, 0, side.offsets[pairs + 1] - starts_in_store + 1)
@@ -108,6 +108,35 @@ class _Rows:
         is_text = ~is_filler & (positions < lengths[of_row] - 1)
         ids = np.full(is_text.shape, eos_id)
         ids[is_text] = side.tokens[(starts_in_store[of_row] + positions)[is_text]]
+        return cls(ids, sentences, positions, is_filler)
+
+    @classmethod
+    def of_texts(
+        cls, first: Column, second: Column, pairs: IntArray, width: int, eos_id: int
+    ) -> "PackedRows":
+        """Pack both sides of pairs (R,K) one after the other as one sentence, each with end mark.
+
+        A pair whose second side is empty has no second end mark.
+        """
+        is_pair = pairs != NO_PAIR
+        lengths = [np.where(is_pair, side.offsets[pairs + 1] - side.offsets[pairs], 0)
+                   for side in (first, second)]  # fmt: skip
+        sizes = np.stack([lengths[0] + is_pair, lengths[1] + (lengths[1] > 0)], axis=2)
+        sizes = sizes.reshape(len(pairs), -1)  # of the parts: both sides of each pair in turn
+        ends = sizes.cumsum(axis=1)
+        places = np.arange(width)
+        parts = (ends[:, :, None] <= places).sum(axis=1)
+        is_filler = places >= ends[:, -1:]
+        of_row = np.arange(len(pairs))[:, None], np.where(is_filler, 0, parts)
+        positions = np.where(is_filler, 0, places - (ends - sizes)[of_row])
+        is_text = ~is_filler & (positions < sizes[of_row] - 1)
+        ids = np.full(is_text.shape, eos_id)
+        sentences, is_second = parts // 2, parts % 2 == 1
+        for side, is_side in ((first, ~is_second), (second, is_second)):
+            here = is_text & is_side
+            rows, columns = np.nonzero(here)
+            starts = side.offsets[pairs[rows, sentences[rows, columns]]]
+            ids[here] = side.tokens[starts + positions[here]]
         return cls(ids, sentences, positions, is_filler)
 
 
@@ -128,15 +157,15 @@ class PackedMaker(BatchMaker):
         plan = plan_packed(source, target, self._shape, seed, epoch)
         return [np.where(pairs == NO_PAIR, NO_PAIR, rows[pairs]) for pairs in plan]
 
-    def largest(self, plan: list[IntArray]) -> Batch:
+    def largest(self, plan: list[IntArray]) -> PairBatch:
         """Return the first batch: all have the same shape."""
         return self.make(plan[0])
 
     def make(self, rows: IntArray, seed: int = 0) -> PackedBatch:
         """Return the batch of planned pairs (R,K)."""
         tokenizers, shape = self._tokenizers, self._shape
-        source = _Rows.of(self._store.source, rows, shape.source, tokenizers.source.eos_id)
-        target = _Rows.of(self._store.target, rows, shape.target, tokenizers.target.eos_id)
+        source = PackedRows.of(self._store.source, rows, shape.source, tokenizers.source.eos_id)
+        target = PackedRows.of(self._store.target, rows, shape.target, tokenizers.target.eos_id)
         target_in = np.roll(target.ids, 1, axis=1)
         target_in[target.positions == 0] = tokenizers.target.bos_id
         target_out = np.where(target.is_filler, IGNORE_INDEX, target.ids)

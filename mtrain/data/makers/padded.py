@@ -6,14 +6,15 @@ from itertools import takewhile
 import numpy as np
 import torch
 
-from mtrain.data.batch import Batch, pad
+from mtrain.data.batch import PairBatch, pad
+from mtrain.data.makers.base import Maker
 from mtrain.data.plan import plan_epoch, plan_in_order
 from mtrain.data.store import IntArray, TokenStore
 from mtrain.text.links import SIDES
 from mtrain.text.tokenizer import TokenizerPair
 
 
-class BatchMaker:
+class BatchMaker(Maker):
     """Turns row indices of a store into batches."""
 
     kind = "padded"
@@ -47,14 +48,14 @@ class BatchMaker:
         source, target = (side[rows] for side in self._lengths)
         return [rows[batch] for batch in plan_in_order(source, target, self._batch_tokens)]
 
-    def largest(self, plan: list[IntArray]) -> Batch:
+    def largest(self, plan: list[IntArray]) -> PairBatch:
         """Return the batch of a plan that needs the most memory."""
         volumes = [
             len(rows) * sum(int(side[rows].max()) for side in self._lengths) for rows in plan
         ]
         return self.make(plan[int(np.argmax(volumes))])
 
-    def make(self, rows: IntArray, seed: int = 0) -> Batch:
+    def make(self, rows: IntArray, seed: int = 0) -> PairBatch:
         """Return the batch of the pairs `rows`; `seed` affects subword sampling only."""
         source_eos, target_eos = self._tokenizers.source.eos_id, self._tokenizers.target.eos_id
         start = self._tokenizers.target.bos_id
@@ -78,14 +79,14 @@ class BatchMaker:
         target_in = np.concatenate(
             [np.full((len(rows), 1), start, dtype=np.int64), target[:, :-1]], axis=1
         )
-        return Batch(
-            torch.from_numpy(source),
-            torch.from_numpy(source_lengths),
-            torch.from_numpy(target_in),
-            torch.from_numpy(target),
-            torch.from_numpy(target_lengths),
-            int(target_lengths.sum()),
-            None if links is None else torch.from_numpy(links),
+        return PairBatch(
+            source=torch.from_numpy(source),
+            source_lengths=torch.from_numpy(source_lengths),
+            target_in=torch.from_numpy(target_in),
+            target_out=torch.from_numpy(target),
+            target_lengths=torch.from_numpy(target_lengths),
+            num_target_tokens=int(target_lengths.sum()),
+            links=None if links is None else torch.from_numpy(links),
         )
 
     def _sample(self, rows: IntArray, seed: int, name: str) -> tuple[IntArray, IntArray]:
@@ -112,7 +113,7 @@ class BatchMaker:
 
 def pad_pairs(
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]], tokenizers: TokenizerPair
-) -> Batch:
+) -> PairBatch:
     """Return the batch of pairs of ids without marks; add the marks."""
     source_eos, target_eos = tokenizers.source.eos_id, tokenizers.target.eos_id
     sources, targets = zip(*pairs, strict=True)
@@ -120,11 +121,11 @@ def pad_pairs(
     source_lengths, target_lengths = (
         torch.tensor([len(ids) + 1 for ids in side]) for side in (sources, targets)
     )
-    return Batch(
-        pad([[*ids, source_eos] for ids in sources], source_eos),
-        source_lengths,
-        pad(target_in, target_eos),
-        pad([[*ids, target_eos] for ids in targets], target_eos),
-        target_lengths,
-        int(target_lengths.sum()),
+    return PairBatch(
+        source=pad([[*ids, source_eos] for ids in sources], source_eos),
+        source_lengths=source_lengths,
+        target_in=pad(target_in, target_eos),
+        target_out=pad([[*ids, target_eos] for ids in targets], target_eos),
+        target_lengths=target_lengths,
+        num_target_tokens=int(target_lengths.sum()),
     )

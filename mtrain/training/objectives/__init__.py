@@ -7,10 +7,11 @@ from mtrain.models import alignment_head
 from mtrain.runtime.precision import Precision
 from mtrain.training.objectives.alignment_guidance import AlignmentGuidance
 from mtrain.training.objectives.base import LossSums, Objective
-from mtrain.training.objectives.translation import TranslationObjective
+from mtrain.training.objectives.prediction import PredictionObjective
 
 OBJECTIVES: dict[str, Callable[[Config, Precision], Objective]] = {
-    "translation": TranslationObjective,
+    "translation": PredictionObjective,
+    "masked_lm": PredictionObjective,
 }
 
 __all__ = ["OBJECTIVES", "LossSums", "Objective", "build_objective"]

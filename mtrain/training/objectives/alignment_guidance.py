@@ -5,7 +5,7 @@ Shapes: B sentences, S source length, T target length.
 
 from torch import Tensor
 
-from mtrain.data.batch import Batch
+from mtrain.data.batch import Batch, PairBatch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, Model, TranslationModel
 from mtrain.training.objectives.base import LossSums, Objective
 
@@ -21,6 +21,7 @@ class AlignmentGuidance(Objective):
         self._weight = weight
 
     def __call__(self, model: Model, batch: Batch, record: AttentionRecord = NO_RECORD) -> LossSums:
+        assert isinstance(batch, PairBatch)
         if batch.links is None:
             return self._objective(model, batch, record)
         assert isinstance(model, TranslationModel)

@@ -14,7 +14,7 @@ from mtrain.nn.dropout import seeded_dropout
 from mtrain.runtime.threads import ordered_map
 from mtrain.training.steps.eager import EagerStep
 
-LEAST_TOKENS = 256  # target tokens that justify a thread
+LEAST_TOKENS = 256  # tokens that justify a thread
 MOST_AT_ONCE = 4  # threads; each holds a gradient as large as the model
 
 
@@ -50,5 +50,5 @@ class CpuThreadsStep(EagerStep):
 
 
 def _threads_worthwhile(batch: Batch) -> int:
-    worthwhile = batch.num_target_tokens // LEAST_TOKENS
+    worthwhile = batch.num_tokens // LEAST_TOKENS
     return max(1, min(torch.get_num_threads(), MOST_AT_ONCE, worthwhile))

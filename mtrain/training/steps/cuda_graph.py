@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtrain.console import say
-from mtrain.data.batch import Batch, PackedBatch
+from mtrain.data.batch import Batch
 from mtrain.errors import UserError
 from mtrain.training.steps.eager import EagerStep
 
@@ -65,12 +65,12 @@ class CudaGraphStep(EagerStep):
     def prepare(self, batch: Batch) -> None:
         """Capture forward and backward of packed batches of this shape; changes gradients."""
         part = self._parts(batch)[0]
-        if not isinstance(part, PackedBatch) or len(part.source) in self._captured:
+        if not part.has_static_shape or part.num_rows in self._captured:
             return
         started = time.monotonic()
         own, num_tokens = part.to(self._device), torch.ones((), device=self._device)
         try:
-            self._captured[len(part.source)] = CapturedFunction(
+            self._captured[part.num_rows] = CapturedFunction(
                 lambda: self._learn(own, num_tokens), [*own.tensors(), num_tokens]
             )
         except RuntimeError as error:
@@ -86,8 +86,8 @@ class CudaGraphStep(EagerStep):
         torch.manual_seed(seed)
         total = torch.zeros((), device=self._device)
         for part in self._parts(batch):
-            if isinstance(part, PackedBatch) and len(part.source) in self._captured:
-                replay = self._captured[len(part.source)]
+            if part.has_static_shape and part.num_rows in self._captured:
+                replay = self._captured[part.num_rows]
                 total += replay(*part.tensors(), torch.tensor(float(num_tokens)))
             else:
                 total += self._learn(part.to(self._device), num_tokens)

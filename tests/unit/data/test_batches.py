@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mtrain.config.tokenizer import TokenizerConfig
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.data.makers.padded import BatchMaker
 from mtrain.data.mixture import Mixture
 from mtrain.data.plan import plan_epoch
@@ -97,7 +97,7 @@ def sampling_maker(store: TokenStore, tokenizers: TokenizerPair) -> BatchMaker:
     return BatchMaker(store, tokenizers, max_tokens=100, batch_tokens=64, subword_sampling=0.3)
 
 
-def equal(first: Batch, second: Batch) -> bool:
+def equal(first: PairBatch, second: PairBatch) -> bool:
     return all(
         torch.equal(value, vars(second)[name]) if isinstance(value, torch.Tensor)
         else value == vars(second)[name]
@@ -105,7 +105,9 @@ def equal(first: Batch, second: Batch) -> bool:
     )  # fmt: skip
 
 
-def check_shape_and_marks(batch: Batch, sources: list[list[int]], targets: list[list[int]]) -> None:
+def check_shape_and_marks(
+    batch: PairBatch, sources: list[list[int]], targets: list[list[int]]
+) -> None:
     """Compare a batch with its pairs' ids, one by one."""
     assert batch.source.shape == (len(sources), max(map(len, sources)) + 1)
     assert batch.target_in.shape == batch.target_out.shape

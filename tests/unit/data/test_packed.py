@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtrain.data.batch import Batch, PackedBatch
+from mtrain.data.batch import PackedBatch, PairBatch
 from mtrain.data.folders import DataFolder
 from mtrain.data.makers.packed import NO_PAIR, PackedMaker, fit_shape, plan_packed
 from mtrain.data.makers.padded import BatchMaker
 from mtrain.nn.output import IGNORE_INDEX
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.build import Setup
-from mtrain.training.objectives.translation import TranslationObjective
+from mtrain.training.objectives.prediction import PredictionObjective
 from tests.in_process import SMALL_MODEL, open_setup, small_config
 from tests.unit.data.test_plan import lengths, same
 
@@ -111,9 +111,9 @@ def test_a_plan_has_the_rows_of_the_mix_as_often_as_it_has_them(
         assert sorted(planned[planned != NO_PAIR].tolist()) == sorted(rows.tolist())
 
 
-def gradients(setup: Setup, batches: list[Batch]) -> tuple[list[float], dict[str, Tensor]]:
+def gradients(setup: Setup, batches: list[PairBatch]) -> tuple[list[float], dict[str, Tensor]]:
     setup.state.model.zero_grad()
-    sums, objective = [0.0, 0.0], TranslationObjective(setup.config, setup.precision)
+    sums, objective = [0.0, 0.0], PredictionObjective(setup.config, setup.precision)
     for batch in batches:
         found = objective(setup.state.model, batch)
         found.loss.backward()

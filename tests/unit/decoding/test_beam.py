@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.decoding.beam import beam_search, look_ahead
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.models import transformer
@@ -27,7 +27,7 @@ from tests.unit.decoding.tiny import (
 
 def search(
     model: Transformer,
-    batch: Batch,
+    batch: PairBatch,
     limits: list[int],
     beam_size: int,
     length_penalty: float = 1.0,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Hypothesis
 from mtrain.models.base import State
@@ -13,7 +13,7 @@ from tests.in_process import EOS_ID
 from tests.unit.decoding.tiny import MARKS, CountingModel, Oracle, oracles, sources, tiny_model
 
 
-def search(model: Transformer, batch: Batch, limits: list[int]) -> list[Hypothesis]:
+def search(model: Transformer, batch: PairBatch, limits: list[int]) -> list[Hypothesis]:
     with torch.inference_mode():
         found = greedy_search(model, batch.source, batch.source_lengths, limits, MARKS)
     return [hypothesis for (hypothesis,) in found]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
@@ -16,19 +16,19 @@ from mtrain.models.transformer import Transformer
 from tests.unit.decoding.tiny import MARKS, sources, tiny_model
 
 LIMITS = [12, 20, 16, 20]
-Search = Callable[[Transformer, Batch, bool], list[list[Hypothesis]]]
+Search = Callable[[Transformer, PairBatch, bool], list[list[Hypothesis]]]
 
 
-def beam(model: Transformer, batch: Batch, guard: bool) -> list[list[Hypothesis]]:
+def beam(model: Transformer, batch: PairBatch, guard: bool) -> list[list[Hypothesis]]:
     scoring = Scoring(repetition_guard=guard)
     return beam_search(model, batch.source, batch.source_lengths, LIMITS, MARKS, 3, 3, scoring)
 
 
-def greedy(model: Transformer, batch: Batch, guard: bool) -> list[list[Hypothesis]]:
+def greedy(model: Transformer, batch: PairBatch, guard: bool) -> list[list[Hypothesis]]:
     return greedy_search(model, batch.source, batch.source_lengths, LIMITS, MARKS, guard)
 
 
-def sample(model: Transformer, batch: Batch, guard: bool) -> list[list[Hypothesis]]:
+def sample(model: Transformer, batch: PairBatch, guard: bool) -> list[list[Hypothesis]]:
     scoring = Scoring(repetition_guard=guard)
     return sample_search(model, batch.source, batch.source_lengths, LIMITS, MARKS, 3, scoring,
                          0.3, 0, 1.0, torch.Generator().manual_seed(1))  # fmt: skip

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search
@@ -16,7 +16,7 @@ from tests.unit.decoding.tiny import MARKS, Oracle, make_rows, oracles, sources,
 
 def sample(
     model: Transformer,
-    batch: Batch,
+    batch: PairBatch,
     num_samples: int,
     seed: int = 1,
     limit: int = 8,

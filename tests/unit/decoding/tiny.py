@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtrain.config.model import TransformerConfig
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.decoding.hypothesis import Marks
 from mtrain.models.base import State
 from mtrain.models.transformer import Transformer, TransformerState
@@ -49,12 +49,12 @@ class CountingModel(Transformer):
         return super().step_features(tokens, state)
 
 
-def sources(lengths: list[int], seed: int = 1) -> Batch:
+def sources(lengths: list[int], seed: int = 1) -> PairBatch:
     """Return random sources of the lengths, end marks included."""
     return make_batch([(length, 1) for length in lengths], 20, 20, seed)
 
 
-def make_rows(batch: Batch, rows: list[int]) -> Batch:
+def make_rows(batch: PairBatch, rows: list[int]) -> PairBatch:
     """Return a batch of some of its pairs, in another order or repeated."""
     chosen = {key: value[rows] for key, value in vars(batch).items() if isinstance(value, Tensor)}
     return replace(batch, **chosen)
@@ -79,7 +79,7 @@ class Oracle:
         return values
 
 
-def oracles(model: Transformer, batch: Batch) -> list[Oracle]:
+def oracles(model: Transformer, batch: PairBatch) -> list[Oracle]:
     """Return one for each source."""
     return [
         Oracle(model, source[:length])

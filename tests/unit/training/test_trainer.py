@@ -14,7 +14,7 @@ from torch import Tensor
 from mtrain.checkpoints.collection import is_resumable, list_checkpoints, order_by_quality
 from mtrain.checkpoints.format import Checkpoint, load_checkpoint, read_state
 from mtrain.config import Config
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.data.makers.packed import PackedMaker
 from mtrain.data.updates import PlannedUpdate, planned_updates
@@ -53,7 +53,7 @@ def at_every_batch(
         assert isinstance(model, TranslationModel)
         compute = model.features
 
-        def features(batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
+        def features(batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
             is_training = model.training
             counts[is_training] += 1
             return happens(counts[is_training], is_training, compute(batch, record))

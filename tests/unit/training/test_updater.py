@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtrain.config.model import TransformerConfig
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.errors import UserError
 from mtrain.models.base import NO_RECORD, AttentionRecord
 from mtrain.models.transformer import Transformer
@@ -25,16 +25,16 @@ PAIRS = [(5, 7), (9, 2), (2, 6), (7, 9), (3, 1), (4, 4), (8, 8), (6, 3), (5, 5),
 class Troubled(Transformer):
     """A model that something happens to before it computes."""
 
-    trouble: Callable[[Batch], Tensor | None]
+    trouble: Callable[[PairBatch], Tensor | None]
 
-    def features(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Tensor:
+    def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
         factor = self.trouble(batch)
         features = super().features(batch, record)
         return features if factor is None else features * factor
 
 
 def troubled_updater(
-    trouble: Callable[[Batch], Tensor | None] = lambda batch: None,
+    trouble: Callable[[PairBatch], Tensor | None] = lambda batch: None,
     dropout: float = 0.0,
     **training: Any,
 ) -> Learner:
@@ -54,7 +54,7 @@ def troubled_updater(
     return make_learner(model, {"warmup_updates": 0, **training})
 
 
-def pairs(rows: list[int] | None = None) -> Batch:
+def pairs(rows: list[int] | None = None) -> PairBatch:
     """Return some of the same ten pairs, cut to their own longest."""
     batch = make_batch(PAIRS, VOCAB, VOCAB)
     return make_rows(batch, rows if rows is not None else list(range(len(PAIRS)))).split(1)[0]
@@ -173,7 +173,7 @@ class SmallMemory:
         self.room = room
         self.asked: list[int] = []
 
-    def __call__(self, batch: Batch) -> None:
+    def __call__(self, batch: PairBatch) -> None:
         self.asked.append(len(batch.source))
         if len(batch.source) > self.room:
             raise next(SAID)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtrain.data.batch import Batch
+from mtrain.data.batch import PairBatch
 from mtrain.errors import UserError
 from mtrain.models.base import Model
 from mtrain.runtime.precision import choose_precision
 from mtrain.training.objectives import LossSums, Objective
-from mtrain.training.objectives.translation import TranslationObjective
+from mtrain.training.objectives.prediction import PredictionObjective
 from mtrain.training.state import TrainState
 from mtrain.training.steps import build_step, cpu_threads
 from tests.in_process import (
@@ -77,8 +77,8 @@ def test_the_same_updates_are_the_same_to_the_last_bit(num_threads: int) -> None
 def test_each_part_drops_something_else() -> None:
     losses: list[float] = []
 
-    class Noting(TranslationObjective):
-        def __call__(self, model: Model, batch: Batch, *others: Any) -> LossSums:
+    class Noting(PredictionObjective):
+        def __call__(self, model: Model, batch: PairBatch, *others: Any) -> LossSums:
             sums = super().__call__(model, batch, *others)
             losses.append(sums.loss.item())
             return sums
@@ -104,7 +104,7 @@ class Plain(torch.nn.Module):
         self.vectors = torch.nn.ParameterList(torch.ones(2) for _ in range(count))
 
 
-def plain_step(loss_of: Callable[[Batch], Tensor], count: int) -> Any:
+def plain_step(loss_of: Callable[[PairBatch], Tensor], count: int) -> Any:
     """Return a step of so many vectors with a given loss, and the vectors."""
     config = small_config(Path("no-task"), Path("no-run"))
     precision = choose_precision("fp32", "cpu")
@@ -112,7 +112,7 @@ def plain_step(loss_of: Callable[[Batch], Tensor], count: int) -> Any:
     state = TrainState(model, config.training, precision)
 
     class Given(Objective):
-        def __call__(self, model: Model, batch: Batch, *_: Any) -> LossSums:
+        def __call__(self, model: Model, batch: PairBatch, *_: Any) -> LossSums:
             return LossSums(loss_of(batch), torch.zeros(()))
 
     step = build_step(state, Given(), config.training, precision)
@@ -122,7 +122,7 @@ def plain_step(loss_of: Callable[[Batch], Tensor], count: int) -> Any:
 def test_a_parameter_that_only_a_later_part_uses_gets_its_gradient_and_an_unused_one_none() -> None:
     last = int(pairs().source[-1, 0])
 
-    def loss_of(part: Batch) -> Tensor:
+    def loss_of(part: PairBatch) -> Tensor:
         used, later, _ = vectors
         loss = used.sum() * len(part.source)
         return loss + 3 * later.sum() if int(part.source[-1, 0]) == last else loss
@@ -151,7 +151,7 @@ def test_where_memory_is_scarce_parts_come_one_after_the_other() -> None:
     """With no gradient but the parameters' own, which several at once would need."""
     before = threading.active_count()
 
-    def trouble(batch: Batch) -> None:
+    def trouble(batch: PairBatch) -> None:
         sizes.append(len(batch.source))
         threads.append(threading.active_count() - before)
         if len(batch.source) > 2:

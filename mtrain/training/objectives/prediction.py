@@ -1,4 +1,7 @@
-"""Translation: label-smoothed cross-entropy of the target given the source."""
+"""Label-smoothed cross-entropy of the tokens that a model predicts.
+
+The model says which these are: the target given the source, or masked tokens.
+"""
 
 from mtrain.config import Config
 from mtrain.data.batch import Batch
@@ -7,8 +10,8 @@ from mtrain.runtime.precision import Precision
 from mtrain.training.objectives.base import LossSums, Objective, predict
 
 
-class TranslationObjective(Objective):
-    """Predict each target token from the source and the target before it."""
+class PredictionObjective(Objective):
+    """Predict each token that the model names from what it may read."""
 
     def __init__(self, config: Config, precision: Precision) -> None:
         self._label_smoothing = config.training.label_smoothing

@@ -1,0 +1,86 @@
+"""BERT (Devlin et al. 2019): an encoder that predicts masked tokens from those around them.
+
+It has no segments and no next-sentence prediction, which Liu et al. 2019 (RoBERTa) found to add
+nothing. Its parameters have the names of the Transformer's encoder, which can start from them.
+
+Shapes: R rows of packed texts, L their width, K masked tokens a row, D width, V vocabulary.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mtrain.config.model import BertConfig
+from mtrain.data.batch import Batch, MaskedBatch
+from mtrain.models.base import NO_RECORD, AttentionRecord, Model, Predictions
+from mtrain.nn.attention import sentence_mask
+from mtrain.nn.embeddings import Combination, tied_embeddings
+from mtrain.nn.layers import (
+    ACTIVATIONS,
+    LayerCall,
+    SelfAttentionLayer,
+    call_layer,
+    last_norm,
+    new_norm,
+)
+from mtrain.nn.positions import POSITIONS
+from mtrain.nn.stacked import StackedLinear
+
+
+class Bert(Model):
+    """An encoder, and a layer that prepares its states for the output matrix."""
+
+    def __init__(self, config: BertConfig, vocab_size: int, _target_vocab: int) -> None:
+        super().__init__()
+        self.max_positions = config.max_positions
+        self.num_layers, self.num_heads = config.encoder_layers, config.num_heads
+        self._call: LayerCall = call_layer
+        self.export_limits = config.export_limits
+        width = config.d_model
+        self.source_positions = POSITIONS[config.positions](
+            config.max_positions, width, config.num_heads
+        )
+        self.source_combined = Combination(
+            width, config.dropout, config.embedding_norm, config.norm_epsilon
+        )
+        self.encoder = nn.ModuleList(
+            SelfAttentionLayer(**config.layer) for _ in range(config.encoder_layers)
+        )
+        self.encoder_norm = last_norm(*config.last_norm)
+        self.prediction = StackedLinear(width, width, 1)
+        self.prediction_norm = new_norm(width, config.norm_type, config.norm_epsilon)
+        self._activation = ACTIVATIONS[config.activation]
+        tied = tied_embeddings("all", vocab_size, vocab_size, width, output_bias=True)
+        self.source_embedding, self.output = tied[0], tied[2]
+
+    def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:
+        """Return the features (R*K,D) and the right tokens of the masked places."""
+        assert isinstance(batch, MaskedBatch)
+        states = self.hidden_states(batch, record)
+        rows = torch.arange(len(states), device=states.device)[:, None]
+        features = self.features(states[rows, batch.masked].flatten(0, 1))
+        return Predictions(features, batch.targets.flatten(), has_static_shape=True)
+
+    def hidden_states(self, batch: MaskedBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
+        """Return the last layer's states (R,L,D)."""
+        embedded = self.source_embedding(batch.tokens), self.source_positions(batch.positions)
+        x: Tensor = self.source_combined(*embedded)
+        mask = sentence_mask(batch.sentences, batch.sentences)
+        rotate = self.source_positions.rotate(batch.positions)
+        for number, layer in enumerate(self.encoder):
+            x = self._call(layer, x, mask, rotate, record.list_for("encoder", number))
+        states: Tensor = self.encoder_norm(x)
+        return states
+
+    def features(self, states: Tensor) -> Tensor:
+        """Return what the output layer reads, (...,D), for states (...,D)."""
+        features: Tensor = self.prediction_norm(self._activation(self.prediction(states)))
+        return features
+
+    def attention(self, batch: MaskedBatch) -> dict[str, Tensor]:
+        """Return the attention weights, shape (R, layers, heads, L, L), as kind `encoder`."""
+        record = AttentionRecord()
+        self.hidden_states(batch, record)
+        return record.by_kind()
+
+    def compile_layers(self) -> None:
+        self._call = torch.compile(call_layer, dynamic=False)
