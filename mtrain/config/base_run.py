@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mtrain.config.model import MODEL_PARTS, TransformerConfig
 from mtrain.config.section import expand
 from mtrain.errors import UserError
 
@@ -23,13 +24,16 @@ def with_base_settings(tree: Tree, read: ReadTree, where: Callable[..., str]) ->
 
     Takes over the keys of `model` that the tree lacks, and the tokenizer unless the tree names its
     own. `read` returns the tree of a file, `where` the line of a key. Raises `UserError` if
-    `model.init_from` names no run, or one of another architecture.
+    `model.init_from` names no run, or one of another architecture; a transformer may start from a
+    bert.
     """
     base = _base_in(tree)
     if base is None:  # there is none, or validation will refuse it
         return tree
     settings = _begun_run(tree, base, read) or _base_run(base, read, where)
     own, taken = tree["model"], settings["model"] | {"init_from": None}
+    if (own.get("type"), taken.get("type")) == ("transformer", "bert"):
+        taken = _of_transformer(taken, own)
     if own.get("type", taken.get("type")) != taken.get("type"):
         raise UserError(
             f"{where('model', 'type')}: model.type: {own['type']} cannot start from {base}, whose "
@@ -40,6 +44,20 @@ def with_base_settings(tree: Tree, read: ReadTree, where: Callable[..., str]) ->
     if isinstance(tokenizer, dict) and tokenizer.keys() <= KEEPING:
         tokenizer = settings["tokenizer"] | tokenizer
     return {**tree, "model": taken | own, "tokenizer": tokenizer}
+
+
+def _of_transformer(bert: Tree, own: Tree) -> Tree:
+    """Return the settings of a BERT that a Transformer which starts from it has too.
+
+    A decoder that starts from it as well has as many layers.
+    """
+    keys = TransformerConfig.model_fields.keys() - {"type", "tie_embeddings"}
+    taken = {key: value for key, value in bert.items() if key in keys}
+    given = own.get("init_from")
+    parts = given.get("parts", MODEL_PARTS) if isinstance(given, dict) else MODEL_PARTS
+    if isinstance(parts, list | tuple) and "decoder" in parts and "encoder_layers" in bert:
+        taken["decoder_layers"] = bert["encoder_layers"]
+    return taken | {"type": "transformer"}
 
 
 def _base_in(tree: Tree) -> str | None:

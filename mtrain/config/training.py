@@ -107,6 +107,16 @@ class TrainingConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _all_learns_in_the_end(self) -> "TrainingConfig":
+        late = [pattern for pattern, start in self.unfreeze.items() if start >= self.max_updates]
+        if late:
+            raise ValueError(
+                f"unfreeze: {late[0]} would learn from update {self.unfreeze[late[0]]} on, and "
+                f"max_updates is {self.max_updates}; to freeze it for good use freeze"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _metric_is_measured(self) -> "TrainingConfig":
         masked = ("loss", "accuracy")
         known = masked if self.objective == "masked_lm" else ("bleu", "chrf", "loss")

@@ -94,7 +94,7 @@ class Model(nn.Module, ABC):
     takes_packed_sequences: bool = False  # whether `forward` takes a PackedBatch
     output: OutputLayer  # maps features to logits
     # how the names of the encoder's parameters begin; the other layers are the decoder's
-    encoder_prefixes: tuple[str, ...] = ("encoder", "source_positions")
+    encoder_prefixes: tuple[str, ...] = ("encoder", "source_positions", "source_combined")
 
     @abstractmethod
     def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:

@@ -6,6 +6,8 @@ nothing. Its parameters have the names of the Transformer's encoder, which can s
 Shapes: R rows of packed texts, L their width, K masked tokens a row, D width, V vocabulary.
 """
 
+import re
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,23 @@ from mtrain.nn.layers import (
 )
 from mtrain.nn.positions import POSITIONS
 from mtrain.nn.stacked import StackedLinear
+
+# How the tensors of a Transformer's decoder are called in a BERT that they start from. What attends
+# to the source has no counterpart.
+ORIGINS = (
+    (r"decoder\.(\d+)\.residuals\.2\.", r"encoder.\1.residuals.1."),
+    (r"decoder\.(\d+)\.(self_attention|feed_forward|residuals\.0)\.", r"encoder.\1.\2."),
+    (r"decoder_norm\.", "encoder_norm."),
+    (r"target_(embedding|positions|combined)\.", r"source_\1."),
+)
+
+
+def origin_in_bert(name: str) -> str:
+    """Return the name of the tensor in a BERT that a Transformer's tensor starts from."""
+    for pattern, origin in ORIGINS:
+        if re.match(pattern, name):
+            return re.sub(pattern, origin, name, count=1)
+    return name
 
 
 class Bert(Model):

@@ -17,6 +17,7 @@ from mtrain.config.model import BaseRun, ModelPart
 from mtrain.errors import UserError
 from mtrain.inference.load import LoadedRun, load
 from mtrain.models import Model
+from mtrain.models.bert import Bert, origin_in_bert
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair
 
 # The tables, and the side whose pieces their rows stand for. Where the new model ties tables that
@@ -77,12 +78,16 @@ def _plan(model: Model, tokenizers: TokenizerPair, run: LoadedRun, base: BaseRun
     """Return what to copy, tables in the order of TABLES; raise UserError if something misfits."""
     new, old = (dict(each.named_parameters(remove_duplicate=False)) for each in (model, run.model))
     named = [*(name for name in new if name not in TABLES), *TABLES]
+    is_other_kind = isinstance(run.model, Bert) and not isinstance(model, Bert)
+    origins = {name: origin_in_bert(name) if is_other_kind else name for name in named}
     wanted = [name for name in named
-              if name in new and name in old and part_of(model, name) in base.parts]  # fmt: skip
+              if name in new and origins[name] in old
+              and part_of(model, name) in base.parts]  # fmt: skip
     wrong = [
-        f"{name}: shape {tuple(old[name].shape)} in {base.run}, {tuple(new[name].shape)} here"
+        f"{name}: shape {tuple(old[origins[name]].shape)} in {base.run}, "
+        f"{tuple(new[name].shape)} here"
         for name in sorted(wanted)
-        if _comparable(name, new[name]) != _comparable(name, old[name])
+        if _comparable(name, new[name]) != _comparable(name, old[origins[name]])
     ]
     if wrong:
         raise UserError(
@@ -98,7 +103,7 @@ def _plan(model: Model, tokenizers: TokenizerPair, run: LoadedRun, base: BaseRun
     sides = {TABLES[name] for name in wanted if name in TABLES}
     rows = {side: _matched_rows(side, tokenizers, run, base) for side in sorted(sides)}
     return [
-        _Copy(new[name], old[name], rows[TABLES[name]] if name in TABLES else None)
+        _Copy(new[name], old[origins[name]], rows[TABLES[name]] if name in TABLES else None)
         for name in wanted
     ]
 
@@ -170,8 +175,9 @@ def _row_size(tensor: Tensor) -> int:
 
 def _describe(run: LoadedRun) -> str:
     state = read_state(run.checkpoint)
-    bleu = (state.get("validation") or {}).get("bleu")
-    update = f"update {state['position']['update']:,}"
-    return f"{run.checkpoint.parent.parent} ({update}" + (
-        ")" if bleu is None else f", dev BLEU {bleu:.2f})"
-    )
+    validation = state.get("validation") or {}
+    told = [f"update {state['position']['update']:,}"]
+    told += [f"dev {title} {validation[key]:.2f}"
+             for key, title in (("bleu", "BLEU"), ("accuracy", "masked accuracy"))
+             if key in validation]  # fmt: skip
+    return f"{run.checkpoint.parent.parent} ({', '.join(told)})"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mtrain.config.training import TrainingConfig
 from mtrain.nn.stacked import layer_matrices
 from mtrain.training.muon import Muon
-from mtrain.training.selection import learning_rate_scales
+from mtrain.training.selection import first_updates, learning_rate_scales
 
 EPSILON = 1e-9  # Vaswani 2017, section 5.3
 
@@ -35,21 +35,23 @@ Optimizers = Sequence[ConditionalAdamW | Muon]
 def build_optimizers(model: nn.Module, config: TrainingConfig, products: torch.dtype) -> Optimizers:
     """Return fused AdamW (Loshchilov 2019), after Muon for the layers' matrices if configured.
 
-    Each factor of the learning rate has groups of its own. Frozen parameters have no optimiser.
-    Weight decay applies to matrices only. Muon multiplies in bf16 if `products` do; fp16 would lose
-    small gradients.
+    Each factor of the learning rate, and each start of learning, has groups of its own. Frozen
+    parameters have no optimiser. Weight decay applies to matrices only. Muon multiplies in bf16 if
+    `products` do; fp16 would lose small gradients.
     """
     scales = learning_rate_scales(model, config.learning_rate_scale)
+    starts = first_updates(model, config.unfreeze)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     is_on_gpu = parameters[0].is_cuda
     matrices = dict(layer_matrices(model)) if config.optimizer == "muon" else {}
     optimizers: list[ConditionalAdamW | Muon] = []
     groups: list[dict[str, Any]] = []
-    for scale in dict.fromkeys(scales[parameter] for parameter in parameters):
-        chosen = [parameter for parameter in parameters if scales[parameter] == scale]
+    for scale, start in dict.fromkeys((scales[p], starts[p]) for p in parameters):
+        chosen = [p for p in parameters if (scales[p], starts[p]) == (scale, start)]
         # a CUDA graph replays the step, so a changing value must be a tensor on the GPU
         rate = config.learning_rate * scale
-        common = {"lr": torch.tensor(rate, device="cuda") if is_on_gpu else rate, "scale": scale}
+        common = {"lr": torch.tensor(rate, device="cuda") if is_on_gpu else rate,
+                  "scale": scale, "start": start}  # fmt: skip
         of_muon = [(p, matrices[p]) for p in chosen if p in matrices]
         if of_muon:
             dtype = products if products == torch.bfloat16 else torch.float32
@@ -70,10 +72,13 @@ def build_optimizers(model: nn.Module, config: TrainingConfig, products: torch.d
     return optimizers
 
 
-def set_learning_rate(optimizers: Optimizers, rate: float) -> None:
-    """Set the learning rate of the next step, which each group scales by its factor."""
+def set_learning_rate(optimizers: Optimizers, rate: float, update: int) -> None:
+    """Set the learning rate of an update, which each group scales by its factor.
+
+    It is 0 for a group that learns later.
+    """
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        scaled = rate * group["scale"]
+        scaled = rate * group["scale"] if update >= group["start"] else 0.0
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(scaled)
         else:

@@ -1,4 +1,4 @@
-"""Parameters selected by name patterns: those that do not learn, and those with another rate.
+"""Parameters selected by name patterns: those that learn not, later, or at another rate.
 
 A pattern is that of a shell: `encoder.*`, `*embedding*`. A tied tensor has several names, and each
 of them selects it.
@@ -34,6 +34,15 @@ def learning_rate_scales(model: nn.Module, scales: Mapping[str, float]) -> dict[
     """
     found = _matching(model, scales, "training.learning_rate_scale")
     return {p: scales[found[p]] if p in found else 1.0 for p in model.parameters()}
+
+
+def first_updates(model: nn.Module, starts: Mapping[str, int]) -> dict[Tensor, int]:
+    """Return the update from which each parameter learns; the first match decides.
+
+    Raises UserError if a pattern matches nothing.
+    """
+    found = _matching(model, starts, "training.unfreeze")
+    return {p: starts[found[p]] if p in found else 0 for p in model.parameters()}
 
 
 def _matching(model: nn.Module, patterns: Iterable[str], key: str) -> dict[Tensor, str]:

@@ -57,7 +57,7 @@ class Updater:
         `before_batch` raises.
         """
         self._state.model.train()
-        set_learning_rate(self._state.optimizers, learning_rate)
+        set_learning_rate(self._state.optimizers, learning_rate, number)
         loss = self._accumulate_within_memory(number, batches, num_tokens, before_batch)
         loss = self._group.sum_gradients(self._state.parameters, loss)
         summed_loss, gradient_norm = self._step.apply(loss).tolist()  # synchronises with a GPU
