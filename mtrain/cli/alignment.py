@@ -31,10 +31,10 @@ def align(
     overrides: SetOption = None,
 ) -> None:
     """Link the words of given translations, as 0-0 1-2, by the model's attention."""
-    from mtrain.commands.opening import open_run
+    from mtrain.commands.opening import open_translator
 
-    opened = open_run(run, overrides)
-    backward = open_run(reverse, overrides) if reverse else None
+    opened = open_translator(run, overrides)
+    backward = open_translator(reverse, overrides) if reverse else None
     from mtrain.commands.align import align
 
     align(opened, sources, targets, output, backward, symmetrise, checkpoint)

@@ -17,11 +17,11 @@ def backtranslate(
     overrides: SetOption = None,
 ) -> None:
     """Translate monolingual corpora for training; --set is of the run."""
-    from mtrain.commands.opening import open_run
+    from mtrain.commands.opening import open_translator
     from mtrain.config import load_config
 
     loaded = load_config(config)
-    opened = open_run(run, overrides)
+    opened = open_translator(run, overrides)
     from mtrain.commands.backtranslate import backtranslate
 
     typer.echo(backtranslate(opened, loaded, corpus, checkpoint))

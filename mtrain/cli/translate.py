@@ -36,12 +36,12 @@ def translate(
     overrides: SetOption = None,
 ) -> None:
     """Translate text, line by line, in order."""
-    from mtrain.commands.opening import open_run
+    from mtrain.commands.opening import open_translator
 
     options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best,
                "decoding.engine": engine, "decoding.source_lang": source_lang,
                "decoding.target_lang": target_lang}  # fmt: skip
-    opened = open_run(run, overrides, options)
+    opened = open_translator(run, overrides, options)
     from mtrain.commands.translate import translate
 
     translate(opened, input, output, alignments, checkpoint)

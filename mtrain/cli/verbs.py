@@ -11,6 +11,7 @@ from mtrain.cli.alignment import align, attention
 from mtrain.cli.backtranslate import backtranslate
 from mtrain.cli.config import config
 from mtrain.cli.export import export
+from mtrain.cli.fill import fill
 from mtrain.cli.import_model import import_model
 from mtrain.cli.init import init
 from mtrain.cli.prepare import prepare
@@ -32,6 +33,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
     },
     "Use a model": {
         translate: "mtrain translate runs/my-model new.en --output new.de",
+        fill: "mtrain fill runs/my-bert new.en --top 3",
         score: "mtrain score runs/my-model --fail-under 30",
         import_model: "mtrain import Helsinki-NLP/opus-mt-en-de runs/opus",
         export: "mtrain export runs/my-model --to huggingface my-model",

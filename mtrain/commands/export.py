@@ -6,6 +6,7 @@ from mtrain.checkpoints.format import read_state
 from mtrain.commands.parity import SAMPLE_LINES, check_parity
 from mtrain.commands.score import score_tests
 from mtrain.config import Config
+from mtrain.config.purpose import check_translates
 from mtrain.console import say, warn
 from mtrain.data.folders import DataFolder, OpenedRun, RunFolder, read_held_out
 from mtrain.errors import UserError
@@ -27,6 +28,8 @@ def export_run(
         raise UserError(f"{output_dir}: this already exists", "name a folder that does not")
     if not output_dir.absolute().parent.is_dir():
         raise UserError(f"{output_dir.absolute().parent}: there is no such folder")
+    if format_name in opened[1].model.export_limits:
+        check_translates(opened[1])
     target = exchange_format(format_name, f"export --to {format_name}", weights)
     run, config = opened
     lines = _sample_lines(run, config)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mtrain.config.purpose import check_translates
 from mtrain.data.folders import OpenedRun, RunFolder
 
 
@@ -18,3 +19,14 @@ def open_run(
     given = [f"{key}={value}" for key, value in (options or {}).items() if value is not None]
     run = RunFolder.open(path)
     return run, run.config((*(overrides or ()), *given))
+
+
+def open_translator(
+    path: Path,
+    overrides: Sequence[str] | None,
+    options: Mapping[str, int | str | None] | None = None,
+) -> OpenedRun:
+    """Open a run as `open_run` does. Raises UserError if its model does not translate."""
+    opened = open_run(path, overrides, options)
+    check_translates(opened[1])
+    return opened

@@ -182,15 +182,16 @@ class Config(Section):
         ):
             is_free = self.tokenizer.names(side)  # its vocabulary decides which languages it has
             only = known[0] if len(set(known)) == 1 else None
-            verb = "from" if side == "source" else "into"
+            verb = "translates from" if side == "source" else "translates into"
+            verb = "reads" if self.learns_from_text else verb
             if choice is not None and not (is_free or choice in known):
                 raise UserError(
-                    f"decoding.{side}_lang: {choice}: this model translates {verb} "
+                    f"decoding.{side}_lang: {choice}: this model {verb} "
                     f"{', '.join(dict.fromkeys(known))}"
                 )
             if choice is None and only is None and (is_free or side == "target"):
                 raise UserError(
-                    f"this model translates {verb} {', '.join(dict.fromkeys(known))}: choose one",
+                    f"this model {verb} {', '.join(dict.fromkeys(known))}: choose one",
                     f"translate --{side}-lang {known[0]}; other verbs: "
                     f"--set decoding.{side}_lang={known[0]}",
                 )

@@ -10,6 +10,7 @@ from mtrain.checkpoints.format import Checkpoint, load_checkpoint
 from mtrain.checkpoints.weights import put_weights
 from mtrain.config import Config, with_values
 from mtrain.config.corpora import Languages
+from mtrain.config.purpose import check_fills, not_a_translator
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
 from mtrain.decoding.engine import Engine
@@ -17,6 +18,7 @@ from mtrain.decoding.forced import ForcedDecoder, IdPair
 from mtrain.decoding.translator import Translation, Translator
 from mtrain.errors import UserError
 from mtrain.exchange import exchange_format
+from mtrain.inference.filling import FilledLine, Filler
 from mtrain.inference.linking import Linker
 from mtrain.inference.search import searches_with_mkl, torch_engine
 from mtrain.models import Model, TranslationModel, alignment_head, build_model
@@ -92,13 +94,7 @@ class LoadedRun:
     def translation_model(self) -> TranslationModel:
         """The model. Raises UserError if it does not translate."""
         if not isinstance(self.model, TranslationModel):
-            run = self.config.run_dir
-            raise UserError(
-                f"{run}: this is a {self.config.model.type} model, which fills masked tokens and "
-                "does not translate",
-                f"mtrain fill {run}; to translate, train a model that starts from it: "
-                f"model: {{type: transformer, init_from: {run}}}",
-            )
+            raise not_a_translator(self.config)
         return self.model
 
     def _torch_engine(self, tokenizers: TokenizerPair) -> Engine:
@@ -118,6 +114,22 @@ class LoadedRun:
             self.precision.name,
             self.checkpoint,
         )
+
+    def fill(self, lines: Iterable[str], top: int = 5) -> list[FilledLine]:
+        """Return the `top` likeliest words for each `[MASK]` of each line.
+
+        Raises `UserError` if the model translates, or has not so many words.
+        """
+        raw = [line.encode("utf-8", "surrogatepass") for line in lines]
+        return self.filler().fill(raw, top)
+
+    def filler(self) -> Filler:
+        """Return what fills masked tokens. Raises UserError if the model translates."""
+        check_fills(self.config)
+        has_prefix = self.config.tokenizer.source_prefix is not None
+        tokenizers = self.prefixed_tokenizers if has_prefix else self.tokenizers
+        batch_tokens = self.config.decoding.tokens_at_once(self.precision.device.type)
+        return Filler(self.model, tokenizers.source, self.precision, batch_tokens)
 
     def forced_decoder(self) -> ForcedDecoder:
         """Return a forced decoder for given translations."""

@@ -193,11 +193,19 @@ class TranslationModel(Model):
                 "this model has no attention over the source, so nothing to show or align by",
                 "an RNN has it with model.attention: additive, dot or general",
             )
-        if head.layer is not None and not 1 <= head.layer <= layers:
-            raise UserError(f"there is no layer {head.layer}: this model's are 1 to {layers}")
-        if head.head is not None and not 1 <= head.head <= heads:
-            raise UserError(f"there is no head {head.head}: this model's are 1 to {heads}")
-        return head.layer - 1 if head.layer is not None else max(0, layers - 2)
+        return find_layer(head, layers, heads)
+
+
+def find_layer(head: Head, layers: int, heads: int) -> int:
+    """Return the layer of a head, from 0, among so many; by default the last but one.
+
+    Raises `UserError` for a layer or head that does not exist.
+    """
+    if head.layer is not None and not 1 <= head.layer <= layers:
+        raise UserError(f"there is no layer {head.layer}: this model's are 1 to {layers}")
+    if head.head is not None and not 1 <= head.head <= heads:
+        raise UserError(f"there is no head {head.head}: this model's are 1 to {heads}")
+    return head.layer - 1 if head.layer is not None else max(0, layers - 2)
 
 
 def pick_head(weights: Tensor, head: Head) -> Tensor:
