@@ -40,12 +40,19 @@ def score(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     fail_under: Annotated[
         float | None,
-        typer.Option(metavar="BLEU", help="Exit 1 if a BLEU is lower.", callback=check_finite),
+        typer.Option(
+            metavar="SCORE",
+            help="Exit 1 if a BLEU (of a BERT: accuracy) is lower.",
+            callback=check_finite,
+        ),
     ] = None,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Score a run's test sets, or a file, with BLEU, chrF and TER; or word alignments."""
+    """Score a run's test sets, or a file, with BLEU, chrF and TER; or word alignments.
+
+    A BERT is scored by the accuracy, in percent, and the perplexity of masked tokens.
+    """
     if alignments or gold_alignments:
         from mtrain.commands import score_alignments
 

@@ -17,7 +17,7 @@ from mtrain.models import alignment_head
 from mtrain.models.base import find_layer
 from mtrain.text.lines import STREAM, clean_pairs, decode_line, read_lines, warn_of_invalid
 from mtrain.text.streams import open_folder, read_stdin_once
-from mtrain.text.tokenizer import TokenizerPair
+from mtrain.text.tokenizer import WORD_START, TokenizerPair
 
 END = "</s>"
 BLOCK_LINES = 50
@@ -111,16 +111,18 @@ def see(tokenizers: TokenizerPair, decoder: ForcedDecoder, ids: IdPair) -> Sente
 def _read(loaded: LoadedRun, lines: Sequence[bytes]) -> Iterator[SentenceAttention]:
     """Yield the attention in each line of a model that reads text; skips empty lines, with a
     warning."""
-    filler = loaded.filler()
+    filler, tokenizer = loaded.filler(), loaded.tokenizers.source
     with progress("attending", len(lines), "lines") as shown:
-        for number, ids in enumerate(filler.encode(lines), start=1):
+        for line, ids in enumerate(filler.encode(lines), start=1):
             if len(ids) > filler.max_ids:
-                raise _too_long(number, filler.max_ids)
-            if ids:
-                pieces = loaded.tokenizers.source.pieces(ids)
+                raise _too_long(line, filler.max_ids)
+            if ids:  # a mask is shown as a word of its own
+                is_mask = [number == tokenizer.mask_id for number in ids]
+                marked = zip(is_mask, tokenizer.pieces(ids), strict=True)
+                pieces = [WORD_START * starts + piece for starts, piece in marked]
                 yield SentenceAttention([*pieces, END], [], filler.attention(ids))
             else:
-                _warn_of_empty(number)
+                _warn_of_empty(line)
             shown.advance(1)
 
 

@@ -19,6 +19,7 @@ from mtrain.text.streams import read_stdin_once
 
 if TYPE_CHECKING:
     from mtrain.decoding.translator import Translator
+    from mtrain.inference.load import LoadedRun
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class ScoredSet:
     comparison: list[PairedScore]
 
     @property
-    def bleu(self) -> float:
-        """The BLEU score, which --fail-under checks."""
-        return next(score.value for score in self.scores if score.name == "BLEU")
+    def main(self) -> Score:
+        """The score that --fail-under checks: BLEU, or masked accuracy."""
+        return self.scores[0]
 
 
 def check_request(
@@ -70,7 +71,10 @@ def check_request(
 def score_run(
     run_dir: Path, overrides: tuple[str, ...], checkpoint_name: str | None
 ) -> list[ScoredSet]:
-    """Translate the run's test sets, by default with its best checkpoint, and score each."""
+    """Score the run's test sets, by default with its best checkpoint.
+
+    A run that translates translates them; one that fills masked tokens predicts some of theirs.
+    """
     run = RunFolder.open(run_dir)
     config = run.config(overrides)
     tests = run.test_sets(config)
@@ -82,7 +86,21 @@ def score_run(
         )
     from mtrain.inference.load import load_run  # loads torch, which scoring files does not need
 
-    return score_tests(load_run(run, config, checkpoint_name).translator, tests, config)
+    loaded = load_run(run, config, checkpoint_name)
+    if config.learns_from_text:
+        return _score_masked(loaded, tests)
+    return score_tests(loaded.translator, tests, config)
+
+
+def _score_masked(loaded: "LoadedRun", tests: Sequence[HeldOutText]) -> list[ScoredSet]:
+    from mtrain.commands.score_masked import score_masked  # loads torch
+
+    scored = []
+    for test in tests:
+        languages = dict.fromkeys(loaded.config.data.test_languages[test.name])
+        num_texts, scores = score_masked(loaded, test)
+        scored.append(ScoredSet(test.name, "-".join(languages), num_texts, scores, [], []))
+    return scored
 
 
 def score_tests(
@@ -171,8 +189,9 @@ def as_text(scored: Sequence[ScoredSet]) -> str:
     for entry in scored:
         direction = f", {entry.direction}" if means else ""
         lines.append(f"{entry.name}{direction}, {entry.sentences:,} sentences")
+        width = max(6, *(len(figure.name) + 1 for figure in entry.scores))
         for figure in entry.scores:
-            lines.append(f"  {figure.name:<6}{figure.value:>7.2f}   {figure.signature}")
+            lines.append(f"  {figure.name:<{width}}{figure.value:>7.2f}   {figure.signature}")
         if entry.by_length:
             lines.append("  source words  sentences    BLEU    chrF  length ratio")
         for bucket in entry.by_length:
@@ -190,9 +209,9 @@ def as_text(scored: Sequence[ScoredSet]) -> str:
 
 
 def check_gate(scored: Sequence[ScoredSet], fail_under: float) -> None:
-    """Raise UserError, with EXIT_GATE_FAILED, if a set's BLEU is under `fail_under`."""
-    failed = [f"{entry.name}: BLEU {entry.bleu:.2f} is under {fail_under:g}"
-              for entry in scored if entry.bleu < fail_under]  # fmt: skip
+    """Raise UserError, with EXIT_GATE_FAILED, if a set's main score is under `fail_under`."""
+    failed = [f"{entry.name}: {entry.main.name} {entry.main.value:.2f} is under {fail_under:g}"
+              for entry in scored if entry.main.value < fail_under]  # fmt: skip
     if failed:
         raise UserError("\n".join(failed), exit_code=EXIT_GATE_FAILED)
 
