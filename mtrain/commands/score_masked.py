@@ -38,7 +38,7 @@ def score_masked(loaded: LoadedRun, test: HeldOutText) -> tuple[int, list[Score]
             f"data.filters.max_tokens {longest}: left out"
         )
     columns = [Column.of(rows[side]) for side in SIDES]
-    maker = MaskedMaker(columns[0], columns[1], loaded.tokenizers.source, config.training)
+    maker = MaskedMaker(columns[0], columns[1], loaded.tokenizers.source, config)
     part = TextPart(test.name, np.arange(num_texts))
     scorer = MaskedScorer(maker, [part], loaded.precision)
     with progress(f"scoring {test.name}", num_texts, "texts") as shown:

@@ -97,6 +97,11 @@ class TrainingConfig(Section):
     tensorboard: bool = False
     """also write TensorBoard events to the run folder (extra: tensorboard)"""
 
+    @property
+    def predicted(self) -> str:
+        """What the tokens are called that a model learns to predict."""
+        return "masked" if self.objective == "masked_lm" else "target"
+
     @model_validator(mode="after")
     def _averaged_checkpoints_are_kept(self) -> "TrainingConfig":
         if self.average_checkpoints > self.keep_last:

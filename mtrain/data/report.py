@@ -10,16 +10,16 @@ from mtrain.text.filters import KEPT, REASONS, WORDS
 def describe_manifest(manifest: dict[str, Any]) -> str:
     """Return the data report as text."""
     train, valid = manifest["splits"]["train"], manifest["splits"]["valid"]
-    tokens, unit = train["tokens"], "pairs"
+    tokens, unit, read = train["tokens"], "pairs", "sources"
     told = f"{tokens['source']:,} source and {tokens['target']:,} target tokens"
     if manifest["settings"].get("learns_from_text"):
-        told, unit = f"{sum(tokens.values()):,} tokens", "texts"
+        told, unit, read = f"{sum(tokens.values()):,} tokens", "texts", "texts"
     lines = [
         f"train    {train['pairs']:,} {unit} kept of {manifest['read_pairs']:,} read, {told}",
         f"valid    {manifest['valid_pairs']:,} {unit}{_describe_origin(manifest, 'valid')}"
         f"{_describe_directions(valid)}{_describe_left_out(valid)}",
         *_describe_held_out(manifest, "valid"),
-        *_describe_watch(manifest),
+        *_describe_watch(manifest, unit),
         *(line for name, count in manifest["tests"].items()
           for line in (
               f"test     {count:,} {unit}{_describe_origin(manifest, 'test')} in {name}",
@@ -27,7 +27,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
         f"tokens   vocabulary of {train['vocab_size']:,}",
         *_describe_ceilings(manifest),
         *([_describe_links(train["links"])] if "links" in train else []),
-        f"overlap  {manifest['train_sources_also_in_valid_or_test']:,} training sources also stand "
+        f"overlap  {manifest['train_sources_also_in_valid_or_test']:,} training {read} also stand "
         "in valid, watch or test"
         + _describe_kept(manifest.get("kept_pairs_also_in_valid_or_test", 0)),
     ]  # fmt: skip
@@ -63,10 +63,10 @@ def _describe_left_out(split: dict[str, Any]) -> str:
     return f", {count} of them left out of the dev loss" if count else ""
 
 
-def _describe_watch(manifest: dict[str, Any]) -> Iterator[str]:
+def _describe_watch(manifest: dict[str, Any], unit: str) -> Iterator[str]:
     for name, count in manifest.get("watch", {}).items():  # absent from old manifests
         split = manifest["splits"][watch_split(name)]
-        yield f"watch    {count:,} pairs in {name}{_describe_left_out(split)}"
+        yield f"watch    {count:,} {unit} in {name}{_describe_left_out(split)}"
         yield from _describe_held_out(manifest, name)
 
 

@@ -207,9 +207,7 @@ def _masked_scorers(config: Config, data: DataFolder, tokenizers: TokenizerPair)
             parts.append(TextPart(part.corpus, np.arange(row, row + num_texts)))
             row += num_texts
         sides = store.source, store.target
-        return MaskedScorer(
-            MaskedMaker(*sides, tokenizers.source, config.training), parts, precision
-        )
+        return MaskedScorer(MaskedMaker(*sides, tokenizers.source, config), parts, precision)
 
     return scorer
 
@@ -263,7 +261,7 @@ def _maker(
     """
     training = config.training
     if config.learns_from_text:
-        return MaskedMaker(store.source, store.target, tokenizers.source, training)
+        return MaskedMaker(store.source, store.target, tokenizers.source, config)
     limits = config.model.max_positions, training.batch_tokens
     if on_gpu:
         obstacles = {

@@ -35,6 +35,7 @@ class Forecast:
     peak_memory: float  # GB
     seconds_per_update: float
     tokens_per_second: float
+    predicted: str  # target or masked: what these tokens are
     seconds_per_validation: float  # watch sets included
     seconds_for_watch: float  # of them, for the watch sets
     hours: float
@@ -55,7 +56,7 @@ class Forecast:
                 f"largest batch      {self.largest_batch}",
                 f"peak memory        {self.peak_memory:.2f} GB",
                 f"an update          {self.seconds_per_update:.3f} s, "
-                f"{self.tokens_per_second:,.0f} target tokens/s",
+                f"{self.tokens_per_second:,.0f} {self.predicted} tokens/s",
                 f"a validation       {self.seconds_per_validation:.1f} s"
                 + (
                     f", {self.seconds_for_watch:.1f} s for data.watch"
@@ -117,6 +118,7 @@ class Forecaster:
             peak_memory=peak_memory(self._device) / 1e9,
             seconds_per_update=seconds,
             tokens_per_second=num_tokens / seconds,
+            predicted=config.predicted,
             seconds_per_validation=validation,
             seconds_for_watch=for_watch,
             hours=hours,

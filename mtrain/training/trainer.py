@@ -83,7 +83,8 @@ class Trainer:
             if self._log is not None:
                 self._log.close()
         self._say(
-            f"finished: {position.update:,} updates, {position.target_tokens:,} target tokens, "
+            f"finished: {position.update:,} updates, {position.target_tokens:,} "
+            f"{self._config.predicted} tokens, "
             f"{format_seconds(60 * position.minutes)}, {position.skipped} updates skipped"
         )
 
@@ -148,7 +149,8 @@ class Trainer:
         position.target_tokens += result.num_tokens
         if self._group.size == 1:
             position.minutes = self._minutes()
-        note = f"loss {result.loss:.3f}, {self._meter.tokens_per_second:,.0f} target tokens/s"
+        speed = f"{self._meter.tokens_per_second:,.0f} {config.predicted} tokens/s"
+        note = f"loss {result.loss:.3f}, {speed}"
         if config.max_minutes is not None:
             note += f", {position.minutes:.1f} of {config.max_minutes:g} minutes"
         shown.advance(1, note, total=self._last_update())

@@ -9,12 +9,13 @@ Shapes: R rows, L the row width, K masked tokens a row.
 """
 
 import math
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtrain.config.training import TrainingConfig
+from mtrain.config.run import Config
 from mtrain.data.batch import MaskedBatch
 from mtrain.data.makers.base import Maker
 from mtrain.data.makers.packed import (
@@ -44,13 +45,16 @@ class MaskedMaker(Maker):
         first: Column,
         second: Column,
         tokenizer: Tokenizer,
-        training: TrainingConfig,
+        config: Config,
     ) -> None:
         """Take both sides of texts; the second is empty but for pairs."""
+        training = config.training
         self._first, self._second = first, second
         self._eos_id = tokenizer.eos_id
         self._mask_id = tokenizer.mask_id
-        self._words = np.array(sorted(set(tokenizer.ordinary_ids) - {self._mask_id}))
+        prefixes = {tokenizer.id_of(piece) for piece in chain(*config.prefix_pieces)}
+        words = set(tokenizer.ordinary_ids) - {self._mask_id} - prefixes
+        self._words = np.array(sorted(words))
         self._is_text = np.zeros(tokenizer.vocab_size, bool)  # ids that may be masked
         self._is_text[self._words] = True
         self._begins_word = np.array(tokenizer.is_word_start)
