@@ -32,6 +32,8 @@ from mtrain.data.store import Column, IntArray
 from mtrain.nn.output import IGNORE_INDEX
 from mtrain.text.tokenizer import Tokenizer
 
+Marks = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
 MASKED, RANDOM = 0.8, 0.1  # shares of the tokens to predict; the others stay as they are
 
 
@@ -102,29 +104,41 @@ class MaskedMaker(Maker):
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return MaskedBatch(**tensors, num_target_tokens=int(is_masked.sum()))
 
-    def _choose(
-        self, packed: PackedRows, random: np.random.Generator
-    ) -> tuple[IntArray, npt.NDArray[np.bool_]]:
-        """Return the places to predict (R,K), and which of them count; some rows have fewer.
-
-        Takes words in a random order, each with all its tokens, as long as they fit the share.
-        """
+    def _choose(self, packed: PackedRows, random: np.random.Generator) -> tuple[IntArray, Marks]:
+        """Return the places to predict (R,K), and which of them count; some rows have fewer."""
         is_text = self._is_text[packed.ids] & ~packed.is_filler
-        begins = np.ones_like(is_text)
-        if self._whole_words:
-            begins = self._begins_word[packed.ids] | ~is_text | (packed.positions == 0)
-        words = begins.cumsum(axis=1) - 1  # number of each token's word in its row
-        keys = np.where(is_text, np.take_along_axis(random.random(is_text.shape), words, 1), 2.0)
-        order = np.argsort(keys, axis=1, kind="stable")
-        in_order = np.take_along_axis(keys, order, 1)
-        num_text = is_text.sum(axis=1, keepdims=True)
+        draws, num_text = random.random(is_text.shape), is_text.sum(axis=1, keepdims=True)
         count = np.minimum(np.maximum(1, np.round(self._share * num_text).astype(int)), num_text)
-        counts = np.arange(self._most_masked) < count
-        if self._whole_words:  # leave out a last word that does not fit, unless it is the only one
-            last, following = (
-                np.take_along_axis(in_order, np.minimum(place, in_order.shape[1] - 1), 1)
-                for place in (count - 1, count)
-            )
-            is_cut = (following == last) & (in_order[:, :1] != last)
-            counts &= ~(is_cut & (in_order[:, : self._most_masked] == last))
-        return order[:, : self._most_masked], counts
+        if self._whole_words:
+            is_chosen = self._choose_words(packed, is_text, draws, count[:, 0])
+            count = is_chosen.sum(axis=1, keepdims=True)
+            keys = np.where(is_chosen, 0.0, 1.0)
+        else:
+            keys = np.where(is_text, draws, 2.0)
+        order = np.argsort(keys, axis=1, kind="stable")[:, : self._most_masked]
+        return order, np.arange(self._most_masked) < count
+
+    def _choose_words(
+        self, packed: PackedRows, is_text: Marks, draws: FloatArray, count: IntArray
+    ) -> Marks:
+        """Return the tokens (R,L) of the words to predict: `count` (R,) or a few less in a row.
+
+        Takes words in a random order, each that fits, and the first one in any case. Splits words
+        of more tokens than K, as a sentence is in a script without spaces.
+        """
+        begins = self._begins_word[packed.ids] | ~is_text | (packed.positions == 0)
+        rows = np.arange(len(begins))[:, None]
+        for _ in range(2):
+            words = begins.cumsum(axis=1) - 1  # number of each token's word in its row
+            sizes = np.zeros_like(words)
+            np.add.at(sizes, (rows, words), is_text)
+            begins |= sizes[rows, words] > self._most_masked
+        is_chosen = np.zeros_like(is_text)  # by word
+        total = np.zeros_like(count)
+        for of_rows in np.argsort(np.where(sizes > 0, draws, 2.0), axis=1).T:
+            size = sizes[rows[:, 0], of_rows]
+            fits = (size > 0) & ((total + size <= count) | (total == 0))
+            is_chosen[rows[:, 0], of_rows] = fits
+            total += size * fits
+        of_tokens: Marks = is_chosen[rows, words] & is_text
+        return of_tokens
