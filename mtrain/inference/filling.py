@@ -15,7 +15,7 @@ from mtrain.data.makers.texts import pad_texts
 from mtrain.data.plan import plan_in_order
 from mtrain.data.store import FloatArray
 from mtrain.errors import UserError
-from mtrain.evaluation.attention import UNSPACED
+from mtrain.evaluation.attention import BYTE_PIECES, UNSPACED
 from mtrain.models.base import AttentionRecord, Model
 from mtrain.nn.output import IGNORE_INDEX
 from mtrain.runtime.precision import Precision
@@ -186,7 +186,7 @@ class Filler:
     def _word(self, number: int) -> str:
         """Return a piece as one line of readable text; what is none is shown as the piece."""
         (text,), (piece,) = self._tokenizer.decode([[number]]), self._tokenizer.pieces([number])
-        if not text or "\ufffd" in text:  # a space alone, or a byte of a character
+        if not text or BYTE_PIECES.fullmatch(piece):  # a space alone, or a byte of a character
             text = piece
         elif not (self._begins_word[number] or text.startswith(CONTINUES) or UNSPACED.match(text)):
             text = CONTINUES + text
