@@ -249,17 +249,23 @@ class DataConfig(Section):
     def test_languages(self) -> dict[str, Languages]:
         """The languages of each test set by name; one set a direction if taken from train.
 
-        A direction that has only monolingual text supplies none.
+        A direction that has only text to back-translate supplies none.
         """
         if isinstance(self.test, FromTrain):
-            pairs = [corpus for corpus in self.train
-                     if not isinstance(corpus, MonolingualText | HubText)]  # fmt: skip
+            pairs = [corpus for corpus in self.train if not (
+                     isinstance(corpus, MonolingualText | HubText) and self._is_translated(corpus))
+                     ]  # fmt: skip
             directions = list(dict.fromkeys(map(self.languages_of, pairs or self.train)))
             if len(directions) == 1:
                 return {"test": directions[0]}
             return {f"test-{'-'.join(dict.fromkeys(languages))}": languages
                     for languages in directions}  # fmt: skip
         return {name: self.languages_of(corpus) for name, corpus in self.test_sets.items()}
+
+    def _is_translated(self, corpus: AnyCorpus) -> bool:
+        """Return whether text in one language gets a translation as its other side."""
+        source_lang, target_lang = self.languages_of(corpus)
+        return source_lang != target_lang
 
     @property
     def corpora(self) -> list[AnyCorpus]:
