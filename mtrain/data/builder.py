@@ -234,7 +234,7 @@ class DataBuilder:
         of_corpus = [tokenizers.with_prefixes(self._config.prefixes_of(corpus))
                      for corpus in self._config.data.train]  # fmt: skip
         columns = translation_columns(tokenizers.vocab_size, has_links)
-        position = 0
+        position, has_words = 0, False
         with (
             progress("tokenising", len(scan.verdicts), "pairs") as shown,
             StoreWriter(self._folder / "train", columns) as writer,
@@ -249,6 +249,7 @@ class DataBuilder:
                 ledger.note(codes[is_duplicate], *block.take(np.flatnonzero(is_duplicate)))
                 kept = np.flatnonzero(codes == KEPT)
                 sources, targets = block.take(kept)
+                has_words = has_words or any(map(str.isalpha, chain(*sources)))
                 is_text = self._config.is_text(self._config.data.train[block.corpus])
                 source_ids, target_ids = encode(
                     (sources, targets), of_corpus[block.corpus], is_text
@@ -270,6 +271,11 @@ class DataBuilder:
             raise UserError("data.train: a file shrank while it was read; run it again")
         if not writer.num_pairs:
             raise nothing_left(scan.ledgers)
+        if self._config.learns_from_text and not has_words:
+            raise UserError(
+                "data.train: no text has a letter in it, so there are no words to learn",
+                "look at the files: they may hold numbers, symbols or another column",
+            )
         figures = describe_split(self._folder / "train", writer, tokenizers)
         if has_links:
             figures[LINKS] = {"count": writer.counts()[LINKS] // 2, **mapper.counts()}
