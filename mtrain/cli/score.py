@@ -8,10 +8,20 @@ import typer
 from mtrain.cli.options import CheckpointOption, SetOption
 from mtrain.commands.options import check_finite
 
+FailUnderOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SCORE",
+        help="Exit 1 if a BLEU is lower, or a BERT's accuracy in percent.",
+        callback=check_finite,
+    ),
+]
+
 
 def score(
     run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Score the test sets of this run.")
+        Path | None,
+        typer.Argument(metavar="RUN", help="Score its test sets; a BERT by masked tokens."),
     ] = None,
     hypotheses: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Score this file.")
@@ -38,21 +48,11 @@ def score(
         int, typer.Option(min=0, max=1, help="What the gold alignments count words from.")
     ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    fail_under: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SCORE",
-            help="Exit 1 if a BLEU (of a BERT: accuracy) is lower.",
-            callback=check_finite,
-        ),
-    ] = None,
+    fail_under: FailUnderOption = None,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Score a run's test sets, or a file, with BLEU, chrF and TER; or word alignments.
-
-    A BERT is scored by the accuracy, in percent, and the perplexity of masked tokens.
-    """
+    """Score a run's test sets, or a file, with BLEU, chrF and TER; or word alignments."""
     if alignments or gold_alignments:
         from mtrain.commands import score_alignments
 

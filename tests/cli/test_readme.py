@@ -31,6 +31,13 @@ SMALLER = {
     "batch_tokens: 2400": "batch_tokens: 800",
 }
 
+BERT_SMALLER = {
+    "encoder_layers: 6, d_model: 256": "encoder_layers: 1, d_model: 32",
+    "ffn_dim: 1024": "ffn_dim: 64",
+    "from_train: 2000": "from_train: 20",
+    "max_minutes: 60": "max_updates: 4",
+}
+
 
 def commands(heading: str) -> list[str]:
     """Return the lines of the `sh` blocks under a heading that start one of our programs."""
@@ -157,6 +164,21 @@ def test_the_attention_commands_show_and_link(trained: Path) -> None:
         must_run(line, trained)
     assert (trained / "shown" / "attention.html").is_file()
     assert (trained / "new.align").read_text().count("\n") == 4
+
+
+def test_the_bert_commands_train_score_fill_and_show(trained: Path) -> None:
+    written = next(text for text in YAMLS if "run_dir: runs/bert\n" in text)
+    for ours, smaller in BERT_SMALLER.items():
+        assert ours in written
+        written = written.replace(ours, smaller)
+    (trained / "bert.yaml").write_text(f"{written}tokenizer: {{vocab_size: 340}}\n")
+    (trained / "masked.en").write_text("1 2 [MASK] 4\n")
+    lines = commands("BERT")
+    assert [line.split()[1] for line in lines] == ["prepare", "train", "score", "fill", "attention"]
+    for line in lines:
+        must_run(line, trained)
+    assert run(lines[3], trained).stdout.count(" ||| ") == 9
+    assert (trained / "heads" / "attention.html").is_file()
 
 
 @pytest.mark.parametrize("command", commands("On a GPU"))
