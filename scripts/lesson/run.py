@@ -5,8 +5,8 @@
 
 English to German. The pairs of a --joined corpus are joined in ones to sixes, so that long texts
 are as plain as short ones. GOLD holds word alignments of the files EN and DE, `0-0 1-2`, English
-first. `mtrain train` trains each member in its own process, so an interrupted lesson resumes. At the end
-heads.py looks for heads and report.py writes the page.
+first. `mtrain train` trains each member in its own process, so an interrupted lesson resumes. At
+the end heads.py looks for heads and report.py writes the page.
 """
 
 import argparse
