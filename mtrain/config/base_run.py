@@ -32,7 +32,9 @@ def with_base_settings(tree: Tree, read: ReadTree, where: Callable[..., str]) ->
         return tree
     settings = _begun_run(tree, base, read) or _base_run(base, read, where)
     own, taken = tree["model"], settings["model"] | {"init_from": None}
-    if (own.get("type"), taken.get("type")) == ("transformer", "bert"):
+    training = tree.get("training")
+    objective = training.get("objective") if isinstance(training, dict) else None
+    if taken.get("type") == "bert" and objective != "masked_lm":
         taken = _of_transformer(taken, own)
     if own.get("type", taken.get("type")) != taken.get("type"):
         raise UserError(

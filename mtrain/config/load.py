@@ -225,7 +225,8 @@ def _validate(
     try:
         return Config.model_validate(tree, context={"is_of_run": is_of_run})
     except ValidationError as error:
-        problems = [_explain(problem, lines, path) for problem in error.errors()]
+        problems = [_explain(problem, lines, path) for problem in error.errors()
+                    if problem["type"] != "default_factory_not_called"]  # fmt: skip
     raise UserError("\n".join(dict.fromkeys(problems)))
 
 

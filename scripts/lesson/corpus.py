@@ -5,6 +5,7 @@ by length; all others are for training.
 """
 
 import hashlib
+import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -59,6 +60,37 @@ def _place(source: str, counts: dict[tuple[str, int], int]) -> str:
             counts[name, bound] += 1
             return name
     return "train"
+
+
+def join(sets: dict[str, list[Pair]], most: int) -> dict[str, list[Pair]]:
+    """Return each set with its pairs joined in ones, twos, and so on up to `most`.
+
+    Each pair is in one text of each size, so long texts are as plain as short ones. Texts join
+    pairs of one set only. The quotas of the held-out sets hold for the joined texts.
+    """
+    joined: dict[str, list[Pair]] = {}
+    for name, pairs in sets.items():
+        found: list[Pair] = []
+        for size in range(1, most + 1):
+            order = random.Random(f"{SEED}/{name}/{size}").sample(pairs, len(pairs))
+            groups = (order[start : start + size]
+                      for start in range(0, len(order) - size + 1, size))  # fmt: skip
+            found += [(" ".join(source for source, _ in group),
+                       " ".join(target for _, target in group)) for group in groups]  # fmt: skip
+        joined[name] = found if name == "train" else _within_quota(found, name)
+    return joined
+
+
+def _within_quota(pairs: list[Pair], name: str) -> list[Pair]:
+    counts: dict[int, int] = defaultdict(int)
+    kept = []
+    for pair in random.Random(f"{SEED}/{name}").sample(pairs, len(pairs)):
+        words = len(pair[0].split())
+        bound = next(bound for bound in LENGTHS if words <= bound)
+        counts[bound] += 1
+        if counts[bound] <= (QUOTA if name == "test" else QUOTA // 3):
+            kept.append(pair)
+    return kept
 
 
 def write(sets: dict[str, list[Pair]], folder: Path, languages: tuple[str, str]) -> None:

@@ -1,11 +1,12 @@
 """Train small models on the same data for the same minutes, and measure them.
 
     python scripts/lesson/run.py --corpus EN DE [--corpus EN DE ...] --minutes 5 OUT
-        [--gold EN DE GOLD] [--page FILE.md]
+        [--joined EN DE ...] [--gold EN DE GOLD] [--page FILE.md]
 
-English to German. GOLD holds word alignments of the files EN and DE, `0-0 1-2`, English first.
-`mtrain train` trains each member in its own process, so an interrupted lesson resumes. At the end
-heads.py looks for heads and report.py writes the page.
+English to German. The pairs of a --joined corpus are joined in ones to sixes, so that long texts
+are as plain as short ones. GOLD holds word alignments of the files EN and DE, `0-0 1-2`, English
+first. `mtrain train` trains each member in its own process, so an interrupted lesson resumes. At
+the end heads.py looks for heads and report.py writes the page.
 """
 
 import argparse
@@ -215,16 +216,25 @@ def main() -> None:
     """Run the lesson, skipping what is done already."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("out", metavar="OUT", type=Path, help="output folder")
-    parser.add_argument("--corpus", nargs=2, type=Path, action="append", required=True,
+    parser.add_argument("--corpus", nargs=2, type=Path, action="append", default=[],
                         metavar=("EN", "DE"), help="two files; repeatable")  # fmt: skip
+    parser.add_argument("--joined", nargs=2, type=Path, action="append", default=[],
+                        metavar=("EN", "DE"),
+                        help="two files whose pairs are joined in ones, twos, ...")  # fmt: skip
+    parser.add_argument("--most-joined", type=int, default=6, help="pairs in a text at most (6)")
     parser.add_argument("--gold", nargs=3, type=Path, metavar=("EN", "DE", "GOLD"),
                         help="sentences with manual word alignments")  # fmt: skip
     parser.add_argument("--page", type=Path, metavar="FILE.md",
                         help="the page to write (OUT/RESULTS.md)")  # fmt: skip
     parser.add_argument("--minutes", type=float, default=5.0, help="training time per member (5)")
     given = parser.parse_args()
+    if not given.corpus + given.joined:
+        parser.error("give --corpus EN DE or --joined EN DE")
     lesson = Lesson(given.out, given.minutes)
     sets = corpus.split(map(tuple, given.corpus))
+    if given.joined:
+        joined = corpus.join(corpus.split(map(tuple, given.joined)), given.most_joined)
+        sets = {name: [*pairs, *joined[name]] for name, pairs in sets.items()}
     corpus.write(sets, lesson.text, LANGUAGES)
     for name, member in MEMBERS.items():
         if member.is_guided and not lesson.guide.is_file():

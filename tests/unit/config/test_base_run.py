@@ -169,3 +169,48 @@ def test_what_is_no_base_is_refused_with_its_line(
     assert "\n".join(fail(tmp_path, f"{SMALLEST}model:\n  {model}\n")).startswith(
         f"config.yaml:{error}"
     )
+
+
+BERT_BASE = """
+tokenizer: {vocab_size: 500}
+model: {type: bert, encoder_layers: 4, d_model: 64, dropout: 0.3, norm: pre}
+training: {objective: masked_lm}
+"""
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    """A run folder of a BERT."""
+    run = tmp_path / "bert"
+    (run / "tokenizer").mkdir(parents=True)
+    (run / "tokenizer" / "shared.model").write_bytes(b"")
+    (run / "config.yaml").write_text(dump_config(load(tmp_path, SMALLEST + BERT_BASE)))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("own", "layers"),
+    [
+        ("init_from: bert", (4, 4)),
+        ("type: transformer, init_from: bert, decoder_layers: 2", (4, 2)),
+        ("init_from: {run: bert, parts: [encoder, embeddings]}", (4, 3)),
+    ],
+)
+def test_a_transformer_takes_over_what_it_shares_with_a_bert(
+    own: str, layers: tuple[int, int], bert: Path, tmp_path: Path
+) -> None:
+    model = transformer(load(tmp_path, SMALLEST + f"model: {{{own}}}"))
+    assert (model.encoder_layers, model.decoder_layers) == layers
+    assert (model.d_model, model.dropout, model.activation) == (64, 0.3, "gelu")
+    assert (model.norm, model.positions, model.embedding_norm) == ("pre", "learned", True)
+    assert model.tie_embeddings == "auto"
+
+
+def test_a_bert_that_starts_from_a_bert_stays_one(bert: Path, tmp_path: Path) -> None:
+    text = "model: {init_from: bert}\ntraining: {objective: masked_lm}"
+    assert load(tmp_path, SMALLEST + text).model.type == "bert"
+
+
+def test_no_other_architecture_starts_from_a_bert(bert: Path, tmp_path: Path) -> None:
+    line, *_ = fail(tmp_path, SMALLEST + "model: {type: rnn, init_from: bert}")
+    assert "type: rnn cannot start from bert" in line

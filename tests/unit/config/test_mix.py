@@ -64,7 +64,7 @@ def load(folder: Path, text: str) -> Config:
         ("{from_train: 100}", "[{path: x.tsv, weight: 2}]",
          "data.valid: weight belongs to data.train: held-out text is not sampled"),
         ("{from_train: 100}", "[{text: x.de, lang: de}]",
-         "data.valid: text belongs to data.train: held-out text needs both sides"),
+         "data: text belongs to data.train: held-out text needs both sides"),
         ("clean.tsv}", "clean.tsv, target_lang: fr}",
          "target_lang: de is not the only one, data.train has de, fr: leave it out"),
         ("  target_lang: de\n", "", "data.train: target_lang is missing: name it in data, or for"),

@@ -63,7 +63,7 @@ def test_a_row_has_type_default_and_meaning() -> None:
         ("`tokenizer`", "path", "path or [section](#tokenizerpath)", "`null`"),
         ("`tokenizer`", "symbols", "list of strings", "`[]`"),
         ("`tokenizer`", "character_coverage", "number above 0.9 up to 1", "`0.9995`"),
-        ("`training`", "label_smoothing", "number from 0 to below 1", "`0.1`"),
+        ("`training`", "label_smoothing", "number from 0 to below 1", "see meaning"),
         ("`training`", "adam_betas", "list of 2: number from 0 to below 1", "`[0.9, 0.98]`"),
         ("`training`", "max_updates", "integer from 1", "see meaning"),
         ("`decoding`", "beam_size", "integer from 1 to 1000", "`5`"),
@@ -88,8 +88,11 @@ def test_each_architecture_has_its_own_keys() -> None:
     tables = {lead: rows(table) for lead, table in blocks(CHAPTERS["`model`"]).items()}
     named = {re.sub(r"\*\*.*\*\* ?", "", lead): table for lead, table in tables.items()}
     assert "dropout" in named[""]
-    assert "d_model" in named["With `type: transformer` (default) or `type: decoder_only`."]
-    assert named["With `type: transformer` (default)."]["encoder_layers"][1] == "`3`"
+    stacks = "With `type: transformer` (default), `type: decoder_only` or `type: bert`."
+    assert "d_model" in named[stacks]
+    both = "With `type: transformer` (default) or `type: bert`."
+    assert named[both]["encoder_layers"][1] == "`3`"
+    assert named["With `type: bert`."]["encoder_layers"][1] == "`6`"
     assert named["With `type: rnn`."]["encoder_layers"][1] == "`1`"
     assert named["With `type: rnn`."]["type"][:2] == ["`rnn`", "required"]
     assert named["With `type: transformer` (default)."]["type"][1] == "`transformer`"

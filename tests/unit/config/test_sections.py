@@ -19,14 +19,15 @@ from mtrain.config.run import Config
 
 BUDGETS = {"": 12, "data": 40, "tokenizer": 12, "model": 45, "training": 45, "decoding": 25}
 CORPUS = "source target path fields hub config split name source_lang target_lang"
+TEXT = "text lang field"
 OPTIONS = {
     "": "run_dir data_dir seed device model export_to",
     "data": "source_lang target_lang train sampling_temperature stages valid watch test",
-    "data.train": f"{CORPUS} alignments weight text lang tag",
+    "data.train": f"{CORPUS} alignments weight {TEXT} tag",
     "data.stages": "mix until plateau",
-    "data.valid": f"{CORPUS} from_train",
-    "data.watch": CORPUS,
-    "data.test": f"{CORPUS} from_train",
+    "data.valid": f"{CORPUS} {TEXT} from_train",
+    "data.watch": f"{CORPUS} {TEXT}",
+    "data.test": f"{CORPUS} {TEXT} from_train",
     "data.filters": "max_tokens max_ratio drop_identical drop_duplicates drop_overlap checks",
     "tokenizer": "type vocab_size shared path symbols character_coverage normalization "
     "train_sentences source_prefix target_prefix",
@@ -34,11 +35,13 @@ OPTIONS = {
     "model.init_from": "run parts",
     "model": "type init_from dropout max_positions tie_embeddings encoder_layers decoder_layers "
     "output_bias d_model num_heads ffn_dim activation attention_dropout norm norm_type positions "
+    "norm_epsilon embedding_norm "
     "source_attention source_loss cell bidirectional_layers embedding_dim hidden_dim attention "
     "query input_feeding residual readout",
     "training": "objective batch_tokens accumulate max_updates max_minutes optimizer learning_rate "
-    "warmup_updates schedule adam_betas weight_decay freeze learning_rate_scale clip_norm "
-    "label_smoothing alignment_weight subword_sampling precision compile_layers valid_every "
+    "warmup_updates schedule adam_betas weight_decay freeze unfreeze learning_rate_scale clip_norm "
+    "masked_share mask_whole_words label_smoothing alignment_weight subword_sampling precision "
+    "compile_layers valid_every "
     "save_every valid_metric patience keep_best keep_last ema_decay average_checkpoints "
     "log_every tensorboard",
     "decoding": "engine precision source_lang target_lang method beam_size length_penalty "

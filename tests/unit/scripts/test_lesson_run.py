@@ -52,6 +52,22 @@ def test_held_out_sets_have_sentences_of_every_length_up_to_their_quota(
         assert max(ranges.values()) <= most
 
 
+def test_joined_texts_stay_in_their_set_and_have_every_size(files: tuple[Path, Path]) -> None:
+    sets = corpus.split([files])
+    joined = corpus.join(sets, 3)
+    for name, pairs in joined.items():
+        known = dict(sets[name])
+        for source, target in pairs:
+            assert source in known or any(source.startswith(f"{one} ") for one in known), name
+            assert target
+    parts = Counter(len(set(source.split())) for source, _ in joined["train"])
+    assert set(parts) == {1, 2, 3}
+    assert parts[2] >= len(sets["train"]) // 2 - 1500  # a second translation repeats a source
+    lengths = Counter(next(b for b in corpus.LENGTHS if len(source.split()) <= b)
+                      for source, _ in joined["test"])  # fmt: skip
+    assert max(lengths.values()) <= corpus.QUOTA
+
+
 def test_near_copies_are_counted() -> None:
     sets = {"train": [("Turn it on.", "x")], "test": [("turn it ON", "x"), ("Other", "x")]}
     assert corpus.near_duplicates(sets).startswith("1 of 2 ")

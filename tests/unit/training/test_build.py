@@ -7,7 +7,7 @@ import pytest
 
 from mtrain.data.folders import DataFolder
 from mtrain.models import build_model
-from mtrain.training.build import _batch_maker
+from mtrain.training.build import _maker
 from tests.in_process import SMALL_MODEL, small_config
 
 RNN = {"type": "rnn", "embedding_dim": 8, "hidden_dim": 8, "max_positions": 40}
@@ -36,8 +36,8 @@ def test_a_gpu_gets_packed_batches_or_a_reason(
     tokenizers = data.tokenizers()
     built = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
     given = config, data.store("train"), tokenizers, built
-    assert _batch_maker(*given, on_gpu=True).kind == ("padded" if reason else "packed")
+    assert _maker(*given, on_gpu=True).kind == ("padded" if reason else "packed")
     said = capsys.readouterr().err
     assert (f"{reason}: no packed sequences" in said) if reason else not said
-    assert _batch_maker(*given, on_gpu=False).kind == "padded"
+    assert _maker(*given, on_gpu=False).kind == "padded"
     assert capsys.readouterr().err == ""

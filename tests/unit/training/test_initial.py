@@ -15,6 +15,7 @@ from mtrain.commands.prepare import prepare
 from mtrain.config import Config
 from mtrain.data.folders import DataFolder
 from mtrain.errors import UserError
+from mtrain.inference.load import load
 from mtrain.models import Model
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.initial import TABLES, part_of
@@ -319,3 +320,65 @@ def test_a_damaged_base_is_named(tasks: dict[str, Path], tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"model\.init_from: .*base: there is no checkpoint yet"):
         open_setup(config)
     assert DataFolder(config.data_path).manifest_path.is_file()
+
+
+BERT_MODEL = {**SMALL_MODEL, "type": "bert", "encoder_layers": 2}
+del BERT_MODEL["decoder_layers"]
+MASKED = {"objective": "masked_lm", "batch_tokens": 512}
+
+
+@pytest.fixture(scope="module")
+def bert(small_task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT that has learnt a little, from the small task's pairs."""
+    folder = tmp_path_factory.mktemp("bert")
+    for file in small_task.glob("*.*"):
+        shutil.copy(file, folder)
+    config = small_config(folder, folder / "base", MASKED, BERT_MODEL)
+    prepare(config)
+    save_base(config)
+    return folder
+
+
+def translation_from(bert: Path, run: Path, parts: list[str], **model: Any) -> Config:
+    """Return the configuration of a translation run that starts from the BERT."""
+    tokenizer = {"path": bert / "base" / "tokenizer" / "shared.model"}
+    shared = {key: value for key, value in BERT_MODEL.items() if key != "type"}
+    shared |= {"activation": "gelu", "norm": "post", "positions": "learned"}
+    shared |= {"embedding_norm": True, "decoder_layers": 2, "output_bias": True}
+    shared |= {"init_from": {"run": bert / "base", "parts": parts}}
+    config = small_config(bert, run, None, shared | model, tokenizer=tokenizer, data_dir=run / "d")
+    prepare(config)
+    return config
+
+
+def test_from_a_bert_both_sides_start_but_what_attends_to_the_source(
+    bert: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    config = translation_from(bert, tmp_path / "run", ["encoder", "decoder", "embeddings"])
+    found, said = start(config, capsys)
+    new = fresh(config)
+    old = weights(load(bert / "base", None, ("device=cpu",)).model)
+    assert "newly initialised: decoder.0.*" in said
+    for name, tensor in found.items():
+        part = name.replace("target_", "source_").replace("decoder", "encoder")
+        part = part.replace("residuals.2", "residuals.1") if name.startswith("decoder") else part
+        if "cross_attention" in name or name.startswith(("decoder.0.residuals.1",
+                                                         "decoder.1.residuals.1")):  # fmt: skip
+            assert torch.equal(tensor, new[name]), name
+        else:
+            assert torch.equal(tensor, old[part]), name
+
+
+def test_from_a_bert_the_encoder_alone_starts(bert: Path, tmp_path: Path, capsys: Capture) -> None:
+    config = translation_from(bert, tmp_path / "run", ["encoder"], decoder_layers=1)
+    found, _ = start(config, capsys)
+    new, old = fresh(config), weights(load(bert / "base", None, ("device=cpu",)).model)
+    for name, tensor in found.items():
+        is_encoder = name.startswith(("encoder", "source_combined", "source_positions"))
+        assert torch.equal(tensor, (old if is_encoder else new)[name]), name
+
+
+def test_a_bert_of_another_width_is_refused(bert: Path, tmp_path: Path) -> None:
+    config = translation_from(bert, tmp_path / "run", ["encoder"], d_model=32)
+    with pytest.raises(UserError, match=r"shape \(16\) in .*, \(32\) here|of different shapes"):
+        open_setup(config)

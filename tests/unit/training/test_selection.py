@@ -36,9 +36,9 @@ def learner(name: str = TIED, **training: Any) -> Learner:
     return make_learner(model, {"warmup_updates": 0, **training})
 
 
-def update(learner: Learner, count: int = 1) -> Learner:
+def update(learner: Learner, count: int = 1, first: int = 0) -> Learner:
     batch = make_batch(PAIRS, TARGET_VOCAB, TARGET_VOCAB)
-    for number in range(count):
+    for number in range(first, first + count):
         assert learner.update(number, [batch], 1e-2).is_finite
     return learner
 
@@ -171,6 +171,18 @@ def test_a_scale_shortens_the_step_of_what_it_matches_first(optimizer: str) -> N
         torch.testing.assert_close(tensor - start[name], expected, atol=1e-6, rtol=1e-3, msg=name)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_what_is_unfrozen_later_learns_from_that_update_on(optimizer: str) -> None:
+    learning = learner(optimizer=optimizer, unfreeze={"encoder*": 2})
+    start = weights(learning)
+    still = weights(update(learning, 2))
+    then = weights(update(learning, 1, first=2))
+    for name, tensor in start.items():
+        is_late = name.startswith("encoder")
+        assert torch.equal(tensor, still[name]) == is_late, name
+        assert not torch.equal(still[name], then[name]), name
+
+
 def test_without_scales_there_is_a_group_for_matrices_and_one_for_the_rest() -> None:
     config = small_config(Path("no-task"), Path("no-run")).training
     model = new_model(TIED)
@@ -180,7 +192,7 @@ def test_without_scales_there_is_a_group_for_matrices_and_one_for_the_rest() -> 
         [p for p in parameters if p.dim() > 1],
         [p for p in parameters if p.dim() <= 1],
     ]
-    set_learning_rate([adamw], 0.1234567)
+    set_learning_rate([adamw], 0.1234567, 0)
     assert [group["lr"] for group in adamw.param_groups] == [0.1234567] * 2
 
 

@@ -14,7 +14,8 @@ from mtrain.config import Config
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted
 from mtrain.training.build import build_forecaster
-from mtrain.training.validation import Scores, SetScorer, Validation
+from mtrain.training.translation_scorer import TranslationScorer
+from mtrain.training.validation import Scores, Validation
 from tests.conftest import write_task
 from tests.in_process import open_setup, small_config
 from tests.unit.training.test_trainer import (
@@ -120,13 +121,13 @@ def test_a_stop_while_a_watch_set_is_scored_changes_nothing(
     valid = setup.validator.valid
     valid.score(setup.state.model, lambda count: None, ProcessGroup())
     assert num_batches
-    scored, score = [], SetScorer.score
+    scored, score = [], TranslationScorer.score
 
-    def noted(scorer: SetScorer, *others: Any) -> Scores:
+    def noted(scorer: TranslationScorer, *others: Any) -> Scores:
         scored.append(scorer)
         return score(scorer, *others)
 
-    monkeypatch.setattr(SetScorer, "score", noted)
+    monkeypatch.setattr(TranslationScorer, "score", noted)
     with pytest.raises(Interrupted):
         train(config, at_every_batch(monkeypatch, stop))
     assert len(scored) == 2  # valid, and the first watch set
@@ -142,11 +143,11 @@ def test_a_stop_while_a_watch_set_is_scored_changes_nothing(
 def test_the_forecast_counts_each_watch_set(
     task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def translate_some(scorer: SetScorer, model: object, num_sentences: int) -> float:
+    def score_some(scorer: TranslationScorer, model: object, num_sentences: int) -> float:
         time.sleep(len(scorer) / 100)
         return 0.5
 
-    monkeypatch.setattr(SetScorer, "translate_some", translate_some)
+    monkeypatch.setattr(TranslationScorer, "score_some", score_some)
     for is_watched, for_watch in ((False, 0.0), (True, 2 * (0.24 + 0.34))):
         config = config_for(task, tmp_path / "run", is_watched)
         found = build_forecaster(open_setup(config), ProcessGroup()).forecast(config.run_dir)
