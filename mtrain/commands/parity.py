@@ -5,7 +5,14 @@ from collections.abc import Callable, Sequence
 from mtrain.console import progress, say, warn
 from mtrain.decoding.translator import Translation
 from mtrain.exchange.comparison import Comparison, Output, Replay, Sample, without_unknown
+from mtrain.exchange.masked_comparison import (
+    MaskedReplay,
+    MaskedSample,
+    compare_masked,
+    masked_sample,
+)
 from mtrain.inference.load import LoadedRun
+from mtrain.models.bert import Bert
 from mtrain.text.lines import clean_lines
 
 SAMPLE_LINES = 200
@@ -47,6 +54,32 @@ def check_parity(
         loaded.translation_model, loaded.prefixed_tokenizers, known, replayed, penalty, weights
     )
     say(compared.report())
+    return True
+
+
+def check_masked_parity(
+    loaded: LoadedRun,
+    lines: Sequence[bytes],
+    replay: Callable[[MaskedSample], MaskedReplay | None],
+) -> bool:
+    """Compare what a BERT makes of the lines with what `replay` does; return if that was possible.
+
+    Raises `UserError` if the other program does not compute the same.
+    """
+    assert isinstance(loaded.model, Bert)
+    texts, _ = clean_lines(lines)
+    with progress("masking tokens of the sample"):
+        tokenizer = loaded.text_tokenizers.source
+        sample = masked_sample(loaded.model, tokenizer, texts, loaded.has_head)
+    if not sample.lines:
+        warn("not checked: there is no line, or each is empty or more than the model reads at once")
+        return False
+    with progress("checking with huggingface"):
+        replayed = replay(sample)
+    if replayed is None:
+        warn("not checked: that needs pip install 'mtrain[huggingface]'")
+        return False
+    say(compare_masked(sample, replayed))
     return True
 
 
