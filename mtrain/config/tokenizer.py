@@ -3,9 +3,16 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
 
-from mtrain.config.corpora import Languages, Piece
+from mtrain.config.corpora import Languages, Piece, check_piece
 from mtrain.config.section import HomePath, PositiveInt, Section
 
 
@@ -20,7 +27,8 @@ def _check_prefix(prefix: str) -> str:
 
 
 LANGUAGE_KEYS = ("source_lang", "target_lang")
-Prefix = Annotated[Piece, AfterValidator(_check_prefix)]
+START = "<s>"  # a mark before texts in some given vocabularies
+Prefix = Annotated[str, Field(pattern=r"^\S+\z"), AfterValidator(_check_prefix)]
 Pieces = tuple[str, ...]  # before each text of one side
 
 
@@ -67,6 +75,13 @@ class TokenizerConfig(Section):
     """piece before every source text, such as >>deu<< or, for many languages, <2{target_lang}>"""
     target_prefix: Prefix | None = None
     """piece before every target text, with which every translation begins; it is not printed"""
+
+    @field_validator("source_prefix", "target_prefix")
+    @classmethod
+    def _is_a_piece(cls, prefix: str | None, given: ValidationInfo) -> str | None:
+        if prefix is not None and not (prefix == START and given.data.get("path")):
+            check_piece(prefix)
+        return prefix
 
     def prefixes(self, languages: Languages, tag: str | None = None) -> tuple[Pieces, Pieces]:
         """Return the pieces before each source and each target of a corpus in these languages.

@@ -174,7 +174,7 @@ def _form_of_pieces(content: dict[str, Any], path: Path) -> Callable[[str], str]
     """
     model = content["model"]
     kind = model.get("type", "BPE")
-    steps = json.dumps([content.get("pre_tokenizer"), content.get("decoder")])
+    steps = json.dumps([content.get("pre_tokenizer"), content.get("decoder")], ensure_ascii=False)
     if kind == "WordPiece":
         prefix = str(model.get("continuing_subword_prefix") or "##")
         return lambda piece: (
@@ -183,7 +183,7 @@ def _form_of_pieces(content: dict[str, Any], path: Path) -> Callable[[str], str]
     if kind == "BPE" and '"ByteLevel"' in steps:
         bytes_of = {character: byte for byte, character in enumerate(byte_characters())}
         return lambda piece: _text_of_bytes(bytes(bytes_of[character] for character in piece))
-    if kind in ("BPE", "Unigram") and WORD_START in json.dumps(steps, ensure_ascii=False):
+    if kind in ("BPE", "Unigram") and WORD_START in steps:
         return lambda piece: piece
     raise UserError(
         f"{path}: a tokenizer of the kind {kind} whose pieces do not tell where words begin",

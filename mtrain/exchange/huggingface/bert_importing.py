@@ -96,7 +96,8 @@ def bert_config(folder: Path, about: Mapping[str, Any], layout: BertLayout) -> B
             f"{path}: {found[0]}: {about[found[0]]}: mtrain's BERT computes otherwise",
             "it reads an encoder with learned positions and one matrix for embeddings and output",
         )
-    given = {ours: about[theirs] for ours, theirs in layout.keys.items() if theirs in about}
+    given = {ours: about[theirs] for ours, theirs in layout.keys.items()
+             if about.get(theirs) is not None}  # fmt: skip
     activation = given.get("activation", "gelu")
     if activation not in ACTIVATIONS:
         raise UserError(
@@ -118,7 +119,7 @@ def bert_config(folder: Path, about: Mapping[str, Any], layout: BertLayout) -> B
         return BertConfig.model_validate(settings)
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
+        where = ".".join(layout.keys.get(str(key), str(key)) for key in problem["loc"])
         raise UserError(f"{path}: {where}: {problem['msg']}".replace(": : ", ": ")) from None
 
 

@@ -149,8 +149,9 @@ def of_sentencepiece(tokenizer: Tokenizer, model: SentencePieceContent) -> dict[
     vocabulary = {piece: number for number, (piece, _) in enumerate(model.pieces)}
     names = tokenizer.written_marks
     added = [_token(name, vocabulary[name], False) for name in dict.fromkeys(names.values())]
-    added += [_token(name, vocabulary[name], name == MASK, name == MASK) for name in model.symbols]
     before = tokenizer.pieces(tokenizer.prefix)
+    added += [_token(name, vocabulary[name], name == MASK, name in (MASK, *before))
+              for name in model.symbols]  # fmt: skip
     steps: list[dict[str, Any]] = []
     if model.charsmap:  # of composed characters alone: tokenizers reads decomposed ones otherwise
         charsmap = base64.b64encode(model.charsmap).decode()
