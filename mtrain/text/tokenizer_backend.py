@@ -50,4 +50,4 @@ class TokenizerBackend(ABC):
 
     @abstractmethod
     def is_byte(self, number: int) -> bool:
-        """Tell whether an id stands for a byte of a character that has no piece."""
+        """Tell whether an id stands for bytes that are no character by themselves."""

@@ -23,7 +23,7 @@ EOS, BOS = ("[SEP]", "</s>"), ("[CLS]", "<s>")
 PAD, UNKNOWN = ("[PAD]", "<pad>"), ("[UNK]", "<unk>")
 # pieces of published vocabularies that no text has, and the name that a row of no piece gets
 NO_TEXT = re.compile(r"\[unused\d+\]|madeupword\d{4}|<unused \d+>")
-BYTE = re.compile("<0x[0-9A-F]{2}>")
+BYTES = re.compile(f"{WORD_START}?(<0x[0-9A-F]{{2}}>)+")
 
 
 class HuggingFaceBackend(TokenizerBackend):
@@ -105,7 +105,7 @@ class HuggingFaceBackend(TokenizerBackend):
                 if number not in no_text and not NO_TEXT.fullmatch(piece)]  # fmt: skip
 
     def is_byte(self, number: int) -> bool:
-        return BYTE.fullmatch(self._pieces[number]) is not None
+        return BYTES.fullmatch(self._pieces[number]) is not None
 
 
 class _NoTokenizer:
