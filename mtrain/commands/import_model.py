@@ -1,6 +1,5 @@
 """`mtrain import`: make a run of a model that another program has trained."""
 
-import random
 import re
 import tempfile
 from itertools import islice
@@ -9,7 +8,12 @@ from typing import Any
 
 from mtrain import __version__
 from mtrain.checkpoints.format import checkpoint_name, save_checkpoint
-from mtrain.commands.parity import SAMPLE_LINES, check_masked_parity, check_parity
+from mtrain.commands.parity import (
+    SAMPLE_LINES,
+    check_masked_parity,
+    check_parity,
+    made_up_lines,
+)
 from mtrain.config import Config
 from mtrain.config.data import FilterConfig
 from mtrain.config.load import config_of_run
@@ -28,13 +32,12 @@ from mtrain.exchange.huggingface.replaying import (
 )
 from mtrain.inference.load import LoadedRun, load
 from mtrain.text.lines import read_lines
-from mtrain.text.tokenizer import Tokenizer, TokenizerPair
+from mtrain.text.tokenizer import TokenizerPair
 
 # how other programs compute
 EXACT = ("device=cpu", "decoding.precision=fp32")
 WANTED = ("*.json", "*.safetensors", "*.spm", "*.model", "*.txt")  # of a repository on the Hub
 HUB_NAME = r"[\w-][\w.-]*(/[\w.-]+)?"
-LONGEST = 12  # pieces of a made-up line
 
 
 def import_model(
@@ -69,7 +72,7 @@ def import_model(
         origin = folder.name if folder == Path(name).expanduser() else name
         _write(run, imported, config, origin)
         loaded = load(run.path, None, EXACT)
-        lines = _made_up(loaded.tokenizers.source) if lines is None else lines
+        lines = made_up_lines(loaded.tokenizers.source) if lines is None else lines
         _check(folder, loaded, lines, imported)
         run.path.rename(run_dir)
     count = sum(weight.numel() for weight in imported.weights.values())
@@ -212,13 +215,6 @@ def _write(run: RunFolder, imported: Imported | ImportedBert, config: Config, or
     if isinstance(imported, ImportedBert) and not imported.has_head:
         state["lacks_head"] = True
     save_checkpoint(run.checkpoints, checkpoint_name(0), imported.weights, {}, state)
-
-
-def _made_up(tokenizer: Tokenizer) -> list[bytes]:
-    """Return lines of random pieces of the vocabulary."""
-    draw, known = random.Random(1), tokenizer.ordinary_ids
-    rows = [draw.choices(known, k=1 + number % LONGEST) for number in range(4 * LONGEST)]
-    return [text.encode() for text in tokenizer.decode(rows)]
 
 
 def _replay(folder: Path, sample: Sample, imported: Imported, config: Config) -> Replay | None:

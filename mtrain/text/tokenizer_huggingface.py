@@ -182,7 +182,11 @@ def _form_of_pieces(content: dict[str, Any], path: Path) -> Callable[[str], str]
         )
     if kind == "BPE" and '"ByteLevel"' in steps:
         bytes_of = {character: byte for byte, character in enumerate(byte_characters())}
-        return lambda piece: _text_of_bytes(bytes(bytes_of[character] for character in piece))
+        return lambda piece: (
+            _text_of_bytes(bytes(bytes_of[character] for character in piece))
+            if bytes_of.keys() >= set(piece)
+            else piece  # a text never has it
+        )
     if kind in ("BPE", "Unigram") and WORD_START in steps:
         return lambda piece: piece
     raise UserError(

@@ -91,7 +91,9 @@ def _wordpiece(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _byte_level(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     vocabulary = read_json(path)
-    lines = path.with_name("merges.txt").read_text("utf-8").split("\n")
+    if not all(isinstance(number, int) for number in vocabulary.values()):
+        raise UserError(f"{path}: a table from pieces to ids was expected")
+    lines = path.with_name("merges.txt").read_text("utf-8", "replace").split("\n")
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     bytes_of = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True,
                 "add_prefix_space": options.get("add_prefix_space", False)}  # fmt: skip
