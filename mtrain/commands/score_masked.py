@@ -24,6 +24,7 @@ def score_masked(loaded: LoadedRun, test: HeldOutText) -> tuple[int, list[Score]
     They are means over the masked tokens, which are the same each time and those of a validation
     on this text. Leaves out empty and long texts, with a warning, as a validation does.
     """
+    loaded.check_head()
     config, num_lines = loaded.config, len(test.sources)
     rows = _encode(loaded, test)
     num_texts = len(rows["source"])

@@ -111,19 +111,9 @@ class LoadedRun:
     @property
     def masked_model(self) -> Bert:
         """The model. Raises UserError if it does not predict masked tokens."""
-        run = self.config.run_dir
-        if not isinstance(self.model, Bert):
-            raise UserError(
-                f"{run}: this is a {self.config.model.type} model, which does not predict masked "
-                "tokens",
-                "train one with model.type: bert",
-            )
-        if not self.has_head:
-            raise UserError(
-                f"{run}: this BERT was imported without the head that predicts masked tokens",
-                "its hidden states can be used; to train a head: "
-                f"model: {{type: bert, init_from: {run}}}",
-            )
+        check_fills(self.config)
+        self.check_head()
+        assert isinstance(self.model, Bert)
         return self.model
 
     @property
@@ -131,6 +121,16 @@ class LoadedRun:
         """Whether the output layer was trained: a BERT can be imported without one."""
         is_lacking: bool = read_state(self.checkpoint).get("lacks_head", False)
         return not is_lacking
+
+    def check_head(self) -> None:
+        """Raise UserError for a BERT that was imported without a head."""
+        if not self.has_head:
+            run = self.config.run_dir
+            raise UserError(
+                f"{run}: this BERT was imported without the head that predicts masked tokens",
+                "its hidden states can be used; to train a head: "
+                f"model: {{type: bert, init_from: {run}}}",
+            )
 
     def _torch_engine(self, tokenizers: TokenizerPair) -> Engine:
         if searches_with_mkl(self.model, self.precision):
@@ -153,18 +153,18 @@ class LoadedRun:
     def fill(self, lines: Iterable[str], top: int = 5) -> list[FilledLine]:
         """Return the `top` likeliest words for each `[MASK]` of each line.
 
-        Raises `UserError` if the model translates, or has not so many words.
+        Raises `UserError` if the model translates, or has no head, or not so many words.
         """
+        self.check_head()
         raw = [line.encode("utf-8", "surrogatepass") for line in lines]
         return self.filler().fill(raw, top)
 
     def filler(self) -> Filler:
         """Return what fills masked tokens. Raises UserError if the model translates."""
         check_fills(self.config)
-        has_prefix = self.config.tokenizer.source_prefix is not None
-        tokenizers = self.prefixed_tokenizers if has_prefix else self.tokenizers
         batch_tokens = self.config.decoding.tokens_at_once(self.precision.device.type)
-        return Filler(self.model, tokenizers.source, self.precision, batch_tokens)
+        tokenizer = self.text_tokenizers.source
+        return Filler(self.model, tokenizer, self.precision, batch_tokens)
 
     def forced_decoder(self) -> ForcedDecoder:
         """Return a forced decoder for given translations."""

@@ -73,7 +73,8 @@ def test_a_bert_goes_to_transformers_and_comes_back(texts: WarmCommandLine) -> N
     back = load_file(exported)
     assert any(all(weights[name].equal(back[name]) for name in back) for weights in trained)
     refused = texts("export", "run", "other", "--to", "ctranslate2")
-    assert "ctranslate2 cannot hold a model with model.type: bert" in refused.err
+    assert "this is a bert model, which fills masked tokens" in refused.err
+    succeed(texts, "fill", "back", stdin=b"one [MASK] two\n")
 
 
 def test_a_bert_without_a_head_gets_one_by_training_and_a_translator_starts_from_it(
@@ -88,6 +89,8 @@ def test_a_bert_without_a_head_gets_one_by_training_and_a_translator_starts_from
     assert "hidden states differ by" in said
     refused = texts("export", "imported", "out", "--to", "huggingface")
     assert refused.code == 2
+    assert "imported without the head that predicts masked tokens" in refused.err
+    refused = texts("fill", "imported", stdin=b"one [MASK]\n")
     assert "imported without the head that predicts masked tokens" in refused.err
     assert "does not translate" in texts("translate", "imported", "valid.txt").err
     tuned = TEXT + "model: {init_from: imported}\n" + TRAINING
