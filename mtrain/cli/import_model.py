@@ -20,7 +20,7 @@ def import_model(
         Path | None, typer.Option(metavar="FILE", help="Text to check with; else it is made up.")
     ] = None,
 ) -> None:
-    """Make a run of a Hugging Face model (Marian, M2M100, NLLB, or our export), and check it."""
+    """Make a run of a Hugging Face model (Marian, M2M100, NLLB, BERT, our own), and check it."""
     from mtrain.commands.import_model import import_model
 
     import_model(model, run, (source_lang, target_lang), sample)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mtrain.checkpoints.format import read_state
-from mtrain.commands.parity import SAMPLE_LINES, check_parity
+from mtrain.commands.parity import SAMPLE_LINES, check_masked_parity, check_parity
 from mtrain.commands.score import score_tests
 from mtrain.config import Config
 from mtrain.config.purpose import check_translates
@@ -34,23 +34,33 @@ def export_run(
     run, config = opened
     lines = _sample_lines(run, config)
     loaded = load_run(run, config, checkpoint_name)
-    _warn_of_search(config)
+    is_bert = config.model.type == "bert"
+    model = loaded.masked_model if is_bert else loaded.translation_model
+    tokenizers = loaded.text_tokenizers if is_bert else loaded.prefixed_tokenizers
+    if not is_bert:
+        _warn_of_search(config)
 
     def check(folder: Path) -> None:
-        is_checked = check_parity(
-            loaded,
-            lines,
-            lambda sample: target.replay(folder, sample, config, loaded.prefixed_tokenizers),
-            target.name,
-            target.weights,
-        )
+        if is_bert:
+            is_checked = check_masked_parity(
+                loaded, lines, lambda sample: target.replay_masked(folder, sample)
+            )
+        else:
+            is_checked = check_parity(
+                loaded,
+                lines,
+                lambda sample: target.replay(folder, sample, config, tokenizers),
+                target.name,
+                target.weights,
+            )
         if target.has_card:
             write_card(folder, output_dir.name, _facts(loaded, run, is_checked))
 
-    export(target, output_dir, loaded.translation_model, config, loaded.prefixed_tokenizers, check)
+    export(target, output_dir, model, config, tokenizers, check)
     say(f"{output_dir}: written from {loaded.checkpoint}")
-    source, target_side = config.tokenizer.prefixes(config.languages)
-    if source or target_side:
+    source, target_side = (side.pieces(side.prefix) for side in (tokenizers.source,
+                                                                 tokenizers.target))  # fmt: skip
+    if (source or target_side) and not is_bert:
         say(
             f"who translates with it must begin the source with {' '.join(source) or 'nothing'} "
             f"and force {' '.join(target_side) or 'nothing'} as the target's prefix"
@@ -62,7 +72,8 @@ def export_run(
 def _facts(loaded: LoadedRun, run: RunFolder, is_checked: bool) -> Facts:
     config = loaded.config
     data = DataFolder(config.data_path)
-    scored = score_tests(loaded.translator, run.test_sets(config), config)
+    is_bert = config.model.type == "bert"
+    scored = [] if is_bert else score_tests(loaded.translator, run.test_sets(config), config)
     state = read_state(loaded.checkpoint)
     return Facts(
         config,
@@ -72,6 +83,7 @@ def _facts(loaded: LoadedRun, run: RunFolder, is_checked: bool) -> Facts:
         [TestScores(test.name, test.sentences, test.scores) for test in scored],
         is_checked,
         state.get("imported_from"),
+        state.get("validation"),
     )
 
 

@@ -1,6 +1,5 @@
 """`mtrain import`: make a run of a model that another program has trained."""
 
-import random
 import re
 import tempfile
 from itertools import islice
@@ -9,25 +8,36 @@ from typing import Any
 
 from mtrain import __version__
 from mtrain.checkpoints.format import checkpoint_name, save_checkpoint
-from mtrain.commands.parity import SAMPLE_LINES, check_parity
+from mtrain.commands.parity import (
+    SAMPLE_LINES,
+    check_masked_parity,
+    check_parity,
+    made_up_lines,
+)
 from mtrain.config import Config
 from mtrain.config.data import FilterConfig
 from mtrain.config.load import config_of_run
-from mtrain.console import say
+from mtrain.config.model import BertConfig, TransformerConfig
+from mtrain.console import say, warn
 from mtrain.data.folders import RunFolder
 from mtrain.errors import UserError
 from mtrain.exchange.comparison import Replay, Sample
+from mtrain.exchange.huggingface.bert_importing import ImportedBert, read_bert
+from mtrain.exchange.huggingface.bert_names import BERT_LAYOUTS
+from mtrain.exchange.huggingface.files import read_json
 from mtrain.exchange.huggingface.importing import Imported, read_folder
-from mtrain.exchange.huggingface.replaying import translate_with_transformers
-from mtrain.inference.load import load
+from mtrain.exchange.huggingface.replaying import (
+    fill_with_transformers,
+    translate_with_transformers,
+)
+from mtrain.inference.load import LoadedRun, load
 from mtrain.text.lines import read_lines
-from mtrain.text.tokenizer import Tokenizer, TokenizerPair
+from mtrain.text.tokenizer import TokenizerPair
 
 # how other programs compute
 EXACT = ("device=cpu", "decoding.precision=fp32")
-WANTED = ("*.json", "*.safetensors", "*.spm", "*.model")  # of a repository on the Hub
+WANTED = ("*.json", "*.safetensors", "*.spm", "*.model", "*.txt")  # of a repository on the Hub
 HUB_NAME = r"[\w-][\w.-]*(/[\w.-]+)?"
-LONGEST = 12  # pieces of a made-up line
 
 
 def import_model(
@@ -48,25 +58,62 @@ def import_model(
     if lines == []:
         raise UserError(f"{lines_path}: this file is empty", "leave out --sample, or give a text")
     folder = _find(name)
-    imported = read_folder(folder)
-    config = _config(name, imported, run_dir, languages)
+    about = read_json(folder / "config.json")
+    imported: Imported | ImportedBert
+    if about.get("model_type") in BERT_LAYOUTS:
+        imported = read_bert(folder, about)
+        config = _config_of_bert(name, imported, run_dir, languages)
+    else:
+        imported = read_folder(folder)
+        config = _config(name, imported, run_dir, languages)
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".importing-") as writing:
         run = RunFolder(Path(writing) / run_dir.name)
         origin = folder.name if folder == Path(name).expanduser() else name
         _write(run, imported, config, origin)
         loaded = load(run.path, None, EXACT)
-        check_parity(
-            loaded,
-            _made_up(loaded.tokenizers.source) if lines is None else lines,
-            lambda sample: _replay(folder, sample, imported, loaded.config),
-            "huggingface",
-        )
+        lines = made_up_lines(loaded.tokenizers.source) if lines is None else lines
+        _check(folder, loaded, lines, imported)
         run.path.rename(run_dir)
     count = sum(weight.numel() for weight in imported.weights.values())
     say(f"{run_dir}: a run with the {count:,} parameters of {folder}")
+    _tell(run_dir, imported)
+
+
+def _check(
+    folder: Path, loaded: LoadedRun, lines: list[bytes], imported: Imported | ImportedBert
+) -> None:
+    """Raise UserError if `transformers` does not compute what the run does."""
+    if isinstance(imported, ImportedBert):
+        has_head = imported.has_head
+        check_masked_parity(
+            loaded, lines, lambda sample: fill_with_transformers(folder, sample, has_head)
+        )
+    else:
+        check_parity(
+            loaded,
+            lines,
+            lambda sample: _replay(folder, sample, imported, loaded.config),
+            "huggingface",
+        )
+
+
+def _tell(run_dir: Path, imported: Imported | ImportedBert) -> None:
+    """Say what was left out, and what to do next."""
+    go_on = f"model: {{init_from: {run_dir}}}"
+    if not isinstance(imported, ImportedBert):
+        say(f"next: mtrain translate {run_dir} FILE; to go on training: {go_on}")
+        return
+    if imported.left_out:
+        say(f"left out: {' and '.join(imported.left_out)}")
+    if not imported.has_head:
+        warn(
+            "this model has no head that predicts masked tokens: its hidden states can be used, "
+            "masked predictions cannot"
+        )
     say(
-        f"next: mtrain translate {run_dir} FILE; to go on training: model: {{init_from: {run_dir}}}"
+        f"next: to go on training: {go_on}; to train a translator that starts from it: "
+        f"model: {{type: transformer, init_from: {run_dir}}}"
     )
 
 
@@ -114,44 +161,60 @@ def _config(
     path: Any = f"{folder}/shared.model"
     if imported.vocabularies.source is not imported.vocabularies.target:
         path = {side: f"{folder}/{side}.model" for side in ("source", "target")}
-    filters = FilterConfig()
-    content = {
-        "run_dir": str(run_dir).replace("$", "$$"),
-        "data": {
-            "source_lang": languages[0],
-            "target_lang": languages[1],
-            "train": [],
-            "valid": [],
-            "filters": {"max_tokens": min(filters.max_tokens, imported.model.max_positions)},
-        },
-        "tokenizer": {"path": path, **prefixes},
-        "model": imported.model.model_dump(mode="json"),
-        "decoding": imported.decoding,
-    }
+    content = _settings(run_dir, imported.model, {"path": path, **prefixes})
+    content["data"] |= {"source_lang": languages[0], "target_lang": languages[1]}
+    content["decoding"] = imported.decoding
     return config_of_run(content, name)
 
 
-def _write(run: RunFolder, imported: Imported, config: Config, origin: str) -> None:
+def _config_of_bert(
+    name: str, imported: ImportedBert, run_dir: Path, given: tuple[str | None, str | None]
+) -> Config:
+    """Return the configuration of the new run, which names no corpora and no language."""
+    for language, side in zip(given, ("source", "target"), strict=True):
+        if language:
+            raise UserError(
+                f"--{side}-lang {language}: {name} is a BERT, which does not translate",
+                f"leave out --{side}-lang",
+            )
+    folder = str(run_dir.absolute() / "tokenizer").replace("$", "$$")  # no variables
+    tokenizer = {"path": f"{folder}/shared.json", "source_prefix": imported.prefix}
+    content = _settings(run_dir, imported.model, tokenizer)
+    return config_of_run(content | {"training": {"objective": "masked_lm"}}, name)
+
+
+def _settings(
+    run_dir: Path, model: TransformerConfig | BertConfig, tokenizer: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the configurations of all imported models have."""
+    filters = {"max_tokens": min(FilterConfig().max_tokens, model.max_positions)}
+    return {
+        "run_dir": str(run_dir).replace("$", "$$"),
+        "data": {"train": [], "valid": [], "filters": filters},
+        "tokenizer": tokenizer,
+        "model": model.model_dump(mode="json"),
+    }
+
+
+def _write(run: RunFolder, imported: Imported | ImportedBert, config: Config, origin: str) -> None:
     run.begin_empty(config)
     tokenizers = run.path / "tokenizer"
     tokenizers.mkdir()
-    imported.vocabularies.write(tokenizers)
+    if isinstance(imported, ImportedBert):
+        (tokenizers / "shared.json").write_bytes(imported.tokenizer)
+    else:
+        imported.vocabularies.write(tokenizers)
     digest = TokenizerPair.load(tokenizers).digest()
-    state = {
+    state: dict[str, Any] = {
         "mtrain": __version__,
         "position": {"update": 0},
         "identity": {"tokenizers": digest},
         "imported_from": origin,
         "validation": None,
     }
+    if isinstance(imported, ImportedBert) and not imported.has_head:
+        state["lacks_head"] = True
     save_checkpoint(run.checkpoints, checkpoint_name(0), imported.weights, {}, state)
-
-
-def _made_up(tokenizer: Tokenizer) -> list[bytes]:
-    """Return lines of random pieces of the vocabulary."""
-    draw, known = random.Random(1), tokenizer.ordinary_ids
-    rows = [draw.choices(known, k=1 + number % LONGEST) for number in range(4 * LONGEST)]
-    return [text.encode() for text in tokenizer.decode(rows)]
 
 
 def _replay(folder: Path, sample: Sample, imported: Imported, config: Config) -> Replay | None:

@@ -1,14 +1,24 @@
 """Checks that another program computes what a run's model does, on a sample of lines."""
 
+import random
 from collections.abc import Callable, Sequence
 
 from mtrain.console import progress, say, warn
 from mtrain.decoding.translator import Translation
 from mtrain.exchange.comparison import Comparison, Output, Replay, Sample, without_unknown
+from mtrain.exchange.masked_comparison import (
+    MaskedReplay,
+    MaskedSample,
+    compare_masked,
+    masked_sample,
+)
 from mtrain.inference.load import LoadedRun
+from mtrain.models.bert import Bert
 from mtrain.text.lines import clean_lines
+from mtrain.text.tokenizer import Tokenizer
 
 SAMPLE_LINES = 200
+LONGEST = 12  # pieces of a made-up line
 
 
 def check_parity(
@@ -50,6 +60,33 @@ def check_parity(
     return True
 
 
+def check_masked_parity(
+    loaded: LoadedRun,
+    lines: Sequence[bytes],
+    replay: Callable[[MaskedSample], MaskedReplay | None],
+) -> bool:
+    """Compare what a BERT makes of the lines with what `replay` does; return if that was possible.
+
+    Without lines, makes some up.
+    Raises `UserError` if the other program does not compute the same.
+    """
+    assert isinstance(loaded.model, Bert)
+    texts, _ = clean_lines(lines or made_up_lines(loaded.tokenizers.source))
+    with progress("masking tokens of the sample"):
+        tokenizer = loaded.text_tokenizers.source
+        sample = masked_sample(loaded.model, tokenizer, texts, loaded.has_head)
+    if not sample.lines:
+        warn("not checked: each line is empty, or more than the model reads at once")
+        return False
+    with progress("checking with huggingface"):
+        replayed = replay(sample)
+    if replayed is None:
+        warn("not checked: that needs pip install 'mtrain[huggingface]'")
+        return False
+    say(compare_masked(sample, replayed))
+    return True
+
+
 def _sample(loaded: LoadedRun, lines: Sequence[bytes]) -> Sample:
     """Return the lines that the model reads at once, with their translations."""
     texts, _ = clean_lines(lines)
@@ -74,3 +111,10 @@ def _sample(loaded: LoadedRun, lines: Sequence[bytes]) -> Sample:
 def _output(translation: Translation) -> Output:
     ((_, ids),) = translation.segments
     return Output(ids, translation.text, translation.is_cut_off)
+
+
+def made_up_lines(tokenizer: Tokenizer) -> list[bytes]:
+    """Return lines of random pieces of the vocabulary."""
+    draw, known = random.Random(1), tokenizer.ordinary_ids
+    rows = [draw.choices(known, k=1 + number % LONGEST) for number in range(4 * LONGEST)]
+    return [text.encode() for text in tokenizer.decode(rows)]

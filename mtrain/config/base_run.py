@@ -113,11 +113,13 @@ def _base_run(base: str, read: ReadTree, where: Callable[..., str]) -> Tree:
             "give the run_dir of a configuration that `mtrain train` has been run with",
         )
     models = f"{base}/tokenizer"
-    is_shared = (folder / "tokenizer" / "shared.model").is_file()
-    path_of = {side: f"{models}/{side}.model" for side in ("source", "target")}
+    names = {path.stem: path.name for path in sorted((folder / "tokenizer").glob("*.json"))}
+    is_shared = "shared" in names or (folder / "tokenizer" / "shared.model").is_file()
+    shared, *sides = (f"{models}/{names.get(side, f'{side}.model')}"
+                      for side in ("shared", "source", "target"))  # fmt: skip
     tokenizer = dict(settings.get("tokenizer") or {})
     tokenizer.pop("symbols", None)  # the models contain them
-    tokenizer["path"] = f"{models}/shared.model" if is_shared else path_of
+    tokenizer["path"] = shared if is_shared else dict(zip(("source", "target"), sides, strict=True))
     return {"model": settings["model"], "tokenizer": tokenizer}
 
 

@@ -13,13 +13,14 @@ LanguageCode = str  # any: `prepare` warns of unknown ones, and refuses those in
 MARKS = ("<pad>", "<unk>", "<s>", "</s>")  # of the vocabularies that are trained here
 
 
-def _check_piece(piece: str) -> str:
+def check_piece(piece: str) -> str:
+    """Return the piece; raise ValueError if it is a mark, or a byte of byte fallback."""
     if piece in MARKS or re.fullmatch("<0x[0-9A-F]{2}>", piece):
         raise ValueError(f"{piece} is a mark or a byte of the vocabulary")
     return piece
 
 
-Piece = Annotated[str, Field(pattern=r"^\S+\z"), AfterValidator(_check_piece)]  # never split
+Piece = Annotated[str, Field(pattern=r"^\S+\z"), AfterValidator(check_piece)]  # never split
 Languages = tuple[str, str]  # of source and target
 
 

@@ -195,6 +195,20 @@ class BertConfig(EncoderSection):
     positions: Literal["sinusoidal", "learned", "rotary"] = "learned"
     """position encoding: added to the embeddings, or (rotary) a rotation of queries and keys"""
 
+    @property
+    def export_limits(self) -> dict[str, str]:
+        """Why CTranslate2, and BertForMaskedLM of `transformers`, cannot hold such a model."""
+        reasons = {
+            "model.norm: pre": self.norm == "pre",
+            f"model.positions: {self.positions}": self.positions != "learned",
+            "model.norm_type: rms": self.norm_type == "rms",
+            "model.activation: swiglu": self.activation == "swiglu",
+            "model.embedding_norm: false": not self.embedding_norm,
+        }
+        unusual = ", ".join(key for key, is_so in reasons.items() if is_so)
+        limits = {"ctranslate2": f"model.type: {self.type}"}
+        return limits | ({"huggingface": unusual} if unusual else {})
+
 
 class RnnConfig(ModelSection):
     """Keys of the recurrent encoder-decoder."""

@@ -68,12 +68,15 @@ class Config(Section):
     def _model_fits_the_formats(
         cls, formats: tuple[ExportFormat, ...], given: ValidationInfo
     ) -> tuple[ExportFormat, ...]:
-        for section in ("model", "tokenizer"):
-            if section in given.data:  # otherwise it is itself in error
-                limits: dict[str, str] = given.data[section].export_limits
-                for name in formats:
-                    if name in limits:
-                        raise ValueError(cannot_hold(name, limits[name]))
+        limits: dict[str, str] = {}
+        model, tokenizer = (given.data.get(section) for section in ("model", "tokenizer"))
+        if tokenizer is not None:  # otherwise it is itself in error
+            limits |= tokenizer.export_limits(getattr(model, "type", None) == "bert")
+        if model is not None:
+            limits |= model.export_limits
+        for name in formats:
+            if name in limits:
+                raise ValueError(cannot_hold(name, limits[name]))
         return formats
 
     @model_validator(mode="after")
@@ -102,6 +105,11 @@ class Config(Section):
             raise ValueError(
                 "tokenizer.source_prefix and target_prefix cannot be used with alignments in "
                 "data.train"
+            )
+        if self.training.subword_sampling and self.tokenizer.given_json:
+            raise ValueError(
+                "training.subword_sampling needs a SentencePiece model, and this is none: "
+                f"{self.tokenizer.given_json}"
             )
         if self.training.subword_sampling and self.data.has_alignments:
             raise ValueError(

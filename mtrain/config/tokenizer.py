@@ -3,9 +3,16 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
 
-from mtrain.config.corpora import Languages, Piece
+from mtrain.config.corpora import Languages, Piece, check_piece
 from mtrain.config.section import HomePath, PositiveInt, Section
 
 
@@ -20,17 +27,18 @@ def _check_prefix(prefix: str) -> str:
 
 
 LANGUAGE_KEYS = ("source_lang", "target_lang")
-Prefix = Annotated[Piece, AfterValidator(_check_prefix)]
+START = "<s>"  # a mark before texts in some given vocabularies
+Prefix = Annotated[str, Field(pattern=r"^\S+\z"), AfterValidator(_check_prefix)]
 Pieces = tuple[str, ...]  # before each text of one side
 
 
 class SidePaths(Section):
-    """One SentencePiece model per side."""
+    """One tokenizer per side."""
 
     source: HomePath
-    """SentencePiece model of the source side"""
+    """tokenizer of the source side"""
     target: HomePath
-    """SentencePiece model of the target side"""
+    """tokenizer of the target side"""
 
 
 def _is_one_path(value: Any) -> str:
@@ -53,7 +61,8 @@ class TokenizerConfig(Section):
         ]
         | None
     ) = None
-    """existing SentencePiece model to use, or {source: ..., target: ...}; then none is trained"""
+    """existing tokenizer to use, or {source: ..., target: ...}; then none is trained. A
+    SentencePiece model, or a tokenizer.json of Hugging Face"""
     symbols: tuple[Piece, ...] = ()
     """pieces that are never split, such as language tags; a given model gets them appended"""
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
@@ -66,6 +75,13 @@ class TokenizerConfig(Section):
     """piece before every source text, such as >>deu<< or, for many languages, <2{target_lang}>"""
     target_prefix: Prefix | None = None
     """piece before every target text, with which every translation begins; it is not printed"""
+
+    @field_validator("source_prefix", "target_prefix")
+    @classmethod
+    def _is_a_piece(cls, prefix: str | None, given: ValidationInfo) -> str | None:
+        if prefix is not None and not (prefix == START and given.data.get("path")):
+            check_piece(prefix)
+        return prefix
 
     def prefixes(self, languages: Languages, tag: str | None = None) -> tuple[Pieces, Pieces]:
         """Return the pieces before each source and each target of a corpus in these languages.
@@ -86,11 +102,27 @@ class TokenizerConfig(Section):
         )
 
     @property
-    def export_limits(self) -> dict[str, str]:
-        """The formats that cannot hold such a tokenizer, and why."""
-        prefixes = ("source_prefix", "target_prefix")
-        used = ", ".join(f"tokenizer.{key}" for key in prefixes if getattr(self, key) is not None)
-        return {"huggingface": used} if used else {}
+    def given_json(self) -> str | None:
+        """The key of a given tokenizer that is a tokenizer.json, or None if there is none."""
+        if isinstance(self.path, SidePaths):
+            return next((f"tokenizer.path.{side}: {path}" for side, path in self.path
+                         if path.suffix == ".json"), None)  # fmt: skip
+        is_json = self.path is not None and self.path.suffix == ".json"
+        return f"tokenizer.path: {self.path}" if is_json else None
+
+    def export_limits(self, is_bert: bool) -> dict[str, str]:
+        """Return the formats that cannot hold such a tokenizer, and why.
+
+        Hugging Face's tokenizer of a BERT puts marks before every text, such as [CLS]; it knows no
+        languages.
+        """
+        limits = {}
+        if self.given_json is not None and not is_bert:
+            limits = dict.fromkeys(("huggingface", "ctranslate2"), self.given_json)
+        used = [f"tokenizer.{key}" for key in ("source_prefix", "target_prefix")
+                if (prefix := getattr(self, key)) is not None
+                and not (is_bert and key == "source_prefix" and "{" not in prefix)]  # fmt: skip
+        return ({"huggingface": ", ".join(used)} if used else {}) | limits
 
 
 def _fill(prefix: str, languages: Languages) -> str:

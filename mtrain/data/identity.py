@@ -18,7 +18,7 @@ from mtrain.text.checks import check_readable
 from mtrain.text.corpora import input_digests
 from mtrain.text.encoding import refuse_pointer
 from mtrain.text.lines import file_digest
-from mtrain.text.tokenizer import Tokenizer
+from mtrain.text.tokenizer import Tokenizer, no_such_tokenizer
 from mtrain.text.tokenizer_model import append_symbols
 
 
@@ -72,7 +72,7 @@ def describe_inputs(config: Config) -> dict[str, Any]:
     missing = [message for corpus in corpora for message in check_readable(corpus)]
     paths = config.tokenizer.path
     given = [paths.source, paths.target] if isinstance(paths, SidePaths) else [paths]
-    missing += [f"{path}: there is no such SentencePiece model" for path in given
+    missing += [no_such_tokenizer(path) for path in given
                 if path is not None and not path.is_file()]  # fmt: skip
     if missing:
         raise UserError("\n".join(dict.fromkeys(missing)))

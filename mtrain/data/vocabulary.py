@@ -27,10 +27,10 @@ def make_tokenizers(
     """
     folder.mkdir()
     if isinstance(config.path, SidePaths):
-        for side, path in (("source", config.path.source), ("target", config.path.target)):
-            (folder / f"{side}.model").write_bytes(append_symbols(path, config.symbols))
+        _copy(config.path.source, folder, "source", config.symbols)
+        _copy(config.path.target, folder, "target", config.symbols)
     elif config.path is not None:
-        (folder / "shared.model").write_bytes(append_symbols(config.path, config.symbols))
+        _copy(config.path, folder, "shared", config.symbols)
     else:
         sample = draw_sample()
         sides = {
@@ -56,3 +56,9 @@ def make_tokenizers(
             for side, sentences in sides.items():
                 train_tokenizer(sentences, config, folder / f"{side}.model")
     return TokenizerPair.load(folder)
+
+
+def _copy(path: Path, folder: Path, side: str, symbols: Sequence[str]) -> None:
+    """Copy a given tokenizer, with symbols appended, as that of a side."""
+    suffix = ".json" if path.suffix == ".json" else ".model"
+    (folder / f"{side}{suffix}").write_bytes(append_symbols(path, symbols))

@@ -10,7 +10,9 @@ from mtrain.config import Config
 from mtrain.config.model import cannot_hold
 from mtrain.errors import UserError
 from mtrain.exchange.comparison import Replay, Sample
-from mtrain.models import TranslationModel
+from mtrain.exchange.masked_comparison import MaskedReplay, MaskedSample
+from mtrain.models import Model
+from mtrain.models.bert import Bert
 from mtrain.text.lines import file_digests
 from mtrain.text.tokenizer import TokenizerPair
 
@@ -33,9 +35,7 @@ class ExchangeFormat(ABC):
         self.weights = weights
 
     @abstractmethod
-    def write(
-        self, folder: Path, model: TranslationModel, config: Config, tokenizers: TokenizerPair
-    ) -> None:
+    def write(self, folder: Path, model: Model, config: Config, tokenizers: TokenizerPair) -> None:
         """Write a model into an empty folder."""
 
     def replay(
@@ -44,11 +44,15 @@ class ExchangeFormat(ABC):
         """Translate a sample with the other program alone; None if it is not installed."""
         return None
 
+    def replay_masked(self, folder: Path, sample: MaskedSample) -> MaskedReplay | None:
+        """Fill masked tokens with the other program alone; None if it is not installed."""
+        return None
+
 
 def export(
     target: ExchangeFormat,
     folder: Path,
-    model: TranslationModel,
+    model: Model,
     config: Config,
     tokenizers: TokenizerPair,
     check: Callable[[Path], None] = lambda folder: None,
@@ -57,7 +61,7 @@ def export(
 
     Raises `UserError` if the format does not support this model, or write permission is missing.
     """
-    limits = config.tokenizer.export_limits | model.export_limits
+    limits = config.tokenizer.export_limits(isinstance(model, Bert)) | model.export_limits
     limit = limits.get(target.name)
     if limit:
         raise UserError(cannot_hold(target.name, limit), "decoding.engine: torch can")

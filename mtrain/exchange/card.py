@@ -1,7 +1,9 @@
 """The model card of the Hugging Face Hub: what a model is, learnt from, scored, and its use."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +37,40 @@ class Facts:
     tests: Sequence[TestScores]
     is_check_passed: bool
     imported_from: str | None = None  # the model that an untrained run was made of
+    validation: Mapping[str, Any] | None = None  # the checkpoint's, on the valid set
+
+    @property
+    def is_bert(self) -> bool:
+        """Whether the model predicts masked tokens, and does not translate."""
+        return self.config.model.type == "bert"
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages that the model translates from and to, or those of its texts."""
+        config = self.config
+        known = chain(*config.data.directions) if self.is_bert else config.languages
+        return [language for language in dict.fromkeys(known) if language]
 
 
 def write_card(folder: Path, name: str, facts: Facts) -> None:
     """Write README.md, with the scores as the Hub reads them, for a model of this name."""
-    config = facts.config
-    languages = config.languages
+    task = "fill-mask" if facts.is_bert else "translation"
     front: dict[str, Any] = {
-        "language": list(dict.fromkeys(languages)),
+        "language": facts.languages,
         "library_name": "transformers",
-        "pipeline_tag": "translation",
-        "tags": ["translation", "mtrain"],
+        "pipeline_tag": task,
+        "tags": [task, "mtrain"],
     }
     if facts.tests:
         front["model-index"] = [{"name": name, "results": [_indexed(test) for test in facts.tests]}]
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
         f"# {name}",
-        f"Translates {languages[0]} to {languages[1]}. {_origin(facts)}",
+        f"{_purpose(facts)} {_origin(facts)}",
         _architecture(facts),
         _data(facts),
-        _scores(facts),
-        _usage(name, facts),
+        _predictions(facts) if facts.is_bert else _scores(facts),
+        _usage_of_bert(name, facts) if facts.is_bert else _usage(name, facts),
     ]
     (folder / "README.md").write_text("\n\n".join(parts) + "\n", "utf-8")
     _write_results_of_benchmarks(folder / ".eval_results", facts)
@@ -99,6 +113,14 @@ def _indexed(test: TestScores) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _purpose(facts: Facts) -> str:
+    if facts.is_bert:
+        languages = ", ".join(facts.languages)
+        return f"Predicts masked tokens of text{f' in {languages}' if languages else ''}."
+    source, target = facts.config.languages
+    return f"Translates {source} to {target}."
+
+
 def _origin(facts: Facts) -> str:
     if facts.imported_from:
         return f"Imported from {facts.imported_from} and exported with mtrain {__version__}."
@@ -127,10 +149,11 @@ def _data(facts: Facts) -> str:
         dropped = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if count)
         name = " + ".join(Path(part).name for part in corpus["corpus"].split(" + "))
         rows.append([name, f"{corpus['seen']:,}", f"{kept:,}", dropped])
-    told = f"{manifest['splits']['train']['pairs']:,} pairs."
+    kind = "texts" if facts.is_bert else "pairs"
+    told = f"{manifest['splits']['train']['pairs']:,} {kind}."
     if seen := manifest.get("train_sources_also_in_valid_or_test"):
         told += f" {seen:,} training sources are also in valid, watch or test, which raises scores."
-    return f"{title}{told}\n\n" + _table(["corpus", "pairs", "kept", "dropped"], rows)
+    return f"{title}{told}\n\n" + _table(["corpus", kind, "kept", "dropped"], rows)
 
 
 def _scores(facts: Facts) -> str:
@@ -145,11 +168,46 @@ def _scores(facts: Facts) -> str:
     return f"## Scores\n\nBy mtrain's own search.\n\n{_table(header, rows)}"
 
 
+def _predictions(facts: Facts) -> str:
+    """Return how well the model predicts masked tokens of the valid set."""
+    found = facts.validation or {}
+    if "accuracy" not in found:
+        return "## Scores\n\nThis model was not validated here."
+    rows = [
+        ["masked tokens predicted", f"{found['accuracy']:.1f} %"],
+        ["perplexity of masked tokens", f"{math.exp(found['loss']):.1f}"],
+    ]
+    share = facts.config.training.masked_share
+    return f"## Scores\n\nOn the valid set, with {share:.0%} of the tokens masked.\n\n" + _table(
+        ["measure", "value"], rows
+    )
+
+
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     escaped = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def _usage_of_bert(name: str, facts: Facts) -> str:
+    check = (
+        "mtrain checked that `transformers` gives the same hidden states and log probabilities of "
+        "masked tokens as mtrain for a sample of the test or valid set."
+        if facts.is_check_passed
+        else "This export was not checked with `transformers`."
+    )
+    return f"""## Use
+
+{check}
+
+```python
+from transformers import pipeline
+
+fill = pipeline("fill-mask", model="{name}")
+print([guess["token_str"] for guess in fill(f"A {{fill.tokenizer.mask_token}} runs.")])
+```
+"""
 
 
 def _usage(name: str, facts: Facts) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrain.checkpoints.collection import list_checkpoints, load_last_whole, order_by_quality
-from mtrain.checkpoints.format import Checkpoint, load_checkpoint
+from mtrain.checkpoints.format import Checkpoint, load_checkpoint, read_state
 from mtrain.checkpoints.weights import put_weights
 from mtrain.config import Config, with_values
 from mtrain.config.corpora import Languages
@@ -22,6 +22,7 @@ from mtrain.inference.filling import FilledLine, Filler
 from mtrain.inference.linking import Linker
 from mtrain.inference.search import searches_with_mkl, torch_engine
 from mtrain.models import Model, TranslationModel, alignment_head, build_model
+from mtrain.models.bert import Bert
 from mtrain.nn.initialisation import UninitialisedWeights
 from mtrain.runtime.onednn import multiply_with_mkl
 from mtrain.runtime.precision import Precision, choose_precision
@@ -71,6 +72,16 @@ class LoadedRun:
         """
         return self._tokenizers_for(self.config.languages)
 
+    @property
+    def text_tokenizers(self) -> TokenizerPair:
+        """The tokenizers with the prefixes of a text of any language, for a model of texts.
+
+        Raises UserError if the prefixes name a language, and none is chosen.
+        """
+        tokenizer = self.config.tokenizer
+        names_one = tokenizer.names("source") or tokenizer.names("target")
+        return self._tokenizers_for(self.config.languages if names_one else ("", ""))
+
     def _tokenizers_for(self, languages: Languages) -> TokenizerPair:
         try:
             return self.tokenizers.with_prefixes(self.config.tokenizer.prefixes(languages))
@@ -96,6 +107,30 @@ class LoadedRun:
         if not isinstance(self.model, TranslationModel):
             raise not_a_translator(self.config)
         return self.model
+
+    @property
+    def masked_model(self) -> Bert:
+        """The model. Raises UserError if it does not predict masked tokens."""
+        run = self.config.run_dir
+        if not isinstance(self.model, Bert):
+            raise UserError(
+                f"{run}: this is a {self.config.model.type} model, which does not predict masked "
+                "tokens",
+                "train one with model.type: bert",
+            )
+        if not self.has_head:
+            raise UserError(
+                f"{run}: this BERT was imported without the head that predicts masked tokens",
+                "its hidden states can be used; to train a head: "
+                f"model: {{type: bert, init_from: {run}}}",
+            )
+        return self.model
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the output layer was trained: a BERT can be imported without one."""
+        is_lacking: bool = read_state(self.checkpoint).get("lacks_head", False)
+        return not is_lacking
 
     def _torch_engine(self, tokenizers: TokenizerPair) -> Engine:
         if searches_with_mkl(self.model, self.precision):

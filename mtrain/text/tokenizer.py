@@ -1,17 +1,18 @@
-"""SentencePiece: training, encoding, decoding. The only file that imports sentencepiece.
+"""Tokenizers: text to ids and back, and the training of SentencePiece models.
 
-Marks: <pad> 0, <unk> 1, <s> 2, </s> 3 in models trained here. If another model lacks <s> or <pad>,
-</s> takes its place. Models trained here use byte fallback, so that no input is unknown.
+A tokenizer is a SentencePiece model, or Hugging Face's `tokenizer.json`, whose name ends in .json.
+Models trained here have the marks <pad> 0, <unk> 1, <s> 2, </s> 3, and byte fallback, so that no
+input is unknown.
 """
 
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 
@@ -19,13 +20,14 @@ import sentencepiece
 
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.console import warn
-from mtrain.errors import UserError
+from mtrain.errors import UserError, missing_extra
 from mtrain.text.languages import piece_of_same_language
 from mtrain.text.lines import file_digest
+from mtrain.text.tokenizer_backend import MASKS, TokenizerBackend
+from mtrain.text.tokenizer_backend import WORD_START as WORD_START
+from mtrain.text.tokenizer_sentencepiece import SentencePieceBackend
 
-WORD_START = "\u2581"
-MASK = "[MASK]"  # the piece in place of a token to be predicted, in vocabularies trained here
-MASKS = (MASK, "<mask>")  # in any
+MASK = MASKS[0]  # in vocabularies trained here
 
 
 def word_numbers(pieces: Sequence[str]) -> list[int]:
@@ -40,10 +42,10 @@ def word_numbers(pieces: Sequence[str]) -> list[int]:
 class MissingPiece(UserError):
     """A vocabulary lacks the piece of a prefix; `similar` are pieces of its form."""
 
-    def __init__(self, path: Path, piece: str, similar: Sequence[str]) -> None:
+    def __init__(self, path: Path, kind: str, piece: str, similar: Sequence[str]) -> None:
         self.lacking = f"no piece {piece}" + (f"; it has {', '.join(similar)}" if similar else "")
         super().__init__(
-            f"{path}: this SentencePiece model has {self.lacking}",
+            f"{path}: this {kind} has {self.lacking}",
             "a prefix must be a piece of its side's vocabulary; tokenizer.symbols adds pieces to a "
             "given vocabulary",
         )
@@ -56,25 +58,11 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such SentencePiece model")
-        try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        except (RuntimeError, OSError):
-            raise UserError(f"{path}: this is not a SentencePiece model") from None
+        self._backend = _open(path)
         self.path = path
-        self.vocab_size: int = self._processor.get_piece_size()
-        self.eos_id: int = self._processor.eos_id()
-        if self.eos_id < 0:
-            raise UserError(
-                f"{path}: this SentencePiece model has no end-of-sentence mark </s>",
-                "train it with an eos_id, or leave out tokenizer.path and let mtrain train one",
-            )
-        bos_id: int = self._processor.bos_id()
-        self.bos_id = bos_id if bos_id >= 0 else self.eos_id
-        pad_id: int = self._processor.pad_id()
-        self.pad_id = pad_id if pad_id >= 0 else self.eos_id
-        self.unknown_id: int = self._processor.unk_id()
+        self.vocab_size = self._backend.vocab_size
+        self.eos_id, self.bos_id = self._backend.eos_id, self._backend.bos_id
+        self.pad_id, self.unknown_id = self._backend.pad_id, self._backend.unknown_id
         self.prefix: list[int] = []
 
     def with_prefix(self, pieces: Sequence[str]) -> "Tokenizer":
@@ -88,25 +76,37 @@ class Tokenizer:
 
         Raises UserError if the model has neither.
         """
-        number: int = self._processor.piece_to_id(piece)
-        if number == self.unknown_id:
+        number = self._backend.find(piece)
+        if number is None:
             same = piece_of_same_language(piece, self.all_pieces)
             if same is not None:
                 return self.id_of(same)
-            raise MissingPiece(self.path, piece, self._of_the_form_of(piece))
+            raise MissingPiece(self.path, self._backend.kind, piece, self._of_the_form_of(piece))
         return number
+
+    @property
+    def is_sentencepiece(self) -> bool:
+        """Whether it is a SentencePiece model, which other programs' formats can hold."""
+        return isinstance(self._backend, SentencePieceBackend)
 
     @property
     def mask_id(self) -> int:
         """The id of the piece that stands for a masked token. Raises UserError if there is none."""
         for piece in MASKS:
-            number: int = self._processor.piece_to_id(piece)
-            if number != self.unknown_id:
+            number = self._backend.find(piece)
+            if number is not None:
                 return number
         raise UserError(
             f"{self.path}: this vocabulary has no mask piece ({' or '.join(MASKS)})",
             f'add one with tokenizer.symbols: ["{MASK}"], or let mtrain train a vocabulary',
         )
+
+    @property
+    def written_marks(self) -> dict[str, str]:
+        """The pieces that are marks, by what `transformers` calls them."""
+        names = "unk_token", "bos_token", "eos_token", "pad_token"
+        ids = self.unknown_id, self.bos_id, self.eos_id, self.pad_id
+        return dict(zip(names, self.pieces(ids), strict=True))
 
     @property
     def is_word_start(self) -> list[bool]:
@@ -126,47 +126,31 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:
         """Return the ids of each text."""
-        ids: list[list[int]] = self._processor.encode(list(texts), num_threads=num_threads)
+        ids = self._backend.encode(texts, num_threads)
         return self._with_prefix(ids) if self.prefix else ids
 
     def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
         """Return the ids of one random segmentation of each text, determined by the seed.
 
         `rate` is the rate of BPE dropout (Provilkov 2020) or the unigram model's alpha (Kudo 2018).
+        Raises `UserError` if it is no SentencePiece model.
         """
-        sampled: list[list[int]] = []
-
-        def encode() -> None:
-            sentencepiece.set_random_generator_seed(seed)
-            for text in texts:
-                sampled.append(
-                    self._processor.encode(text, enable_sampling=True, alpha=rate, nbest_size=-1)
-                )
-
-        # SentencePiece has one generator per thread and seeds it at the thread's first use
-        thread = threading.Thread(target=encode)
-        thread.start()
-        thread.join()
-        return self._with_prefix(sampled)
+        return self._with_prefix(self._backend.sample(texts, rate, seed))
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of each sequence of ids, without the prefix."""
         start = len(self.prefix)
         bare = [list(row[start:] if list(row[:start]) == self.prefix else row) for row in ids]
-        texts: list[str] = self._processor.decode(bare)
-        return texts
+        return self._backend.decode(bare)
 
     @property
     def ordinary_ids(self) -> list[int]:
         """The ids that a text can have, but for <unk>."""
-        model = self._processor
-        special = model.is_control, model.is_unknown, model.is_unused
-        return [i for i in range(self.vocab_size) if not any(is_so(i) for is_so in special)]
+        return self._backend.ordinary_ids()
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the piece of each id."""
-        pieces: list[str] = self._processor.id_to_piece(list(ids))
-        return pieces
+        return self._backend.pieces(ids)
 
     @property
     def all_pieces(self) -> list[str]:
@@ -175,8 +159,33 @@ class Tokenizer:
 
     def text_pieces(self) -> set[str]:
         """Return the pieces of text: no marks, no bytes of byte fallback, and no blank alone."""
-        ids = [i for i in self.ordinary_ids if not self._processor.is_byte(i)]
+        ids = [i for i in self.ordinary_ids if not self._backend.is_byte(i)]
         return set(self.pieces(ids)) - {WORD_START}
+
+
+def _open(path: Path) -> TokenizerBackend:
+    """Read the tokenizer in a file. Raises `UserError` if there is none, or its library."""
+    if not path.is_file():
+        raise UserError(no_such_tokenizer(path))
+    if path.suffix != ".json":
+        return SentencePieceBackend(path)
+    if find_spec("tokenizers") is None:
+        raise missing_extra("tokenizers", "huggingface", f"{path}")
+    from mtrain.text.tokenizer_huggingface import HuggingFaceBackend  # needs an extra
+
+    return HuggingFaceBackend(path)
+
+
+def no_such_tokenizer(path: Path) -> str:
+    """Return the message that a tokenizer's file is missing."""
+    kind = "tokenizer" if path.suffix == ".json" else "SentencePiece model"
+    return f"{path}: there is no such {kind}"
+
+
+def tokenizer_file(folder: Path, side: str) -> Path:
+    """Return the file of a side (source, target or shared) in a tokenizer folder."""
+    path = folder / f"{side}.json"
+    return path if path.is_file() else path.with_suffix(".model")
 
 
 def available_cores() -> int:
@@ -193,11 +202,15 @@ class TokenizerPair:
 
     @staticmethod
     def load(folder: Path) -> "TokenizerPair":
-        """Read `shared.model`, or `source.model` and `target.model`, from a folder."""
-        if (folder / "shared.model").is_file():
-            shared = Tokenizer(folder / "shared.model")
+        """Read `shared.model`, or `source.model` and `target.model`, from a folder.
+
+        In place of each, a file that ends in .json.
+        """
+        if (path := tokenizer_file(folder, "shared")).is_file():
+            shared = Tokenizer(path)
             return TokenizerPair(shared, shared)
-        return TokenizerPair(Tokenizer(folder / "source.model"), Tokenizer(folder / "target.model"))
+        source, target = (Tokenizer(tokenizer_file(folder, side)) for side in ("source", "target"))
+        return TokenizerPair(source, target)
 
     def with_prefixes(self, prefixes: tuple[Sequence[str], Sequence[str]]) -> "TokenizerPair":
         """Return the same tokenizers with these pieces before each source and each target.

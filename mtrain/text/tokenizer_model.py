@@ -1,4 +1,4 @@
-"""Rewrites SentencePiece models: more pieces, or another id for each."""
+"""Rewrites tokenizers: more pieces; of SentencePiece models also another id for each piece."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,55 @@ class Marks:
     pad: str
 
 
+@dataclass(frozen=True)
+class SentencePieceContent:
+    """What a SentencePiece model consists of."""
+
+    is_unigram: bool  # else BPE
+    pieces: list[tuple[str, float]]  # with their scores, by id
+    ordinary: frozenset[str]  # those that text is split into
+    symbols: list[str]  # those that are never split
+    charsmap: bytes  # how it normalises text; empty for not at all
+
+
+def read_content(path: Path, purpose: str) -> SentencePieceContent:
+    """Read what a SentencePiece model consists of, for a purpose that messages name.
+
+    Raises `UserError` if another tokenizer cannot do the same.
+    """
+    model, kind = _read(path, purpose)
+    trained, normal = model.trainer_spec, model.normalizer_spec
+    options = {
+        "no byte fallback": not trained.byte_fallback,
+        "blanks at the end of words": trained.treat_whitespace_as_suffix,
+        "no blank before the text": not normal.add_dummy_prefix,
+        "repeated blanks": not normal.remove_extra_whitespaces,
+        "neither unigram nor BPE": trained.model_type not in (trained.UNIGRAM, trained.BPE),
+    }
+    if found := [name for name, is_so in options.items() if is_so]:
+        raise UserError(f"{path}: {purpose} has no such SentencePiece model: {', '.join(found)}")
+    of_kind = {each: [piece.piece for piece in model.pieces if piece.type == each]
+               for each in (kind.NORMAL, kind.USER_DEFINED)}  # fmt: skip
+    return SentencePieceContent(
+        trained.model_type == trained.UNIGRAM,
+        [(piece.piece, piece.score) for piece in model.pieces],
+        frozenset(of_kind[kind.NORMAL]),
+        of_kind[kind.USER_DEFINED],
+        bytes(normal.precompiled_charsmap),
+    )
+
+
 def append_symbols(path: Path, symbols: Sequence[str]) -> bytes:
-    """Return the SentencePiece model in `path` with symbols appended that are never split.
+    """Return the tokenizer in `path` with symbols appended that are never split.
 
     A symbol that is a piece already keeps its id. Raises UserError for a mark such as </s>.
     """
     if not symbols:
         return path.read_bytes()
+    if path.suffix == ".json":
+        from mtrain.text.tokenizer_huggingface import append_to_json  # needs an extra
+
+        return append_to_json(path, symbols)
     model, kind = _read(path, "tokenizer.symbols with a given model")
     known = {piece.piece: piece for piece in model.pieces}
     for symbol in dict.fromkeys(symbols):

@@ -40,6 +40,7 @@ TORCH_FREE_MODULES += r"|mtrain\.commands\.(config|opening|options|prepare|score
 SEAMS = {
     "typer": "cli/",
     "sentencepiece": "text/tokenizer",
+    "tokenizers": "text/tokenizer_huggingface.py",
     "datasets": "text/hub.py",
     "langcodes": "text/languages.py",
     "py3langid": "text/identification.py",

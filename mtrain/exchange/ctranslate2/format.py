@@ -13,7 +13,7 @@ from mtrain.config import Config
 from mtrain.config.model import TransformerConfig
 from mtrain.exchange.base import ExchangeFormat
 from mtrain.exchange.comparison import Output, Replay, Sample
-from mtrain.models import TranslationModel
+from mtrain.models import Model
 from mtrain.models.transformer import DecoderLayer, Transformer
 from mtrain.text.lines import one_line
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair
@@ -34,9 +34,7 @@ class CTranslate2Format(ExchangeFormat):
     name = "ctranslate2"
     number_formats = ("fp32", "fp16", "int8")
 
-    def write(
-        self, folder: Path, model: TranslationModel, config: Config, tokenizers: TokenizerPair
-    ) -> None:
+    def write(self, folder: Path, model: Model, config: Config, tokenizers: TokenizerPair) -> None:
         assert isinstance(model, Transformer)
         assert isinstance(config.model, TransformerConfig)
         spec = _spec(model, config.model, tokenizers)

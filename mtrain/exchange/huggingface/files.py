@@ -1,16 +1,18 @@
-"""Reads the files of a Hugging Face folder: JSON, and tensors in safetensors."""
+"""Reads and writes the files of a Hugging Face folder: JSON, and tensors in safetensors."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mtrain.errors import UserError
+from mtrain.text.lines import make_readable
 
 WEIGHTS, INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
@@ -30,12 +32,28 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object."""
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by their names."""
+    whole = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    save_file(whole, folder / WEIGHTS, {"format": "pt"})
+    make_readable(folder / WEIGHTS)
+
+
 class Tensors:
     """The tensors of a folder by name."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open model.safetensors, or its parts. Nothing is ever unpickled."""
+    def __init__(self, folder: Path, auto_class: str = "AutoModelForSeq2SeqLM") -> None:
+        """Open model.safetensors, or its parts. Nothing is ever unpickled.
+
+        `auto_class` is what loads such a model in `transformers`.
+        """
         self.folder = folder
+        self._auto_class = auto_class
         self._files: dict[str, Any] = {}
         self._taken: set[str] = set()
         for path in self._paths():
@@ -59,7 +77,8 @@ class Tensors:
         if (folder / PICKLE).is_file():
             raise UserError(
                 f"{folder / PICKLE}: a pickle can run any program, and is not read",
-                'convert it with: python -c "from transformers import AutoModelForSeq2SeqLM as M; '
+                'convert it with: python -c "from transformers import '
+                f"{self._auto_class} as M; "
                 f"M.from_pretrained('{folder}').save_pretrained('{folder}')\"",
             )
         raise UserError(f"{folder}: there is no {WEIGHTS}")
@@ -103,6 +122,12 @@ class Tensors:
                     f"{self.folder}: config.json ties {present[0]} to {name}, but they differ"
                 )
         return first
+
+    def leave_out(self, names: re.Pattern[str]) -> bool:
+        """Take the tensors of these names as read; return whether there are any."""
+        found = {name for name in self._files if names.fullmatch(name)}
+        self._taken |= found
+        return bool(found)
 
     def refuse_others(self, known: re.Pattern[str]) -> None:
         """Raise UserError if a tensor was not taken and has none of the known names."""

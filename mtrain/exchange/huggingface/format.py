@@ -1,16 +1,15 @@
 """Export of a Transformer in Hugging Face's layout, for `transformers`.
 
 A pre-norm model becomes a Pegasus model, a post-norm model a Marian model. Both get Marian's
-tokenizer: SentencePiece with a table from pieces to ids.
+tokenizer: SentencePiece with a table from pieces to ids. A BERT becomes a BertForMaskedLM
+(`bert_format.py`).
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mtrain.config import Config
@@ -18,11 +17,17 @@ from mtrain.config.model import TransformerConfig
 from mtrain.console import say
 from mtrain.exchange.base import ExchangeFormat
 from mtrain.exchange.comparison import Replay, Sample
+from mtrain.exchange.huggingface.bert_format import write_bert
+from mtrain.exchange.huggingface.files import write_json, write_tensors
 from mtrain.exchange.huggingface.names import stack_tensors
-from mtrain.exchange.huggingface.replaying import translate_with_transformers
-from mtrain.models import TranslationModel
+from mtrain.exchange.huggingface.replaying import (
+    fill_with_transformers,
+    translate_with_transformers,
+)
+from mtrain.exchange.masked_comparison import MaskedReplay, MaskedSample
+from mtrain.models import Model
+from mtrain.models.bert import Bert
 from mtrain.models.transformer import Transformer
-from mtrain.text.lines import make_readable
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair
 
 CLASSES = {"pre": ("pegasus", "PegasusForConditionalGeneration"),
@@ -36,9 +41,10 @@ class HuggingFaceFormat(ExchangeFormat):
     name = "huggingface"
     has_card = True
 
-    def write(
-        self, folder: Path, model: TranslationModel, config: Config, tokenizers: TokenizerPair
-    ) -> None:
+    def write(self, folder: Path, model: Model, config: Config, tokenizers: TokenizerPair) -> None:
+        if isinstance(model, Bert):
+            write_bert(folder, model, config, tokenizers.source)
+            return
         assert isinstance(model, Transformer)
         assert isinstance(config.model, TransformerConfig)
         norm = config.model.norm
@@ -52,17 +58,18 @@ class HuggingFaceFormat(ExchangeFormat):
             for stack, positions in (("encoder", model.source_positions),
                                      ("decoder", model.target_positions)):  # fmt: skip
                 (tensors[f"model.{stack}.embed_positions.weight"],) = positions.parameters()
-        whole = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        save_file(whole, folder / "model.safetensors", {"format": "pt"})
-        make_readable(folder / "model.safetensors")
-        _write_json(folder / "config.json", _model_config(model, config.model, tokenizers))
-        _write_json(folder / "generation_config.json", _generation_config(config, tokenizers))
+        write_tensors(folder, tensors)
+        write_json(folder / "config.json", _model_config(model, config.model, tokenizers))
+        write_json(folder / "generation_config.json", _generation_config(config, tokenizers))
         _write_tokenizer(folder, config, tokenizers)
 
     def replay(
         self, folder: Path, sample: Sample, config: Config, tokenizers: TokenizerPair
     ) -> Replay | None:
         return translate_with_transformers(folder, sample, config.decoding.beam_size)
+
+    def replay_masked(self, folder: Path, sample: MaskedSample) -> MaskedReplay | None:
+        return fill_with_transformers(folder, sample, has_head=True)
 
 
 def _is_one_table(model: Transformer) -> bool:
@@ -150,9 +157,9 @@ def _generation_config(config: Config, tokenizers: TokenizerPair) -> dict[str, A
 def _write_tokenizer(folder: Path, config: Config, tokenizers: TokenizerPair) -> None:
     source, target = tokenizers.source, tokenizers.target
     tokenizers.save(folder, "source.spm", "target.spm")
-    _write_json(folder / "vocab.json", _ids_of_pieces(source))
+    write_json(folder / "vocab.json", _ids_of_pieces(source))
     if source is not target:
-        _write_json(folder / "target_vocab.json", _ids_of_pieces(target))
+        write_json(folder / "target_vocab.json", _ids_of_pieces(target))
     unknown, eos, pad = source.pieces([source.unknown_id, source.eos_id, source.pad_id])
     source_lang, target_lang = config.languages
     about = {
@@ -167,13 +174,9 @@ def _write_tokenizer(folder: Path, config: Config, tokenizers: TokenizerPair) ->
         "clean_up_tokenization_spaces": False,
         "split_special_tokens": True,  # "</s>" in a text is text
     }
-    _write_json(folder / "tokenizer_config.json", about)
+    write_json(folder / "tokenizer_config.json", about)
 
 
 def _ids_of_pieces(tokenizer: Tokenizer) -> dict[str, int]:
     pieces = tokenizer.pieces(range(tokenizer.vocab_size))
     return {piece: number for number, piece in enumerate(pieces)}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -19,6 +19,7 @@ from torch import Tensor
 from mtrain.config.model import TransformerConfig
 from mtrain.console import warn
 from mtrain.errors import UserError
+from mtrain.exchange.huggingface.bert_names import BERT_LAYOUTS
 from mtrain.exchange.huggingface.files import Tensors, read_json
 from mtrain.exchange.huggingface.names import stack_names
 from mtrain.exchange.huggingface.vocabularies import Vocabularies, read_vocabularies
@@ -52,7 +53,7 @@ def read_folder(folder: Path) -> Imported:
     if about.get("model_type") not in LAYOUTS:
         raise UserError(
             f"{folder / 'config.json'}: the layout {about.get('model_type')} is not known",
-            f"known: {', '.join(LAYOUTS)} (NLLB has that of m2m_100)",
+            f"known: {', '.join((*LAYOUTS, *BERT_LAYOUTS))} (NLLB has that of m2m_100)",
         )
     tensors = Tensors(folder)
     config = model_config(folder, about)

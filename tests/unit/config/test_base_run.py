@@ -91,6 +91,23 @@ def test_symbols_are_appended_to_what_is_taken_over(base: Path, tmp_path: Path) 
     )
 
 
+def test_a_tokenizer_json_is_taken_over(base: Path, tmp_path: Path) -> None:
+    """Its kind has no subword sampling; its mark before every text may be <s>."""
+    (base / "tokenizer" / "shared.model").rename(base / "tokenizer" / "shared.json")
+    text = SMALLEST + "model: {init_from: base}\ntokenizer: {source_prefix: <s>}"
+    config = load(tmp_path, text)
+    assert config.tokenizer.path == Path("base/tokenizer/shared.json")
+    assert config.tokenizer.source_prefix == "<s>"
+    [message] = fail(tmp_path, text, "training.subword_sampling=0.1")
+    assert "subword_sampling needs a SentencePiece model" in message
+    [message] = fail(tmp_path, text, "export_to=[ctranslate2]")
+    assert "cannot hold a model with tokenizer.path: base/tokenizer/shared.json" in message
+    (base / "tokenizer" / "shared.json").rename(base / "tokenizer" / "source.json")
+    paths = load(tmp_path, SMALLEST + "model: {init_from: base}").tokenizer.path
+    folder = Path("base/tokenizer")
+    assert paths == SidePaths(source=folder / "source.json", target=folder / "target.model")
+
+
 def test_a_tokenizer_of_its_own_is_left_alone(base: Path, tmp_path: Path) -> None:
     text = SMALLEST + "model: {init_from: base}\ntokenizer: {vocab_size: 400}"
     config = load(tmp_path, text)

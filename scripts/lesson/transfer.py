@@ -1,0 +1,250 @@
+"""Measure what pre-training on text gains a translator, by the number of pairs it learns from.
+
+    python scripts/lesson/transfer.py MULTI30K OUT --text EN DE [--text EN DE ...] [--pairs N ...]
+
+MULTI30K is a folder with Multi30k task 1, English and German: train, val and test_2016_flickr as
+.en.gz and .de.gz. The BERT learns from both sides of the --text files and of train, without the
+sentences of val and test. At each size the baseline and what starts from the BERT are tuned on val,
+one factor after another; the best of each is then trained with three seeds. `mtrain` does each step
+in a process of its own. What has a result in OUT/results is skipped, so that the same command
+resumes; second_half.py writes the page.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtrain.console import say
+from mtrain.text.lines import read_lines
+from mtrain.training.log import read_metrics
+
+UPDATES = {2_000: 1_200, 5_000: 2_400, 29_000: 7_200}  # by pairs
+SEEDS = (1, 2, 3)
+TEST = "test2016"
+SHAPE = {"encoder_layers": 3, "d_model": 256, "num_heads": 4, "ffn_dim": 1024}
+BERT: dict[str, Any] = {
+    "model": {**SHAPE, "type": "bert", "norm": "pre"},
+    "tokenizer": {"type": "unigram", "vocab_size": 8000, "normalization": "nmt_nfkc"},
+    "training": {"objective": "masked_lm", "optimizer": "muon", "batch_tokens": 4096,
+                 "max_updates": 3000, "learning_rate": 4e-3, "warmup_updates": 100,
+                 "valid_every": 300, "keep_last": 1},
+}  # fmt: skip
+TRANSLATION: dict[str, Any] = {"batch_tokens": 1200, "learning_rate": 1e-3, "warmup_updates": 300,
+                               "keep_last": 1}  # fmt: skip
+Changes = Mapping[str, Any]  # section.key: value; model.layers stands for both sides
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train a translator."""
+
+    title: str
+    parts: tuple[str, ...]  # those that start from the BERT
+    start: Changes  # before it is tuned
+    factors: tuple[tuple[str, tuple[Any, ...]], ...]  # tuned in this order, on val
+
+
+BASELINE = "scratch"
+WAYS = {
+    BASELINE: Way(
+        "no pre-training", (),
+        {"model.dropout": 0.3, "model.layers": 3, "tokenizer.vocab_size": 2000},
+        (
+            ("tokenizer.vocab_size", (1000, 4000)),
+            ("model.dropout", (0.2, 0.4)),
+            ("model.layers", (2, 4)),
+            ("training.learning_rate", (5e-4, 2e-3)),
+            ("training.subword_sampling", (0.1,)),
+        ),
+    ),
+    "encoder": Way(
+        "encoder from BERT", ("encoder", "embeddings"), {"model.dropout": 0.3},
+        (("model.dropout", (0.2, 0.4)), ("training.learning_rate", (5e-4,))),
+    ),
+    "both": Way(
+        "encoder and decoder from BERT", ("encoder", "decoder", "embeddings"),
+        {"model.dropout": 0.3},
+        (("model.dropout", (0.2, 0.4)), ("training.learning_rate", (5e-4,))),
+    ),
+}  # fmt: skip
+
+
+class Lab:
+    """The folder of all experiments."""
+
+    def __init__(self, out: Path, multi30k: Path, texts: list[tuple[Path, Path]]) -> None:
+        self.out, self.multi30k, self.texts = out, multi30k, texts
+        self.results = out / "results"
+        self.results.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def bert(self) -> Path:
+        """The run of the BERT."""
+        return self.out / "bert"
+
+    def pretrain(self) -> None:
+        """Train the BERT."""
+        result = self.results / "bert.json"
+        if result.exists():
+            return
+        sides = [[*self.texts, self._files("train")], [self._files("val")], [self._files(TEST)]]
+        train, valid, test = (
+            [{"text": str(text), "lang": lang, "name": f"{number}-{lang}"}
+             for number, pair in enumerate(pairs) for lang, text in zip(("en", "de"), pair,
+             strict=True)]
+            for pairs in sides
+        )  # fmt: skip
+        tree = {"run_dir": str(self.bert), "device": "cpu", **BERT,
+                "data": {"train": train, "valid": valid, "test": test}}  # fmt: skip
+        minutes = self._train("bert", tree)
+        scores = json.loads(mtrain("score", str(self.bert), "--json"))
+        _write(result, {"minutes": minutes, "dev": _curve(self.bert), "test": scores})
+
+    def best(self, way_name: str, pairs: int) -> Changes:
+        """Return the settings of a way that are best on val, tuned one factor after another."""
+        way = WAYS[way_name]
+        best = dict(way.start)
+        quality = self.quality(way_name, pairs, best)
+        for key, values in way.factors:
+            for value in values:
+                tried = self.quality(way_name, pairs, {**best, key: value})
+                if tried > quality:
+                    quality, best = tried, {**best, key: value}
+        return best
+
+    def quality(self, way_name: str, pairs: int, changes: Changes) -> float:
+        """Return the best dev BLEU of one training with the first seed."""
+        result = self.learn(way_name, pairs, changes)
+        return float(max(event["bleu"] for event in result["dev"]))
+
+    def learn(self, way_name: str, pairs: int, changes: Changes, seed: int = 1) -> dict[str, Any]:
+        """Train and score one model, unless it has a result; return that."""
+        told = "-".join(f"{key.partition('.')[2]}={changes[key]}" for key in sorted(changes))
+        name = f"{way_name}-{pairs}-{told}-{seed}"
+        result = self.results / f"{name}.json"
+        if not result.exists():
+            minutes = self._train(name, self._config(name, way_name, pairs, changes, seed))
+            run = self.out / "runs" / name
+            scored = json.loads(mtrain("score", str(run), "--json"))["sets"][0]
+            scores = {score["name"]: score["value"] for score in scored["scores"]}
+            signatures = {score["name"]: score["signature"] for score in scored["scores"]}
+            _write(result, {
+                "way": way_name, "pairs": pairs, "seed": seed, "changes": dict(changes),
+                "minutes": minutes, "dev": _curve(run), "test": scores, "signatures": signatures,
+            })  # fmt: skip
+            subprocess.run(["rm", "-r", str(run / "checkpoints"), str(run / "data")], check=True)
+            dev = max(event["bleu"] for event in _curve(run))
+            say(f"{name}: dev BLEU {dev:.2f}, {minutes:.1f} minutes")
+        found: dict[str, Any] = json.loads(result.read_text("utf-8"))
+        return found
+
+    def _train(self, name: str, tree: dict[str, Any]) -> float:
+        """Prepare and train; return the minutes of this call."""
+        path = self.out / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
+        started = time.monotonic()
+        mtrain("prepare", str(path))
+        mtrain("train", str(path))
+        return round((time.monotonic() - started) / 60, 2)
+
+    def _config(
+        self, name: str, way_name: str, pairs: int, changes: Changes, seed: int
+    ) -> dict[str, Any]:
+        parts, updates = WAYS[way_name].parts, UPDATES[pairs]
+        (valid, test), train = (self._files(split) for split in ("val", TEST)), self._subset(pairs)
+        sections: dict[str, dict[str, Any]] = {
+            "tokenizer": {"type": "unigram", "normalization": "nmt_nfkc"},
+            "model": {**SHAPE, "decoder_layers": 3},
+            "training": {**TRANSLATION, "max_updates": updates, "valid_every": updates // 8},
+        }
+        if parts:
+            base = {"run": str(self.bert), "parts": list(parts)}
+            sections["model"] = {"type": "transformer", "init_from": base}
+            del sections["tokenizer"]
+        for key, value in changes.items():
+            section, _, field = key.partition(".")
+            for one in ("encoder_layers", "decoder_layers") if field == "layers" else (field,):
+                sections[section][one] = value
+        texts = {"train": train, "valid": valid, "test": test}
+        pair = {split: {"source": str(files[0]), "target": str(files[1])}
+                for split, files in texts.items()}  # fmt: skip
+        return {
+            "run_dir": str(self.out / "runs" / name), "seed": seed, "device": "cpu", **sections,
+            "data": {"source_lang": "en", "target_lang": "de", "train": [pair["train"]],
+                     "valid": [pair["valid"]], "test": [{"name": TEST, **pair["test"]}]},
+        }  # fmt: skip
+
+    def _files(self, split: str) -> tuple[Path, Path]:
+        stem = "test_2016_flickr" if split == TEST else split
+        english, german = (self.multi30k / f"{stem}.{lang}.gz" for lang in ("en", "de"))
+        return english, german
+
+    def _subset(self, pairs: int) -> tuple[Path, Path]:
+        """Write so many pairs of train, in a random order."""
+        folder = self.out / "text"
+        files = folder / f"{pairs}.en", folder / f"{pairs}.de"
+        if not all(file.exists() for file in files):
+            folder.mkdir(exist_ok=True)
+            sides = [list(read_lines(path)) for path in self._files("train")]
+            order = random.Random(1).sample(range(len(sides[0])), pairs)
+            for file, lines in zip(files, sides, strict=True):
+                file.write_bytes(b"".join(lines[row] + b"\n" for row in order))
+        return files
+
+
+def _curve(run: Path) -> list[dict[str, float]]:
+    """Return the validations of a run."""
+    keys = ("update", "minutes", "loss", "bleu", "accuracy")
+    return [{key: event[key] for key in keys if key in event}
+            for event in read_metrics(run / "metrics.jsonl")
+            if event["kind"] == "valid"]  # fmt: skip
+
+
+def _write(path: Path, content: Any) -> None:
+    whole = path.with_suffix(".part")
+    whole.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    whole.rename(path)
+
+
+def mtrain(*arguments: str) -> str:
+    """Run a verb; return what it prints on stdout."""
+    command = [sys.executable, "-m", "mtrain", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def steps(sizes: list[int]) -> Iterator[tuple[int, str]]:
+    """Yield every size with every way, small sizes first."""
+    yield from ((pairs, name) for pairs in sorted(sizes) for name in WAYS)
+
+
+def main() -> None:
+    """Run what has no result yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("multi30k", type=Path, metavar="MULTI30K")
+    parser.add_argument("out", type=Path, metavar="OUT", help="output folder")
+    parser.add_argument("--text", nargs=2, type=Path, action="append", default=[],
+                        metavar=("EN", "DE"), help="text for the BERT; repeatable")  # fmt: skip
+    parser.add_argument("--pairs", type=int, nargs="+", choices=UPDATES, default=list(UPDATES))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    given = parser.parse_args()
+    lab = Lab(given.out, given.multi30k, [tuple(pair) for pair in given.text])
+    if set(given.ways) != {BASELINE}:
+        lab.pretrain()
+    for pairs, name in steps(given.pairs):
+        if name in given.ways:
+            best = lab.best(name, pairs)
+            for seed in SEEDS:
+                lab.learn(name, pairs, best, seed)
+
+
+if __name__ == "__main__":
+    main()
