@@ -249,7 +249,7 @@ class DataBuilder:
                 ledger.note(codes[is_duplicate], *block.take(np.flatnonzero(is_duplicate)))
                 kept = np.flatnonzero(codes == KEPT)
                 sources, targets = block.take(kept)
-                has_words = has_words or any(map(str.isalpha, chain(*sources)))
+                has_words = has_words or any(map(str.isalpha, chain(*sources, *targets)))
                 is_text = self._config.is_text(self._config.data.train[block.corpus])
                 source_ids, target_ids = encode(
                     (sources, targets), of_corpus[block.corpus], is_text
