@@ -42,7 +42,7 @@ def score_masked(loaded: LoadedRun, test: HeldOutText) -> tuple[int, list[Score]
     part = TextPart(test.name, np.arange(num_texts))
     scorer = MaskedScorer(maker, [part], loaded.precision)
     with progress(f"scoring {test.name}", num_texts, "texts") as shown:
-        found = scorer.score(loaded.model, shown.advance, ProcessGroup.alone())
+        found = scorer.score(loaded.masked_model, shown.advance, ProcessGroup.alone())
     assert found.accuracy is not None
     perplexity = math.exp(min(found.loss, 50.0))
     figures = {"accuracy": found.accuracy, "perplexity": perplexity, "loss": found.loss}

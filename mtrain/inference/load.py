@@ -158,13 +158,15 @@ class LoadedRun:
         raw = [line.encode("utf-8", "surrogatepass") for line in lines]
         return self.filler().fill(raw, top)
 
-    def filler(self) -> Filler:
-        """Return what fills masked tokens. Raises UserError if the model translates."""
+    def filler(self, needs_head: bool = True) -> Filler:
+        """Return what fills masked tokens.
+
+        Raises UserError if the model translates, or lacks the head that predicts, if it needs one.
+        """
         check_fills(self.config)
-        has_prefix = self.config.tokenizer.source_prefix is not None
-        tokenizers = self.prefixed_tokenizers if has_prefix else self.tokenizers
+        model, tokenizer = self.masked_model if needs_head else self.model, self.text_tokenizers
         batch_tokens = self.config.decoding.tokens_at_once(self.precision.device.type)
-        return Filler(self.model, tokenizers.source, self.precision, batch_tokens)
+        return Filler(model, tokenizer.source, self.precision, batch_tokens)
 
     def forced_decoder(self) -> ForcedDecoder:
         """Return a forced decoder for given translations."""
