@@ -111,7 +111,7 @@ def see(tokenizers: TokenizerPair, decoder: ForcedDecoder, ids: IdPair) -> Sente
 def _read(loaded: LoadedRun, lines: Sequence[bytes]) -> Iterator[SentenceAttention]:
     """Yield the attention in each line of a model that reads text; skips empty lines, with a
     warning."""
-    filler, tokenizer = loaded.filler(), loaded.tokenizers.source
+    filler, tokenizer = loaded.filler(needs_head=False), loaded.tokenizers.source
     with progress("attending", len(lines), "lines") as shown:
         for line, ids in enumerate(filler.encode(lines), start=1):
             if len(ids) > filler.max_ids:

@@ -28,8 +28,8 @@ def export_run(
         raise UserError(f"{output_dir}: this already exists", "name a folder that does not")
     if not output_dir.absolute().parent.is_dir():
         raise UserError(f"{output_dir.absolute().parent}: there is no such folder")
-    model_config = opened[1].model
-    if model_config.export_limits.get(format_name) == f"model.type: {model_config.type}":
+    model_section = opened[1].model
+    if model_section.export_limits.get(format_name) == f"model.type: {model_section.type}":
         check_translates(opened[1])
     target = exchange_format(format_name, f"export --to {format_name}", weights)
     run, config = opened

@@ -67,7 +67,6 @@ def _fill(
     is_stream = input_path in (None, STREAM) or not input_path.is_file()
     refuse_early(input_path)
     loaded = load_run(*opened, checkpoint_name)
-    loaded.check_head()
     filler = loaded.filler()
     filler.check_top(top)
     tally, num_read = _Tally(), 0

@@ -24,7 +24,6 @@ def score_masked(loaded: LoadedRun, test: HeldOutText) -> tuple[int, list[Score]
     They are means over the masked tokens, which are the same each time and those of a validation
     on this text. Leaves out empty and long texts, with a warning, as a validation does.
     """
-    loaded.check_head()
     config, num_lines = loaded.config, len(test.sources)
     rows = _encode(loaded, test)
     num_texts = len(rows["source"])
@@ -43,7 +42,7 @@ def score_masked(loaded: LoadedRun, test: HeldOutText) -> tuple[int, list[Score]
     part = TextPart(test.name, np.arange(num_texts))
     scorer = MaskedScorer(maker, [part], loaded.precision)
     with progress(f"scoring {test.name}", num_texts, "texts") as shown:
-        found = scorer.score(loaded.model, shown.advance, ProcessGroup.alone())
+        found = scorer.score(loaded.masked_model, shown.advance, ProcessGroup.alone())
     assert found.accuracy is not None
     perplexity = math.exp(min(found.loss, 50.0))
     figures = {"accuracy": found.accuracy, "perplexity": perplexity, "loss": found.loss}

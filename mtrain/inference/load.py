@@ -112,18 +112,7 @@ class LoadedRun:
     def masked_model(self) -> Bert:
         """The model. Raises UserError if it does not predict masked tokens."""
         check_fills(self.config)
-        self.check_head()
         assert isinstance(self.model, Bert)
-        return self.model
-
-    @property
-    def has_head(self) -> bool:
-        """Whether the output layer was trained: a BERT can be imported without one."""
-        is_lacking: bool = read_state(self.checkpoint).get("lacks_head", False)
-        return not is_lacking
-
-    def check_head(self) -> None:
-        """Raise UserError for a BERT that was imported without a head."""
         if not self.has_head:
             run = self.config.run_dir
             raise UserError(
@@ -131,6 +120,13 @@ class LoadedRun:
                 "its hidden states can be used; to train a head: "
                 f"model: {{type: bert, init_from: {run}}}",
             )
+        return self.model
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the output layer was trained: a BERT can be imported without one."""
+        is_lacking: bool = read_state(self.checkpoint).get("lacks_head", False)
+        return not is_lacking
 
     def _torch_engine(self, tokenizers: TokenizerPair) -> Engine:
         if searches_with_mkl(self.model, self.precision):
@@ -153,18 +149,20 @@ class LoadedRun:
     def fill(self, lines: Iterable[str], top: int = 5) -> list[FilledLine]:
         """Return the `top` likeliest words for each `[MASK]` of each line.
 
-        Raises `UserError` if the model translates, or has no head, or not so many words.
+        Raises `UserError` if the model translates, or has not so many words.
         """
-        self.check_head()
         raw = [line.encode("utf-8", "surrogatepass") for line in lines]
         return self.filler().fill(raw, top)
 
-    def filler(self) -> Filler:
-        """Return what fills masked tokens. Raises UserError if the model translates."""
+    def filler(self, needs_head: bool = True) -> Filler:
+        """Return what fills masked tokens.
+
+        Raises UserError if the model translates, or lacks the head that predicts, if it needs one.
+        """
         check_fills(self.config)
+        model, tokenizer = self.masked_model if needs_head else self.model, self.text_tokenizers
         batch_tokens = self.config.decoding.tokens_at_once(self.precision.device.type)
-        tokenizer = self.text_tokenizers.source
-        return Filler(self.model, tokenizer, self.precision, batch_tokens)
+        return Filler(model, tokenizer.source, self.precision, batch_tokens)
 
     def forced_decoder(self) -> ForcedDecoder:
         """Return a forced decoder for given translations."""
