@@ -4,8 +4,10 @@ The task is to write digits as words in reverse order: "3 1 2" -> "two one three
 translation, order and vocabulary differ between the sides. A model learns it in seconds.
 """
 
+import fcntl
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -116,12 +118,42 @@ def task(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a new folder with what `make` puts there: of all test processes, one makes it."""
+    folder = factory.mktemp(name)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make(folder)
+        return folder
+    shared = factory.getbasetemp().parent / f"{name}-of-all"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            make(folder)
+            copy = shared.with_suffix(".copy")
+            shutil.copytree(folder, copy)
+            copy.rename(shared)
+            return folder
+    shutil.copytree(shared, folder, dirs_exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def small_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the small task, prepared; runs on it belong into folders of their own."""
     from tests.in_process import prepare_small_task  # torch, which most tests never import
 
     return prepare_small_task(tmp_path_factory.mktemp("small-task"))
+
+
+@pytest.fixture(scope="session")
+def server() -> None:
+    """The process that warm commands are forked from."""
+    from tests.cli.warm import start_server
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONUNBUFFERED", "1")
+        start_server()
 
 
 @pytest.fixture(name="products")
