@@ -4,8 +4,10 @@ The task is to write digits as words in reverse order: "3 1 2" -> "two one three
 translation, order and vocabulary differ between the sides. A model learns it in seconds.
 """
 
+import fcntl
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +20,37 @@ import pytest
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 STREAMS = ("stdin", "stdout", "stderr")
+
+
+# They begin first, the longest at the head: a long file that began last would leave a core idle.
+# While one process trains the run that the first of them and others use, the next does without.
+LONGEST = [
+    *("cli/test_line_fidelity.py", "cli/test_prepare.py", "unit/scripts/test_bench.py"),
+    *(
+        "contract/test_models.py",
+        "cli/test_import.py",
+        "cli/test_readme.py",
+        "cli/test_attention.py",
+    ),
+    *("cli/test_damage.py", "cli/test_resume.py", "cli/test_bad_input.py", "cli/test_pipeline.py"),
+    *("contract/test_import.py", "cli/test_fine_tuning.py", "cli/test_multilingual.py"),
+    *("cli/test_export.py", "cli/test_kill.py", "cli/test_package.py", "cli/test_mixture.py"),
+    *("cli/test_from_train.py", "contract/test_huggingface.py", "cli/test_streams.py"),
+    *("unit/decoding/test_beam.py", "cli/test_init.py", "unit/training/test_watch.py"),
+]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let several processes take the files in the order below, not by their number of tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first where several processes share the tests."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -116,12 +149,42 @@ def task(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a new folder with what `make` puts there: of all test processes, one makes it."""
+    folder = factory.mktemp(name)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make(folder)
+        return folder
+    shared = factory.getbasetemp().parent / f"{name}-of-all"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            make(folder)
+            copy = shared.with_suffix(".copy")
+            shutil.copytree(folder, copy)
+            copy.rename(shared)
+            return folder
+    shutil.copytree(shared, folder, dirs_exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def small_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the small task, prepared; runs on it belong into folders of their own."""
     from tests.in_process import prepare_small_task  # torch, which most tests never import
 
     return prepare_small_task(tmp_path_factory.mktemp("small-task"))
+
+
+@pytest.fixture(scope="session")
+def server() -> None:
+    """The process that warm commands are forked from."""
+    from tests.cli.warm import start_server
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONUNBUFFERED", "1")
+        start_server()
 
 
 @pytest.fixture(name="products")

@@ -8,17 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.hostile import BoundCommandLine
-from tests.cli.warm import WarmCommandLine, start_server
-from tests.conftest import TINY_CONFIG, succeed, write_task
-
-
-@pytest.fixture(scope="session")
-def server() -> None:
-    """The process that warm commands are forked from."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("PYTHONUNBUFFERED", "1")
-        start_server()
+from tests.cli.warm import WarmCommandLine
+from tests.conftest import TINY_CONFIG, made_once, succeed, write_task
 
 
 @pytest.fixture
@@ -31,14 +22,16 @@ def warm(tmp_path: Path, server: None) -> Iterator[WarmCommandLine]:
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
     """A run that has learnt the small task; config.yaml and data lie beside it. Only to be read."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_task(folder, {"train": 2000, "valid": 60, "test": 60})
-    config = TINY_CONFIG.replace("max_updates: 40", "max_updates: 600")
-    (folder / "config.yaml").write_text(config.replace("valid_every: 20", "valid_every: 200"))
-    with closing(WarmCommandLine(folder)) as warm:
-        succeed(warm, "prepare", "config.yaml")
-        succeed(warm, "train", "config.yaml")
-    return folder / "run"
+
+    def make(folder: Path) -> None:
+        write_task(folder, {"train": 2000, "valid": 60, "test": 60})
+        config = TINY_CONFIG.replace("max_updates: 40", "max_updates: 600")
+        (folder / "config.yaml").write_text(config.replace("valid_every: 20", "valid_every: 200"))
+        with closing(WarmCommandLine(folder)) as warm:
+            succeed(warm, "prepare", "config.yaml")
+            succeed(warm, "train", "config.yaml")
+
+    return made_once(tmp_path_factory, "trained", make) / "run"
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from mtrain.config import load_config
-from tests.conftest import write_task
+from tests.cli.warm import mtrain_with, run_warm_python
+from tests.conftest import Finished, succeed, write_task
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 OWN_FILES = "With two text files of your own"
@@ -46,28 +47,25 @@ def commands(heading: str) -> list[str]:
     return [line.split(" #")[0] for line in lines if line.startswith(("mtrain ", "torchrun "))]
 
 
-def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+def run(command: str, folder: Path) -> Finished:
     """Run a README line in a folder, with this interpreter's programs."""
     program, *arguments = shlex.split(command)
-    module = {"mtrain": "mtrain", "torchrun": "torch.distributed.run"}[program]
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+    if program == "mtrain":
+        return run_warm_python(folder, *mtrain_with(*arguments))
+    assert program == "torchrun"
+    finished = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *arguments],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-
-
-def must_run(command: str, folder: Path) -> None:
-    """Run a README line that must succeed."""
-    finished = run(command, folder)
-    assert finished.returncode == 0, f"{command}\n{finished.stderr}"
+    return Finished(finished.returncode, finished.stdout, finished.stderr)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
     """Everything that the section on one's own files does, in its order."""
     folder = tmp_path_factory.mktemp("readme")
     write_task(folder, {"train": 1200, "valid": 20, "test": 20, "new": 4, "old": 4, "legal": 60})
@@ -91,11 +89,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "translate",
         "score",
     ]
-    must_run(lines[0], folder)
+    succeed(run, lines[0], folder)
     load_config(folder / "my-model.yaml")
     (folder / "my-model.yaml").write_text(config)
     for line in lines[1:]:
-        must_run(line, folder)
+        succeed(run, line, folder)
     return folder
 
 
@@ -106,9 +104,9 @@ def test_the_users_own_files_end_in_a_translation(trained: Path) -> None:
 
 def test_the_configuration_is_printed_with_its_schema(trained: Path) -> None:
     difference, schema = (line for line in commands(OWN_FILES) if line.startswith("mtrain config "))
-    assert "max_updates: 6" in run(difference, trained).stdout
+    assert "max_updates: 6" in run(difference, trained).out
     command, schema_path = schema.split(" > ")
-    printed = json.loads(run(command, trained).stdout)
+    printed = json.loads(run(command, trained).out)
     assert "training" in printed["properties"]
     assert f"`# yaml-language-server: $schema={schema_path.strip()}`" in README
 
@@ -118,11 +116,10 @@ def test_the_fine_tuning_commands_start_from_that_run(trained: Path) -> None:
     assert "max_updates: 1000" in written
     (trained / "legal.yaml").write_text(written.replace("max_updates: 1000", "max_updates: 3"))
     prepared, training = commands("Fine-tuning")
-    must_run(prepared, trained)
-    said = run(training, trained)
-    assert said.returncode == 0, said.stderr
-    assert "initialised from runs/my-model (update " in said.stderr
-    assert "source_embedding.weight (1 of 3" in said.stderr  # the symbol
+    succeed(run, prepared, trained)
+    said = succeed(run, training, trained).err
+    assert "initialised from runs/my-model (update " in said
+    assert "source_embedding.weight (1 of 3" in said  # the symbol
 
 
 def test_the_commands_for_many_corpora_and_languages(trained: Path) -> None:
@@ -153,7 +150,7 @@ def test_the_commands_for_many_corpora_and_languages(trained: Path) -> None:
     assert [line.split()[1] for line in lines] == [
         "backtranslate", "prepare", "train", "prepare", "train", "translate"]  # fmt: skip
     for line in lines:
-        must_run(line, trained)
+        succeed(run, line, trained)
     assert (trained / "new.fr").read_text().count("\n") == 4
 
 
@@ -161,7 +158,7 @@ def test_the_attention_commands_show_and_link(trained: Path) -> None:
     lines = commands("What the model attends to")
     assert [line.split()[1] for line in lines] == ["attention", "attention", "translate", "align"]
     for line in lines:
-        must_run(line, trained)
+        succeed(run, line, trained)
     assert (trained / "shown" / "attention.html").is_file()
     assert (trained / "new.align").read_text().count("\n") == 4
 
@@ -187,7 +184,7 @@ def test_the_gpu_commands_train(command: str, trained: Path, tmp_path: Path) -> 
     shutil.copytree(trained, folder)
     for path in (folder / "runs/my-model").glob("[!d]*"):  # all but data
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    must_run(command, folder)
+    succeed(run, command, folder)
     assert list((folder / "runs/my-model/checkpoints").glob("update-*"))
 
 
@@ -195,8 +192,8 @@ def test_the_gpu_commands_train(command: str, trained: Path, tmp_path: Path) -> 
 def test_the_ci_commands_answer(command: str, trained: Path) -> None:
     finished = run(command.split(" > ")[0], trained)
     is_gate = "--fail-under" in command
-    assert finished.returncode == (1 if is_gate else 0), finished.stderr
-    assert "BLEU" in finished.stdout
+    assert finished.code == (1 if is_gate else 0), finished.err
+    assert "BLEU" in finished.out
 
 
 def test_the_python_lines_translate(trained: Path) -> None:

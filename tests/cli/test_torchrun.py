@@ -1,14 +1,12 @@
 """Verbs under torchrun: one process speaks, and only training shares its work out."""
 
-import os
 import socket
-import subprocess
-import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from tests.cli.warm import WarmCommandLine
+from tests.cli.warm import WarmCommandLine, WarmProcess, mtrain_with
 from tests.conftest import Finished
 
 
@@ -18,23 +16,20 @@ def run_two(folder: Path, *arguments: object) -> list[Finished]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    shared = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "mtrain", *map(str, arguments)],
-            cwd=folder,
-            env={**os.environ, **shared, **group, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
-    ]
-    said = [process.communicate(timeout=120) for process in processes]
-    return [
-        Finished(process.returncode, *output)
-        for process, output in zip(processes, said, strict=True)
-    ]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                closing(
+                    WarmProcess(
+                        folder,
+                        mtrain_with(*arguments),
+                        variables={**group, "RANK": rank, "LOCAL_RANK": rank},
+                    )
+                )
+            )
+            for rank in "01"
+        ]
+        return [process.finish() for process in processes]
 
 
 def test_a_check_by_two_processes_is_told_once(trained: WarmCommandLine, tmp_path: Path) -> None:

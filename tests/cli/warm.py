@@ -1,18 +1,22 @@
 """The command line in a forked child of a process that has already imported torch.
 
 Each command is a separate process that runs the real entry point: tests can kill it, signal it
-and wait for it. This saves only the one or two seconds of imports.
+and wait for it. This saves only the one or two seconds of imports. What else is run as
+`python SCRIPT` or `python -m MODULE` is spared them by `run_warm_python`.
 """
 
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from multiprocessing import forkserver
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.conftest import Finished
 
@@ -32,15 +36,21 @@ PRELOADED = [
 
 
 class WarmProcess:
-    """A command under way."""
+    """A command under way: what follows `python` on a command line."""
 
-    def __init__(self, folder: Path, arguments: tuple[str, ...], stdin: bytes) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        command: tuple[str, ...],
+        stdin: bytes = b"",
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mtrain-test-")
         self._streams = Path(self._folder.name)
         for name, content in (("stdin", stdin), ("stdout", b""), ("stderr", b"")):
             (self._streams / name).write_bytes(content)
         self._process = multiprocessing.get_context("forkserver").Process(
-            target=_become, args=(folder, arguments, self._streams), daemon=True
+            target=_become, args=(folder, command, self._streams, dict(variables)), daemon=True
         )
         self._process.start()
 
@@ -90,7 +100,7 @@ class WarmCommandLine:
 
     def start(self, *arguments: object, stdin: bytes = b"") -> WarmProcess:
         """Start a command."""
-        self._started.append(WarmProcess(self.folder, tuple(map(str, arguments)), stdin))
+        self._started.append(WarmProcess(self.folder, mtrain_with(*arguments), stdin))
         return self._started[-1]
 
     def __call__(self, *arguments: object, stdin: bytes = b"", timeout: float = 120) -> Finished:
@@ -109,10 +119,21 @@ def start_server() -> None:
     forkserver.ensure_running()
 
 
-def _become(folder: Path, arguments: tuple[str, ...], streams: Path) -> None:
-    """Be the command `mtrain` in a folder, with streams of its own."""
-    from mtrain.cli import main
+def mtrain_with(*arguments: object) -> tuple[str, ...]:
+    """Return what follows `python` to run `mtrain` with arguments."""
+    return ("-m", "mtrain", *map(str, arguments))
 
+
+def run_warm_python(folder: Path, *command: object, stdin: bytes = b"") -> Finished:
+    """Run what would be `python COMMAND` in a folder, to its end."""
+    with closing(WarmProcess(folder, tuple(map(str, command)), stdin)) as process:
+        return process.finish()
+
+
+def _become(
+    folder: Path, command: tuple[str, ...], streams: Path, variables: dict[str, str]
+) -> None:
+    """Be the command in a folder, with streams of its own and more environment variables."""
     modes = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}
     for number, (name, mode) in enumerate(modes.items()):
         os.dup2(os.open(streams / name, mode | os.O_APPEND), number)
@@ -121,5 +142,16 @@ def _become(folder: Path, arguments: tuple[str, ...], streams: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method("fork", force=True)  # as in a process not forked like this
     os.chdir(folder)
-    sys.argv = ["mtrain", *arguments]
-    main()
+    os.environ.update(variables)
+    if command[:2] == ("-m", "mtrain"):
+        from mtrain.cli import main
+
+        sys.argv = ["mtrain", *command[2:]]
+        main()
+    elif command[0] == "-m":
+        sys.argv = list(command[1:])
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = list(command)
+        sys.path.insert(0, str(Path(command[0]).parent))
+        runpy.run_path(command[0], run_name="__main__")

@@ -10,9 +10,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import pytest
 import torch
@@ -21,7 +23,8 @@ from mtrain.data.folders import RunFolder
 from mtrain.errors import UserError
 from mtrain.inference.load import load_run
 from mtrain.models.transformer import Transformer
-from tests.conftest import TINY_CONFIG, CommandLine, succeed, write_task
+from tests.cli.warm import mtrain_with, run_warm_python
+from tests.conftest import TINY_CONFIG, Finished, succeed, write_task
 
 SCRIPTS = Path(__file__).parents[3] / "scripts" / "bench"
 POSITIVE_OF_TRAINING = {
@@ -38,11 +41,14 @@ POSITIVE_OF_TRAINING = {
 }
 
 
-def run(
-    folder: Path, script: str, *arguments: object, threads: int = 1
-) -> "subprocess.CompletedProcess[str]":
+def run(folder: Path, script: str, *arguments: object) -> Finished:
     """Run a yardstick in a folder."""
-    return subprocess.run(
+    return run_warm_python(folder, SCRIPTS / script, *arguments)
+
+
+def run_cold(folder: Path, script: str, *arguments: object, threads: int = 1) -> Finished:
+    """Run a yardstick in a process of its own from the start, as one that spawns others needs."""
+    finished = subprocess.run(
         [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
@@ -50,18 +56,20 @@ def run(
         text=True,
         check=False,
     )
+    return Finished(finished.returncode, finished.stdout, finished.stderr)
 
 
-def measured(folder: Path, script: str, *arguments: object, threads: int = 1) -> dict[str, Any]:
+def measured(
+    folder: Path, script: str, *arguments: object, start: Callable[..., Finished] = run
+) -> dict[str, Any]:
     """Return what a yardstick that must succeed writes, its table checked for every figure."""
-    finished = run(folder, script, *arguments, "--json", "bench.json", threads=threads)
-    assert finished.returncode == 0, finished.stderr
+    finished = succeed(start, folder, script, *arguments, "--json", "bench.json")
     report: dict[str, Any] = json.loads((folder / "bench.json").read_text("utf-8"))
     assert report.pop("command").split()[0].endswith(script)
     for part, figures in report.items():
         for name in figures:
             assert any(line.split(name)[0].strip() == part
-                       for line in finished.stdout.split("\n") if name in line)  # fmt: skip
+                       for line in finished.out.split("\n") if name in line)  # fmt: skip
     return report
 
 
@@ -72,15 +80,15 @@ def content(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
     """The small task, prepared, and a run of three updates in `trained`."""
     folder = tmp_path_factory.mktemp("bench")
     write_task(folder, {"train": 500, "valid": 20, "test": 20})
     (folder / "config.yaml").write_text(TINY_CONFIG)
-    succeed(CommandLine(folder), "prepare", "config.yaml")
+    succeed(run_warm_python, folder, *mtrain_with("prepare", "config.yaml"))
     changes = ("run_dir=trained", "data_dir=run/data", "training.max_updates=3")
     settings = [word for change in changes for word in ("--set", change)]
-    succeed(CommandLine(folder), "train", "config.yaml", *settings)
+    succeed(run_warm_python, folder, *mtrain_with("train", "config.yaml", *settings))
     return folder
 
 
@@ -105,9 +113,8 @@ def test_training_is_told_in_positive_figures_and_shares_that_add_up(
 
 def test_the_time_of_threads_side_by_side_is_not_told_twice(prepared: Path) -> None:
     large = "training.batch_tokens=2000"  # enough for two
-    report = measured(
-        prepared, "train.py", "config.yaml", "--set", large, "--seconds", 2, threads=2
-    )
+    command = ("train.py", "config.yaml", "--set", large, "--seconds", 2)
+    report = measured(prepared, *command, start=partial(run_cold, threads=2))
     check_shares(report["time"])
     assert report["machine"]["threads"] == 2
 
@@ -133,7 +140,7 @@ def test_a_token_costs_what_the_shapes_say(training: dict[str, Any], prepared: P
 def test_engines_translate_the_same_lines_in_turn(prepared: Path) -> None:
     report = measured(
         prepared, "translate.py", "trained", "test.digits", "--engines", "torch,ctranslate2",
-        "--beams", "2,1", "--rounds", 2, "--latency", 3,
+        "--beams", "2,1", "--rounds", 2, "--latency", 3, start=run_cold,
     )  # fmt: skip
     parts = [f"beam {beam}, {engine}" for beam in (2, 1) for engine in ("torch", "ctranslate2")]
     assert list(report) == ["machine", *parts]
@@ -150,8 +157,8 @@ def test_engines_translate_the_same_lines_in_turn(prepared: Path) -> None:
 
 def test_a_peer_without_its_environment_is_told_how_to_get_it(prepared: Path) -> None:
     finished = run(prepared, "translate.py", "trained", "test.digits", "--engines", "opennmt")
-    assert finished.returncode == 2
-    assert "make DIR/opennmt as README.md tells" in finished.stderr
+    assert finished.code == 2
+    assert "make DIR/opennmt as README.md tells" in finished.err
 
 
 def test_a_peer_gets_every_weight_by_a_name_of_its_own(
@@ -233,7 +240,9 @@ def test_waits_are_told_and_grow_with_what_is_waited_for(prepared: Path) -> None
     assert 0 < waits[0] < min(waits[1:])
 
 
-def test_mtrain_trains_by_itself_where_peers_would_stand_beside_it(tmp_path: Path) -> None:
+def test_mtrain_trains_by_itself_where_peers_would_stand_beside_it(
+    tmp_path: Path, server: None
+) -> None:
     write_task(tmp_path, {"train": 500})
     report = measured(
         tmp_path, "side_by_side.py", "train.digits", "train.words", "work", "--peers", "none",
@@ -249,7 +258,10 @@ def test_mtrain_trains_by_itself_where_peers_would_stand_beside_it(tmp_path: Pat
 
 
 def test_what_is_run_on_a_gpu_runs_here_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    server: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_task(tmp_path, {"train": 400, "valid": 20, "test": 20})
     data = tmp_path / "multi30k"
@@ -266,6 +278,15 @@ def test_what_is_run_on_a_gpu_runs_here_as_well(
             "LINES": 6, "SEEDS": (1,), "RECORD": tmp_path / "record.yaml"}  # fmt: skip
     for name, value in tiny.items():
         monkeypatch.setattr(gpu, name, value)
+
+    def call(command: list[str], cwd: Path, stdout: IO[bytes], **others: object) -> int:
+        _, *words = command
+        start = run_cold if words[0].endswith("translate.py") else run_warm_python
+        finished = start(cwd, *words)
+        stdout.write(f"{finished.out}{finished.err}".encode())
+        return finished.code
+
+    monkeypatch.setattr(gpu.subprocess, "call", call)
     arguments = ["gpu.py", str(data), str(tmp_path / "out"), "--stages", "train,translate,record"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as stopped:
@@ -289,11 +310,11 @@ def test_what_is_run_on_a_gpu_runs_here_as_well(
     ],
 )
 def test_what_is_missing_is_said_and_nothing_written(
-    script: str, arguments: tuple[str, ...], said: str, tmp_path: Path
+    script: str, arguments: tuple[str, ...], said: str, tmp_path: Path, server: None
 ) -> None:
     (tmp_path / "config.yaml").write_text(TINY_CONFIG)
     finished = run(tmp_path, script, *arguments, "--json", "bench.json")
-    assert finished.returncode == 2
-    assert said in finished.stderr
-    assert "Traceback" not in finished.stderr
+    assert finished.code == 2
+    assert said in finished.err
+    assert "Traceback" not in finished.err
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
