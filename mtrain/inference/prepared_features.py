@@ -14,7 +14,7 @@ from mtrain.inference.features import BertFeatures
 from mtrain.text.lines import file_digests
 
 BLOCK_LINES = 2000  # whose features are in memory at once
-BYTES = 2  # of a number in half precision
+BYTES, OFFSET_BYTES = 2, 8  # of a number in half precision, and of a line's place
 
 
 def add_features(folder: Path, manifest: dict[str, Any], features: BertFeatures) -> None:
@@ -28,7 +28,7 @@ def add_features(folder: Path, manifest: dict[str, Any], features: BertFeatures)
     }
     num_lines = sum(map(len, stores.values()))
     num_tokens, num_long = _count(stores, num_lines, features)
-    size = num_tokens * features.width * BYTES
+    size = num_tokens * features.width * BYTES + num_lines * OFFSET_BYTES
     told = f"{num_tokens:,} states of width {features.width}, {size / 1e9:,.3f} GB"
     free = shutil.disk_usage(folder).free
     if size > free:
