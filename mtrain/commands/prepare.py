@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -91,7 +92,9 @@ def _build(
         if features is not None:
             from mtrain.inference.prepared_features import add_features  # loads torch
 
+            started = time.monotonic()
             add_features(building, manifest, features)
+            manifest["seconds"] = round(manifest["seconds"] + time.monotonic() - started, 1)
         _write_manifest(building, manifest)
         make_readable(building)
         _put_in_place(building, destination)

@@ -15,15 +15,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mtrain.checkpoints.format import MODEL, load_checkpoint, manifest, save_checkpoint
 from mtrain.config import Config
-from mtrain.data.batch import MaskedBatch, pad
 from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.data.makers.texts import pad_texts
 from mtrain.data.plan import plan_in_order
 from mtrain.data.store import IntArray
 from mtrain.decoding.source_features import SourceFeatures
 from mtrain.decoding.splitting import split_pieces
 from mtrain.errors import UserError
 from mtrain.inference.search import ready
-from mtrain.inference.weights import load_model
+from mtrain.inference.weights import languages_of_text, load_model
 from mtrain.models.bert import Bert
 from mtrain.nn.feature_attention import Features
 from mtrain.runtime.precision import Precision
@@ -31,7 +31,6 @@ from mtrain.runtime.threads import ordered_map
 from mtrain.text.lines import file_digest, make_readable
 from mtrain.text.tokenizer import Tokenizer, available_cores
 
-NO_TEXT = -1  # sentence index of padding
 KEY = "model.features.run"
 
 
@@ -121,7 +120,8 @@ class BertFeatures(SourceFeatures):
 
     @torch.inference_mode()
     def _read(self, parts: Sequence[list[int]]) -> list[Tensor]:
-        batch = _as_batch(parts, self._tokenizer.eos_id).to(self.precision.device)
+        nothing_masked: list[list[int]] = [[] for _ in parts]
+        batch = pad_texts(parts, nothing_masked, self._tokenizer.eos_id).to(self.precision.device)
         with self._autocast():
             states = self._model.hidden_states(batch, num_layers=self.layer)
         halves = states.to(torch.float16)
@@ -173,47 +173,43 @@ def open_features(folder: Path, config: Config) -> BertFeatures:
             "name the run of a bert, trained with training.objective: masked_lm, or imported",
         )
     tokenizers, model, chosen, checkpoint = load_model(run, of_bert, None)
-    if of_bert.tokenizer.source_prefix is not None:
-        tokenizers = tokenizers.with_prefixes(of_bert.tokenizer.prefixes(of_bert.languages))
+    prefixes = of_bert.tokenizer.prefixes(languages_of_text(of_bert))
     assert isinstance(model, Bert)
     batch_tokens = of_bert.decoding.tokens_at_once(chosen.device.type)
-    return BertFeatures(
-        model, tokenizers.source, config.features.layer, chosen, batch_tokens, checkpoint
-    )
+    tokenizer = tokenizers.with_prefixes(prefixes).source
+    return BertFeatures(model, tokenizer, config.features.layer, chosen, batch_tokens, checkpoint)
 
 
 def features_to_prepare(config: Config) -> BertFeatures | None:
-    """Return the features of the configured BERT, or, where it is gone, of the run's own copy."""
+    """Return the features of the configured BERT, or, where it is gone, of a run's copy of it."""
     if config.features is None:
         return None
-    copy = RunFolder(config.run_dir).features
-    is_gone = not config.features.run.exists() and copy.is_dir()
-    return _open(copy if is_gone else config.features.run, config)
+    folders = [config.features.run, *_copies(config)]
+    return _open(next((folder for folder in folders if folder.exists()), folders[0]), config)
 
 
 def features_to_train(config: Config, data: DataFolder) -> BertFeatures | None:
     """Return the features that the data were prepared with, of the run's own copy if it has one.
 
-    Raises `UserError` if neither the copy nor the configured BERT is the one.
+    Raises `UserError` if neither a copy nor the configured BERT is the one.
     """
     if config.features is None:
         return None
-    wanted, problems = data.manifest()["features_model"], []
-    for folder in (RunFolder(config.run_dir).features, config.features.run):
+    problem: UserError | None = None
+    for folder in (*_copies(config), config.features.run):
         try:
             features = _open(folder, config)
         except UserError as error:
-            problems.append(error)
+            problem = error
             continue
-        if features.identity == wanted:
+        if features.identity == data.manifest()["features_model"]:
             return features
-        problems.append(
-            UserError(
-                f"{KEY}: {folder}: not the BERT that {data.path} was prepared with",
-                "run `mtrain prepare` with this configuration again",
-            )
+        problem = UserError(
+            f"{KEY}: {folder}: not the BERT that {data.path} was prepared with",
+            "run `mtrain prepare` with this configuration again",
         )
-    raise problems[-1]
+    assert problem is not None
+    raise problem
 
 
 def features_of_run(run: RunFolder, config: Config) -> BertFeatures | None:
@@ -257,6 +253,12 @@ def keep_features(features: BertFeatures, run: RunFolder) -> None:
     writing.path.rename(folder)
 
 
+def _copies(config: Config) -> list[Path]:
+    """Return where a copy of the BERT may be: in the run, and in the run that it starts from."""
+    runs = [config.run_dir, *([config.model.base.run] if config.model.base else [])]
+    return [RunFolder(run).features for run in runs]
+
+
 def _open(folder: Path, config: Config) -> BertFeatures:
     try:
         return open_features(folder, config)
@@ -264,20 +266,3 @@ def _open(folder: Path, config: Config) -> BertFeatures:
         is_named = error.message.startswith("model.features")
         raise UserError(error.message if is_named else f"{KEY}: {error.message}", error.hint,
                         error.exit_code) from None  # fmt: skip
-
-
-def _as_batch(texts: Sequence[list[int]], eos_id: int) -> MaskedBatch:
-    """Return texts as a batch, one a row, each with its end mark; none of it is to be predicted."""
-    tokens = pad([[*ids, eos_id] for ids in texts], eos_id)
-    lengths = torch.tensor([len(ids) + 1 for ids in texts])
-    positions = torch.arange(tokens.shape[1]).expand_as(tokens)
-    is_text = positions < lengths[:, None]
-    nowhere = torch.zeros(len(texts), 0, dtype=torch.long)
-    return MaskedBatch(
-        tokens=tokens,
-        sentences=torch.where(is_text, 0, NO_TEXT),
-        positions=torch.where(is_text, positions, 0),
-        masked=nowhere,
-        targets=nowhere,
-        num_target_tokens=0,
-    )

@@ -21,7 +21,7 @@ from mtrain.inference.features import features_of_run
 from mtrain.inference.filling import FilledLine, Filler
 from mtrain.inference.linking import Linker
 from mtrain.inference.search import searches_with_mkl, torch_engine
-from mtrain.inference.weights import load_model
+from mtrain.inference.weights import languages_of_text, load_model
 from mtrain.models import Model, TranslationModel, alignment_head
 from mtrain.models.bert import Bert
 from mtrain.runtime.onednn import multiply_with_mkl
@@ -79,9 +79,7 @@ class LoadedRun:
 
         Raises UserError if the prefixes name a language, and none is chosen.
         """
-        tokenizer = self.config.tokenizer
-        names_one = tokenizer.names("source") or tokenizer.names("target")
-        return self._tokenizers_for(self.config.languages if names_one else ("", ""))
+        return self._tokenizers_for(languages_of_text(self.config))
 
     def _tokenizers_for(self, languages: Languages) -> TokenizerPair:
         try:

@@ -6,6 +6,7 @@ from mtrain.checkpoints.collection import list_checkpoints, load_last_whole, ord
 from mtrain.checkpoints.format import Checkpoint, load_checkpoint
 from mtrain.checkpoints.weights import put_weights
 from mtrain.config import Config
+from mtrain.config.corpora import Languages
 from mtrain.data.folders import RunFolder
 from mtrain.errors import UserError
 from mtrain.models import Model, build_model
@@ -37,6 +38,16 @@ def load_model(
     put_weights(model, checkpoint.weights, str(checkpoint.path))
     model.to(precision.device).eval()
     return tokenizers, model, precision, checkpoint.path
+
+
+def languages_of_text(config: Config) -> Languages:
+    """Return the languages whose prefixes the texts of a model of texts have; "" is any.
+
+    Raises `UserError` if the prefixes name a language, and none is chosen.
+    """
+    tokenizer = config.tokenizer
+    names_one = tokenizer.names("source") or tokenizer.names("target")
+    return config.languages if names_one else ("", "")
 
 
 def _choose(run: RunFolder, config: Config, name: str | None) -> Checkpoint:
