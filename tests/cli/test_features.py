@@ -91,6 +91,15 @@ def test_a_run_holds_the_bert_that_its_model_reads(folder: Path, warm: WarmComma
     more = ("--set", "training.max_updates=8", "--set", "training.valid_every=8")
     assert "resuming" in succeed(warm, "train", "config.yaml", *more).err
 
+    model = CONFIG[CONFIG.index("model:") : CONFIG.index("training:")]
+    tune = CONFIG.replace(model, "model: {init_from: run}\n").replace(
+        "run_dir: run", "run_dir: new"
+    )
+    (folder / "tune.yaml").write_text(tune)
+    assert "layer 2 of features" in succeed(warm, "prepare", "tune.yaml").out  # run/features
+    assert "copied 100.0%" in succeed(warm, "train", "tune.yaml").err
+    assert succeed(warm, "translate", "new", stdin=INPUT).out.count("\n") == 4
+
     for is_cut in (True, False):
         (weights,) = folder.glob("run/features/checkpoints/*/model.safetensors")
         if is_cut:
