@@ -223,17 +223,18 @@ def number_in_a_new_thread() -> int:
 
 
 def train_small_bert(task: Path, run_dir: Path, seed: int = 1) -> Path:
-    """Train a BERT of two layers on the digits of a task, for one update; return its run folder.
+    """Train a BERT of two layers on a task's texts, for one update; return its run folder.
 
     It reads 8 tokens at once.
     """
 
-    def text(split: str) -> dict[str, str]:
-        return {"text": str(task / f"{split}.digits"), "lang": "digits"}
+    def text(split: str, side: str = "digits") -> dict[str, str]:
+        return {"text": str(task / f"{split}.{side}"), "lang": side, "name": f"{split}-{side}"}
 
     tree = {
         "run_dir": run_dir,
-        "data": {"train": [text("train")], "valid": [text("valid")], "filters": {"max_tokens": 8}},
+        "data": {"train": [text("train"), text("train", "words")], "valid": [text("valid")],
+                 "filters": {"max_tokens": 8}},
         "device": "cpu",
         "seed": seed,
         "tokenizer": {"vocab_size": 300},
