@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mtrain.commands.prepare import prepare
+from mtrain.commands.train import train
 from mtrain.config import Config
 from mtrain.data.batch import PairBatch
 from mtrain.data.folders import DataFolder, RunFolder
@@ -219,3 +220,30 @@ def number_in_a_new_thread() -> int:
     """Return how many threads torch would use in a thread that is yet to come."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(torch.get_num_threads).result()
+
+
+def train_small_bert(task: Path, run_dir: Path, seed: int = 1) -> Path:
+    """Train a BERT of two layers on a task's texts, for one update; return its run folder.
+
+    It reads 8 tokens at once.
+    """
+
+    def text(split: str, side: str = "digits") -> dict[str, str]:
+        return {"text": str(task / f"{split}.{side}"), "lang": side, "name": f"{split}-{side}"}
+
+    tree = {
+        "run_dir": run_dir,
+        "data": {"train": [text("train"), text("train", "words")], "valid": [text("valid")],
+                 "filters": {"max_tokens": 8}},
+        "device": "cpu",
+        "seed": seed,
+        "tokenizer": {"vocab_size": 300},
+        "model": {"type": "bert", "encoder_layers": 2, "d_model": 24, "num_heads": 2,
+                  "ffn_dim": 32, "max_positions": 8},
+        "training": {"objective": "masked_lm", "precision": "fp32", "batch_tokens": 128,
+                     "max_updates": 1, "warmup_updates": 1, "valid_every": 1},
+    }  # fmt: skip
+    config = Config.model_validate(tree)
+    prepare(config)
+    train(config)
+    return run_dir

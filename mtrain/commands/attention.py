@@ -15,7 +15,14 @@ from mtrain.evaluation.heatmaps import check_available, write_all_heads, write_h
 from mtrain.inference.load import LoadedRun, load_run
 from mtrain.models import alignment_head
 from mtrain.models.base import find_layer
-from mtrain.text.lines import STREAM, clean_pairs, decode_line, read_lines, warn_of_invalid
+from mtrain.text.lines import (
+    STREAM,
+    clean_lines,
+    clean_pairs,
+    decode_line,
+    read_lines,
+    warn_of_invalid,
+)
 from mtrain.text.streams import open_folder, read_stdin_once
 from mtrain.text.tokenizer import WORD_START, TokenizerPair
 
@@ -95,17 +102,19 @@ def _translate(
 ) -> Iterator[SentenceAttention]:
     """Yield the attention of each line and its translation."""
     decoder = loaded.forced_decoder()
-    for ids in _pairs(loaded, lines, targets, decoder.max_ids):
-        yield see(loaded.prefixed_tokenizers, decoder, ids)
+    for ids, text in _pairs(loaded, lines, targets, decoder.max_ids):
+        yield see(loaded.prefixed_tokenizers, decoder, ids, text)
 
 
-def see(tokenizers: TokenizerPair, decoder: ForcedDecoder, ids: IdPair) -> SentenceAttention:
-    """Return the attention of one pair of id sequences, with its tokens."""
+def see(
+    tokenizers: TokenizerPair, decoder: ForcedDecoder, ids: IdPair, text: str = ""
+) -> SentenceAttention:
+    """Return the attention of one pair of id sequences, with its tokens; `text` is its source."""
     source, target = (
         [*tokenizer.pieces(list(side)), END]
         for tokenizer, side in zip((tokenizers.source, tokenizers.target), ids, strict=True)
     )
-    return SentenceAttention(source, target, decoder.attention(ids))
+    return SentenceAttention(source, target, decoder.attention(ids, text))
 
 
 def _read(loaded: LoadedRun, lines: Sequence[bytes]) -> Iterator[SentenceAttention]:
@@ -128,23 +137,27 @@ def _read(loaded: LoadedRun, lines: Sequence[bytes]) -> Iterator[SentenceAttenti
 
 def _pairs(
     loaded: LoadedRun, lines: Sequence[bytes], targets: Sequence[bytes] | None, max_ids: int
-) -> Iterator[IdPair]:
-    """Yield the ids of each line and its translation; warns of empty lines and skips them."""
+) -> Iterator[tuple[IdPair, str]]:
+    """Yield the ids of each line and its translation, and the line.
+
+    Warns of empty lines and skips them.
+    """
     translator = loaded.translator()
     with progress("attending", len(lines), "lines") as shown:
         for start in range(0, len(lines), BLOCK_LINES):
             block = slice(start, start + BLOCK_LINES)
+            texts, _ = clean_lines(lines[block])
             if targets is None:
                 translations = translator.translate(lines[block])
                 pairs: list[Sequence[IdPair]] = [found.segments for found in translations]
             else:
                 pairs = loaded.encode_pairs(*clean_pairs(lines[block], targets[block]))
-            for number, segments in enumerate(pairs, start + 1):
+            for number, (segments, text) in enumerate(zip(pairs, texts, strict=True), start + 1):
                 if len(segments) > 1 or any(max(map(len, pair)) > max_ids for pair in segments):
                     raise _too_long(number, max_ids)
                 if not segments:
                     _warn_of_empty(number)
-                yield from segments
+                yield from ((ids, text) for ids in segments)
                 shown.advance(1)
 
 

@@ -4,10 +4,11 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtrain.config import Config
 from mtrain.console import say
@@ -23,13 +24,18 @@ from mtrain.text.languages import find_language, require_language
 from mtrain.text.lines import make_readable, write_whole
 from mtrain.text.tokenizer import TokenizerPair
 
+if TYPE_CHECKING:
+    from mtrain.inference.features import BertFeatures
+
 
 def prepare(config: Config) -> str:
     """Build the data folder of a configuration and return a report on it."""
     folder, run = DataFolder(config.data_path), RunFolder(config.run_dir)
     if not folder.manifest_path.is_file():
         run.check_belongs(config)
-    inputs = describe_inputs(config)
+    inputs, features = describe_inputs(config), _features(config)
+    if features is not None:
+        inputs["features_model"] = features.identity
     if folder.manifest_path.is_file():
         manifest, meant = folder.manifest(), folder.as_prepared(config)
         present = inputs | {"settings": data_settings(meant)}
@@ -53,12 +59,25 @@ def prepare(config: Config) -> str:
     destination = folder.path.resolve()  # it may be a symbolic link to another disk
     lock_path = destination.with_name(f".{destination.name}.lock")
     with hold(lock_path, f"{folder.path}: another `mtrain prepare` is at work here"):
-        manifest = _build(config, destination, inputs)
+        manifest = _build(config, destination, inputs, features)
     say(f"{folder.path}: prepared in {manifest['seconds']} s")
     return describe_manifest(manifest)
 
 
-def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+def _features(config: Config) -> "BertFeatures | None":
+    """Load the BERT whose states the model reads, if it reads any."""
+    if config.features is None:
+        return None
+    from mtrain.inference.features import (
+        features_to_prepare,  # loads torch, which others never need
+    )
+
+    return features_to_prepare(config)
+
+
+def _build(
+    config: Config, destination: Path, inputs: dict[str, Any], features: "BertFeatures | None"
+) -> dict[str, Any]:
     """Build a data folder next to `destination`, move it there, and return its manifest."""
     prefix = f".{destination.name}.building-"
     for leftover in destination.parent.glob(f"{prefix}*"):  # of a killed builder
@@ -70,6 +89,12 @@ def _build(config: Config, destination: Path, inputs: dict[str, Any]) -> dict[st
         manifest = builder.build(inputs)
         if not config.learns_from_text:
             manifest["ceilings"] = _measure_ceilings(building, builder.held_out_parts)
+        if features is not None:
+            from mtrain.inference.prepared_features import add_features  # loads torch
+
+            started = time.monotonic()
+            add_features(building, manifest, features)
+            manifest["seconds"] = round(manifest["seconds"] + time.monotonic() - started, 1)
         _write_manifest(building, manifest)
         make_readable(building)
         _put_in_place(building, destination)

@@ -10,6 +10,7 @@ from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.evaluation.diagnosis import describe_curve
+from mtrain.inference.features import keep_features
 from mtrain.training.build import build_forecaster, build_setup, build_trainer
 from mtrain.training.log import learning_curve, read_metrics
 from mtrain.training.signals import StopSignal
@@ -27,7 +28,10 @@ def train(config: Config, config_path: Path | None = None) -> str | None:
             if group.is_first:
                 run.begin(config, data)
             with StopSignal() as stop:  # from now on a signal saves before it ends the command
-                build_trainer(setup, run, group, stop).run()
+                trainer = build_trainer(setup, run, group, stop)
+                if group.is_first and setup.features is not None:
+                    keep_features(setup.features, run)
+                trainer.run()
         if not group.is_first:
             return None
         metric = config.training.valid_metric

@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -282,8 +282,9 @@ def _section(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
         elif section is not None and not isinstance(key, int):
             field = section.model_fields.get(key)
             kind = field.annotation if field else None
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                section = kind
+            kinds = [each for each in (kind, *get_args(kind))
+                     if isinstance(each, type) and issubclass(each, BaseModel)]  # fmt: skip
+            section = kinds[0] if kinds else section
     return section
 
 

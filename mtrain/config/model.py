@@ -32,6 +32,24 @@ class BaseRun(Section):
     """parts to copy; the others are newly initialised"""
 
 
+class FeaturesConfig(Section):
+    """A frozen BERT, whose states of each source line the model reads too (Zhu et al. 2020)."""
+
+    run: HomePath
+    """run folder of a BERT, trained or imported; `train` copies it into its own run"""
+    layer: Annotated[int, Field(ge=-1000, le=1000)] = -1
+    """the layer whose states are read: 1 is the lowest, -1 the last"""
+    drop: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """drop-net: share of the sentences for which training uses only one of a layer's two
+    attentions, in half of them the one over the features; otherwise the mean of both"""
+
+    @model_validator(mode="after")
+    def _layers_count_from_1(self) -> "FeaturesConfig":
+        if not self.layer:
+            raise ValueError("layer: there is no layer 0; 1 is the lowest, -1 the last")
+        return self
+
+
 def _is_one_run(value: Any) -> str:
     return "<base>" if isinstance(value, dict | BaseRun) else "<run>"
 
@@ -138,10 +156,14 @@ class TransformerConfig(EncoderSection):
     """number of decoder layers"""
     output_bias: bool = False
     """add a learned bias to the logits, as Marian does"""
+    features: FeaturesConfig | None = None
+    """a frozen BERT, whose states of a source line each layer attends to as well"""
 
     @property
     def export_limits(self) -> dict[str, str]:
-        """The formats that cannot hold such a model, and why; CTranslate2 can hold any."""
+        """The formats that cannot hold such a model, and why."""
+        if self.features is not None:
+            return dict.fromkeys(EXPORT_FORMATS, "model.features")
         reasons = {
             "model.positions: rotary": self.positions == "rotary",
             "model.norm_type: rms": self.norm_type == "rms",

@@ -31,6 +31,7 @@ from mtrain.config.model import (
     MODEL_SECTIONS,
     BaseRun,
     ExportFormat,
+    FeaturesConfig,
     ModelConfig,
     TransformerConfig,
     cannot_hold,
@@ -260,6 +261,11 @@ class Config(Section):
     def learns_from_text(self) -> bool:
         """Whether the model learns from text alone, not from pairs."""
         return self.training.objective == "masked_lm"
+
+    @property
+    def features(self) -> FeaturesConfig | None:
+        """The frozen BERT whose states of the source the model reads, if there is one."""
+        return getattr(self.model, "features", None)
 
     @property
     def shares_vocabulary(self) -> bool:

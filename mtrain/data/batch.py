@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from mtrain.nn.feature_attention import Features
 from mtrain.nn.output import IGNORE_INDEX
 
 SomeBatch = TypeVar("SomeBatch", bound="Batch")
@@ -72,6 +73,15 @@ class PairBatch(Batch):
     target_lengths: Tensor  # (B,)
     # (B,T,S) alignment weights of each token of target_out over the source; they sum to 1 or 0
     links: Tensor | None = None
+    features: Tensor | None = None  # (B,F,Df) states of a features model, in fp16
+    feature_lengths: Tensor | None = None  # (B,)
+
+    @property
+    def source_features(self) -> Features | None:
+        """The features of the sources, if the batch has them."""
+        if self.features is None or self.feature_lengths is None:
+            return None
+        return Features(self.features, self.feature_lengths)
 
     @property
     def num_rows(self) -> int:
@@ -89,6 +99,8 @@ class PairBatch(Batch):
             width = int(self.source_lengths[cut].max())
             height = int(self.target_lengths[cut].max())
             lengths = self.target_lengths[cut]
+            of_features = None if self.feature_lengths is None else self.feature_lengths[cut]
+            depth = 0 if of_features is None else int(of_features.max())
             pieces.append(
                 PairBatch(
                     source=self.source[cut, :width],
@@ -98,6 +110,8 @@ class PairBatch(Batch):
                     target_lengths=lengths,
                     num_target_tokens=int(lengths.sum()),
                     links=None if self.links is None else self.links[cut, :height, :width],
+                    features=None if self.features is None else self.features[cut, :depth],
+                    feature_lengths=of_features,
                 )
             )
         return pieces

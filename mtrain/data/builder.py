@@ -29,7 +29,7 @@ from mtrain.data.held_out import HeldOut, Part, look_at, warn_of_undecoded
 from mtrain.data.manifest import FORMAT, watch_split
 from mtrain.data.mixture import mixtures
 from mtrain.data.plan import derive_seed
-from mtrain.data.splits import describe_split, encode, one_sided, write_held_out
+from mtrain.data.splits import describe_split, encode, one_sided, text_of, write_held_out
 from mtrain.data.store import LINKS, StoreWriter, translation_columns
 from mtrain.data.vocabulary import TextPair, make_tokenizers
 from mtrain.errors import UserError
@@ -233,7 +233,8 @@ class DataBuilder:
         has_links, mapper = self._config.data.has_alignments, LinkMapper(tokenizers)
         of_corpus = [tokenizers.with_prefixes(self._config.prefixes_of(corpus))
                      for corpus in self._config.data.train]  # fmt: skip
-        columns = translation_columns(tokenizers.vocab_size, has_links)
+        has_text = self._config.features is not None
+        columns = translation_columns(tokenizers.vocab_size, has_links, has_text)
         position, has_words = 0, False
         with (
             progress("tokenising", len(scan.verdicts), "pairs") as shown,
@@ -266,7 +267,9 @@ class DataBuilder:
                 ids = {"source": source_ids, "target": target_ids}
                 rows = {side: [theirs[row] for row in chosen] for side, theirs in ids.items()}
                 rows = one_sided(rows) if is_text else rows
-                writer.append(rows | ({LINKS: links} if has_links else {}))
+                rows |= {LINKS: links} if has_links else {}
+                texts = text_of([sources[row] for row in chosen]) if has_text else {}
+                writer.append({**rows, **texts})
         if position < len(scan.verdicts):
             raise UserError("data.train: a file shrank while it was read; run it again")
         if not writer.num_pairs:
@@ -293,7 +296,12 @@ class DataBuilder:
         for split, (name, parts, key) in sets.items():
             of_parts = [(part, self._tokenizers_of(part, tokenizers)) for part in parts]
             written[split] = write_held_out(
-                self._text / name, self._folder / split, of_parts, longest, key
+                self._text / name,
+                self._folder / split,
+                of_parts,
+                longest,
+                key,
+                self._config.features is not None,
             )
         return written
 

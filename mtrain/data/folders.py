@@ -158,7 +158,10 @@ class DataFolder:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run: config.yaml, tokenizer/, test/, checkpoints/, metrics.jsonl; enough to translate."""
+    """A run: config.yaml, tokenizer/, test/, checkpoints/, metrics.jsonl; enough to translate.
+
+    A model that reads features of a BERT has that BERT's run in features/.
+    """
 
     path: Path
 
@@ -176,6 +179,11 @@ class RunFolder:
     def metrics_path(self) -> Path:
         """The training events, one JSON object per line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def features(self) -> Path:
+        """The copy of the run of the BERT whose states the model reads."""
+        return self.path / "features"
 
     @property
     def tests(self) -> Path:

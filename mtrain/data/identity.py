@@ -45,8 +45,15 @@ def translated_text(translation: Path) -> str | None:
 
 
 def same_inputs(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two descriptions (settings, inputs, given_tokenizers) mean the same data."""
-    return only_moved(differences(one["settings"], other["settings"])) and same_contents(one, other)
+    """Return whether two descriptions mean the same data.
+
+    They have settings, inputs, given_tokenizers, and features_model if the model reads features.
+    """
+    return (
+        only_moved(differences(one["settings"], other["settings"]))
+        and same_contents(one, other)
+        and one.get("features_model") == other.get("features_model")
+    )
 
 
 def same_contents(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -26,7 +26,11 @@ MIX: Any = {"sampling_temperature": True, "stages": True, "train": {"__all__": {
 def data_settings(config: Config) -> dict[str, Any]:
     """Return the settings that determine a data folder's content, without those at defaults."""
     settings = _settings(config.data, config.tokenizer)
-    return settings | ({"learns_from_text": True} if config.learns_from_text else {})
+    if config.learns_from_text:
+        settings["learns_from_text"] = True
+    if config.features is not None:  # the model is compared by content
+        settings["features"] = {"layer": config.features.layer}
+    return settings
 
 
 def _settings(data: DataConfig, tokenizer: TokenizerConfig) -> dict[str, Any]:

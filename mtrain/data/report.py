@@ -27,6 +27,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
         f"tokens   vocabulary of {train['vocab_size']:,}",
         *_describe_ceilings(manifest),
         *([_describe_links(train["links"])] if "links" in train else []),
+        *([_describe_features(manifest["features"])] if "features" in manifest else []),
         f"overlap  {manifest['train_sources_also_in_valid_or_test']:,} training {read} also stand "
         "in valid, watch or test"
         + _describe_kept(manifest.get("kept_pairs_also_in_valid_or_test", 0)),
@@ -137,4 +138,14 @@ def _describe_links(links: dict[str, int]) -> str:
         told += (
             f"; {links['lost']:,} pairs lost theirs: cleaning or normalising changed their words"
         )
+    return told
+
+
+def _describe_features(features: dict[str, Any]) -> str:
+    told = (
+        f"features {features['tokens']:,} states of width {features['width']}, layer "
+        f"{features['layer']} of {features['model']}, {features['bytes'] / 1e9:,.3f} GB"
+    )
+    if features["long_lines"]:
+        told += f"; {features['long_lines']:,} lines longer than it reads at once: read in parts"
     return told

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrain.data.held_out import Part
-from mtrain.data.store import StoreWriter, translation_columns
+from mtrain.data.store import TEXT, StoreWriter, translation_columns
 from mtrain.errors import UserError
 from mtrain.text.lines import clean_pairs, file_digests, read_lines
 from mtrain.text.links import SIDES
@@ -32,26 +32,32 @@ def write_held_out(
     parts: Sequence[tuple[Part, TokenizerPair]],
     max_tokens: int,
     key: str,
+    has_text: bool,
 ) -> dict[str, Any]:
     """Tokenise TEXT.source and TEXT.target into a store, for the dev loss; return its description.
 
-    Each of the `parts` has its own prefixes. Leaves out pairs that are empty or over `max_tokens`.
-    Raises UserError, naming `key`, if that leaves none.
+    Each of the `parts` has its own prefixes. With `has_text` the store has the sources' text too.
+    Leaves out pairs that are empty or over `max_tokens`. Raises UserError, naming `key`, if that
+    leaves none.
     """
     texts = clean_pairs(
         *(list(read_lines(text.with_name(f"{text.name}.{side}"))) for side in SIDES)
     )
     told, start, (_, tokenizers) = [], 0, parts[0]
-    with StoreWriter(folder, translation_columns(tokenizers.vocab_size)) as writer:
+    columns = translation_columns(tokenizers.vocab_size, has_text=has_text)
+    with StoreWriter(folder, columns) as writer:
         for part, of_part in parts:
             lines = [side[start : start + part.lines] for side in texts]
             start += part.lines
-            pairs = zip(*encode(lines, of_part, part.is_text), strict=True)
+            pairs = zip(lines[0], *encode(lines, of_part, part.is_text), strict=True)
             fitting = [
-                pair for pair in pairs if all(0 < len(ids) < max_tokens for ids in pair)
+                (text, *pair) for text, *pair in pairs
+                if all(0 < len(ids) < max_tokens for ids in pair)
             ]  # fmt: skip
-            rows = {side: [pair[row] for pair in fitting] for row, side in enumerate(SIDES)}
-            writer.append(one_sided(rows) if part.is_text else rows)
+            rows = {side: [pair[row] for pair in fitting] for row, side in enumerate(SIDES, 1)}
+            rows = one_sided(rows) if part.is_text else rows
+            text_rows = text_of([text for text, *_ in fitting]) if has_text else {}
+            writer.append({**rows, **text_rows})
             source_lang, target_lang = part.languages
             told.append({"corpus": part.corpus, "source_lang": source_lang,
                          "target_lang": target_lang, "lines": part.lines,
@@ -61,6 +67,11 @@ def write_held_out(
     left_out = start - writer.num_pairs
     about = describe_split(folder, writer, tokenizers)
     return about | {"left_out_of_loss": left_out, "parts": told}
+
+
+def text_of(sources: Sequence[str]) -> dict[str, list[bytes]]:
+    """Return the column with the sources' text."""
+    return {TEXT: [source.encode() for source in sources]}
 
 
 def one_sided(rows: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:

@@ -3,7 +3,8 @@
 A column holds a list of integers for each pair, in two files: `NAME.tokens` has the concatenated
 lists, `NAME.offsets` the start of each list and, last, the end of the last one. The columns
 `source` and `target` hold ids without start or end marks. `links` holds the token links as
-alternating source and target positions, counted from 0 in each sentence.
+alternating source and target positions, counted from 0 in each sentence. `text` holds the bytes of
+the sources. `features` holds vectors in place of integers: the states of a features model.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +23,29 @@ from mtrain.errors import UserError
 from mtrain.text.lines import file_digest
 from mtrain.text.links import SIDES, Link
 
-LINKS = "links"
+LINKS, TEXT, FEATURES = "links", "text", "features"
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
+HalfArray = npt.NDArray[np.float16]
 Columns = dict[str, str]  # column: the NumPy name of its dtype
 Rows = Mapping[str, Sequence[Sequence[int]]]  # column: the integers of each pair
 
 
-def translation_columns(vocab_size: int, has_links: bool = False) -> Columns:
+def translation_columns(
+    vocab_size: int, has_links: bool = False, has_text: bool = False
+) -> Columns:
     """Return the columns of a parallel corpus."""
     tokens = "uint16" if vocab_size <= 1 << 16 else "uint32"
-    return {**dict.fromkeys(SIDES, tokens), **({LINKS: "uint32"} if has_links else {})}
+    return {
+        **dict.fromkeys(SIDES, tokens),
+        **({LINKS: "uint32"} if has_links else {}),
+        **({TEXT: "uint8"} if has_text else {}),
+    }
+
+
+def feature_dtype(width: int) -> str:
+    """Return the NumPy name of the dtype of features: vectors in half precision."""
+    return f"({width},)float16"
 
 
 class StoreWriter:
@@ -142,6 +156,26 @@ class TokenLinks(Column):
         return shares
 
 
+@dataclass(frozen=True)
+class FeatureColumn:
+    """The states that a features model has of each source: Df numbers a token."""
+
+    states: HalfArray  # (tokens,Df)
+    offsets: IntArray
+
+    def padded(self, rows: IntArray) -> tuple[HalfArray, IntArray]:
+        """Return the states (len(rows),F,Df) of the pairs `rows`, and their lengths.
+
+        Padding is 0.
+        """
+        starts = self.offsets[rows]
+        lengths: IntArray = self.offsets[rows + 1] - starts
+        padded = np.zeros((len(rows), int(lengths.max()), self.states.shape[1]), np.float16)
+        for place, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            padded[place, :length] = self.states[start : start + length]
+        return padded, lengths
+
+
 class TokenStore:
     """Reads a store through memory maps, so that it need not fit into memory."""
 
@@ -149,13 +183,16 @@ class TokenStore:
         """Open the columns. Raises `UserError` if files are damaged, columns differ in length, or
         an id is not in the vocabulary."""
         self.fingerprint = fingerprint
+        opened = {name: _open(folder, name, kind) for name, kind in columns.items()}
+        num_rows = {len(offsets) for _, offsets in opened.values()}
+        self.features = FeatureColumn(*opened.pop(FEATURES)) if FEATURES in opened else None
         self.columns = {
-            name: (TokenLinks if name == LINKS else Column)(*_open(folder, name, kind))
-            for name, kind in columns.items()
+            name: (TokenLinks if name == LINKS else Column)(*parts)
+            for name, parts in opened.items()
         }
         sides = [self.columns[side] for side in SIDES if side in columns]
         is_unknown = any(side.tokens.max(initial=0) >= vocab_size for side in sides)
-        if is_unknown or len({len(column.offsets) for column in self.columns.values()}) > 1:
+        if is_unknown or len(num_rows) > 1:
             raise _damaged(folder)
 
     @property
@@ -175,15 +212,20 @@ class TokenStore:
         assert links is None or isinstance(links, TokenLinks)
         return links
 
+    def texts(self, start: int, end: int) -> list[str]:
+        """Return the sources of the pairs from `start` to `end`; the store must have their text."""
+        text = self.columns[TEXT]
+        return [bytes(text.row(row)).decode() for row in range(start, min(end, len(self)))]
+
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())).offsets) - 1
 
 
-def _open(folder: Path, name: str, kind: str) -> tuple[npt.NDArray[np.unsignedinteger], IntArray]:
+def _open(folder: Path, name: str, kind: str) -> tuple[npt.NDArray[Any], IntArray]:
     try:
         offsets = np.memmap(folder / f"{name}.offsets", np.int64, "r")
         path = folder / f"{name}.tokens"
-        dtype: np.dtype[np.unsignedinteger] = np.dtype(kind)
+        dtype: np.dtype[Any] = np.dtype(kind)
         tokens = np.memmap(path, dtype, "r") if path.stat().st_size else np.zeros(0, dtype)
     except (OSError, ValueError):
         raise _damaged(folder) from None

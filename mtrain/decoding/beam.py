@@ -16,6 +16,7 @@ from mtrain.decoding.repetition import RepetitionGuard
 from mtrain.decoding.row_selection import rows_to_keep
 from mtrain.decoding.top import top_sums
 from mtrain.models.base import TranslationModel
+from mtrain.nn.feature_attention import Features
 
 # largest length penalty for the look-ahead: above it a much longer hypothesis can still win
 MOST_PENALTY_SETTLED = 1.0
@@ -85,6 +86,7 @@ def beam_search(
     beam_size: int,
     n_best: int,
     scoring: Scoring,
+    source_features: Features | None = None,
 ) -> list[list[Hypothesis]]:
     """Return up to K hypotheses of each source (B,S), best first; the caller wants `n_best`.
 
@@ -98,7 +100,7 @@ def beam_search(
     found = _FoundSoFar(limits, beam_size, n_best, scoring)
     results = found.hypotheses  # of all sentences, finished ones included
     watched = scoring.watched if scoring.coverage_penalty else None
-    state = marks.begin(model, source, source_lengths, watched)
+    state = marks.begin(model, source, source_lengths, watched, source_features)
     tokens = source.new_full((len(limits), 1, 1), marks.start[-1])  # (B,K,1+t)
     scores = torch.zeros(tokens.shape[:2], device=source.device)  # (B,K) sums of log p
     guard = RepetitionGuard(source, source_lengths) if scoring.repetition_guard else None

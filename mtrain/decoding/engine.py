@@ -20,7 +20,9 @@ from mtrain.decoding.beam import beam_search
 from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Marks, Scoring
 from mtrain.decoding.sampling import sample_search
+from mtrain.decoding.source_features import SourceFeatures, features_of
 from mtrain.models.base import Head, TranslationModel
+from mtrain.nn.feature_attention import Features
 from mtrain.runtime.threads import ordered_map
 from mtrain.text.tokenizer import TokenizerPair
 
@@ -48,10 +50,11 @@ class Engine(ABC):
         self._device = device
 
     @abstractmethod
-    def search(self, sources: Sequence[list[int]]) -> Iterator[Found]:
+    def search(self, sources: Sequence[list[int]], texts: Sequence[str] = ()) -> Iterator[Found]:
         """Yield one item a source, in any order.
 
-        No source may be empty or longer than `max_ids`. Fewer than n_best hypotheses may come.
+        No source may be empty or longer than `max_ids`. `texts` are those of the sources, for a
+        model that reads features of them. Fewer than n_best hypotheses may come.
         """
 
     def _batches(self, sources: Sequence[list[int]]) -> Iterator[list[int]]:
@@ -101,6 +104,7 @@ class TorchEngine(Engine):
         autocast: Callable[[], AbstractContextManager[None]],
         seed: int,
         head: Head,
+        source_features: SourceFeatures | None = None,
     ) -> None:
         target = tokenizers.target
         super().__init__(decoding, model.max_positions, device, target.prefix)
@@ -110,19 +114,23 @@ class TorchEngine(Engine):
         self._scoring = Scoring.of(decoding, head)
         self._autocast = autocast
         self._generator = torch.Generator().manual_seed(seed)
+        self._source_features = source_features
 
-    def search(self, sources: Sequence[list[int]]) -> Iterator[Found]:
+    def search(self, sources: Sequence[list[int]], texts: Sequence[str] = ()) -> Iterator[Found]:
         batches = list(self._batches(sources))
         seeds = torch.randint(1 << 62, (len(batches),), generator=self._generator).tolist()
 
         def search_batch(rows: list[int], seed: int) -> list[list[Hypothesis]]:
-            return self._search_batch([sources[row] for row in rows], seed)
+            features = features_of(self._source_features, texts, rows)
+            return self._search_batch([sources[row] for row in rows], features, seed)
 
         with ordered_map(search_batch, self._device) as each:
             for rows, found in zip(batches, each(batches, seeds), strict=True):
                 yield from zip(rows, found, strict=True)
 
-    def _search_batch(self, sources: Sequence[list[int]], seed: int) -> list[list[Hypothesis]]:
+    def _search_batch(
+        self, sources: Sequence[list[int]], features: Features | None, seed: int
+    ) -> list[list[Hypothesis]]:
         eos_id = self._source_end
         source = pad([[*ids, eos_id] for ids in sources], eos_id).to(self._device)
         lengths = torch.tensor([len(ids) + 1 for ids in sources], device=self._device)
@@ -133,16 +141,16 @@ class TorchEngine(Engine):
             if options.is_greedy:
                 return greedy_search(
                     self._model, source, lengths, limits, self._marks,
-                    self._scoring.repetition_guard,
+                    self._scoring.repetition_guard, features,
                 )  # fmt: skip
             if options.method == "beam":
                 return beam_search(
                     self._model, source, lengths, limits, self._marks,
-                    options.beam_size, options.n_best, self._scoring,
+                    options.beam_size, options.n_best, self._scoring, features,
                 )  # fmt: skip
             return sample_search(
                 self._model, source, lengths, limits, self._marks,
                 options.n_best, self._scoring,
                 options.temperature, options.top_k, options.top_p,
-                torch.Generator(self._device).manual_seed(seed),
+                torch.Generator(self._device).manual_seed(seed), features,
             )  # fmt: skip

@@ -13,6 +13,7 @@ from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Hypothesis, Marks
 from mtrain.decoding.repetition import RepetitionGuard
 from mtrain.decoding.row_selection import rows_to_keep
 from mtrain.models.base import TranslationModel
+from mtrain.nn.feature_attention import Features
 from mtrain.nn.largest import largest
 
 
@@ -45,6 +46,7 @@ def greedy_search(
     limits: list[int],
     marks: Marks,
     repetition_guard: bool = False,
+    source_features: Features | None = None,
 ) -> list[list[Hypothesis]]:
     """Return one hypothesis of each source (B,S); its score is 0, as nothing is compared with it.
 
@@ -53,7 +55,7 @@ def greedy_search(
     eos_id = marks.eos_id
     sentences = [_Sentence(limit) for limit in limits]
     rows = sentences  # the sentence of each row
-    state = marks.begin(model, source, source_lengths)
+    state = marks.begin(model, source, source_lengths, features=source_features)
     tokens = source.new_full((len(rows), 1), marks.start[-1])  # (B,1+t)
     guard = RepetitionGuard(source, source_lengths) if repetition_guard else None
     while rows:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtrain.config.decoding import DecodingConfig
 from mtrain.models.base import Head, State, TranslationModel
+from mtrain.nn.feature_attention import Features
 
 Doubles = npt.NDArray[np.float64]
 Numbers = TypeVar("Numbers", float, Doubles)
@@ -41,9 +42,10 @@ class Marks:
         source: Tensor,
         source_lengths: Tensor,
         watched: Head | None = None,
+        features: Features | None = None,
     ) -> State:
         """Read sources (B,S), then all start tokens but the last, which the search reads."""
-        state = model.encode(source, source_lengths, watched)
+        state = model.encode(source, source_lengths, watched, features)
         for token in self.start[:-1]:
             _, state = model.step_features(source.new_full((len(source), 1), token), state)
         return state

@@ -9,6 +9,7 @@ from torch import Tensor
 from mtrain.decoding.hypothesis import Hypothesis, Marks, Scoring
 from mtrain.decoding.repetition import RepetitionGuard
 from mtrain.models.base import TranslationModel
+from mtrain.nn.feature_attention import Features
 
 
 def sample_search(
@@ -23,6 +24,7 @@ def sample_search(
     top_k: int,
     top_p: float,
     generator: torch.Generator,
+    source_features: Features | None = None,
 ) -> list[list[Hypothesis]]:
     """Return K independent samples of each source (B,S), likeliest first.
 
@@ -31,7 +33,7 @@ def sample_search(
     """
     eos_id = marks.eos_id
     found: list[list[Hypothesis]] = [[] for _ in limits]
-    state = marks.begin(model, source, source_lengths)
+    state = marks.begin(model, source, source_lengths, features=source_features)
     shape = (len(limits), num_samples)
     state = state.reorder(source.new_zeros(shape))
     tokens = source.new_full((*shape, 1), marks.start[-1])

@@ -43,6 +43,7 @@ class _Segment:
     line: int
     ids: list[int]
     starts_word: bool
+    text: str
 
 
 class Translator:
@@ -84,14 +85,16 @@ class Translator:
         segments = []
         for line, ids in enumerate(tokenizer.encode(texts, available_cores())):
             if len(ids) <= max_ids:
-                segments += [_Segment(line, ids, True)] if ids else []
+                segments += [_Segment(line, ids, True, texts[line])] if ids else []
                 continue
             bare = ids[len(prefix) :]
             pieces = tokenizer.pieces(bare)
             start = 0
             for end in split_pieces(pieces, max_ids - len(prefix)):
                 starts_word = pieces[start].startswith(WORD_START)
-                segments.append(_Segment(line, [*prefix, *bare[start:end]], starts_word))
+                part = [*prefix, *bare[start:end]]
+                (text,) = tokenizer.decode([part])
+                segments.append(_Segment(line, part, starts_word, text))
                 start = end
         return segments
 
@@ -101,7 +104,8 @@ class Translator:
         """Return n_best hypotheses of each segment by its index."""
         remaining = Counter(segment.line for segment in segments)
         found: dict[int, list[Hypothesis]] = {}
-        for number, hypotheses in self._engine.search([segment.ids for segment in segments]):
+        ids, texts = ([getattr(segment, name) for segment in segments] for name in ("ids", "text"))
+        for number, hypotheses in self._engine.search(ids, texts):
             # if the search found fewer, repeat the last one
             found[number] = (hypotheses + hypotheses[-1:] * self._n_best)[: self._n_best]
             self.num_tokens += len(hypotheses[0].tokens) + 1

@@ -21,6 +21,7 @@ class _Segment:
 
     line: int
     ids: IdPair
+    text: str  # of the source
     source_words: list[int]
     target_words: list[int]
 
@@ -49,7 +50,10 @@ class Linker:
             for segment in self._segments(number, pairs, text)
         ]
         links: list[set[Link]] = [set() for _ in lines]
-        for row, weights in self._decoder.alignments([segment.ids for segment in segments]):
+        ids, sources = (
+            [getattr(segment, name) for segment in segments] for name in ("ids", "text")
+        )
+        for row, weights in self._decoder.alignments(ids, sources):
             segment = segments[row]
             links[segment.line] |= word_links(weights, segment.source_words, segment.target_words)
         return links
@@ -92,9 +96,9 @@ class Linker:
         ):
             self._num_unclear += 1
             return []
-        return [
-            _Segment(line, *parts) for parts in zip(pairs, source_words, target_words, strict=True)
-        ]
+        read = [texts[0]] if len(pairs) == 1 else self._tokenizers.source.decode(sources)
+        parts = zip(pairs, read, source_words, target_words, strict=True)
+        return [_Segment(line, *part) for part in parts]
 
 
 def _numbers(segments: Sequence[Sequence[int]], tokenizer: Tokenizer) -> list[list[int]]:

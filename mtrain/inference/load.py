@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtrain.checkpoints.collection import list_checkpoints, load_last_whole, order_by_quality
-from mtrain.checkpoints.format import Checkpoint, load_checkpoint, read_state
-from mtrain.checkpoints.weights import put_weights
+from mtrain.checkpoints.format import read_state
 from mtrain.config import Config, with_values
 from mtrain.config.corpora import Languages
 from mtrain.config.purpose import check_fills, not_a_translator
@@ -15,17 +13,19 @@ from mtrain.console import say
 from mtrain.data.folders import RunFolder
 from mtrain.decoding.engine import Engine
 from mtrain.decoding.forced import ForcedDecoder, IdPair
+from mtrain.decoding.source_features import SourceFeatures
 from mtrain.decoding.translator import Translation, Translator
 from mtrain.errors import UserError
 from mtrain.exchange import exchange_format
+from mtrain.inference.features import features_of_run
 from mtrain.inference.filling import FilledLine, Filler
 from mtrain.inference.linking import Linker
 from mtrain.inference.search import searches_with_mkl, torch_engine
-from mtrain.models import Model, TranslationModel, alignment_head, build_model
+from mtrain.inference.weights import languages_of_text, load_model
+from mtrain.models import Model, TranslationModel, alignment_head
 from mtrain.models.bert import Bert
-from mtrain.nn.initialisation import UninitialisedWeights
 from mtrain.runtime.onednn import multiply_with_mkl
-from mtrain.runtime.precision import Precision, choose_precision
+from mtrain.runtime.precision import Precision
 from mtrain.text.tokenizer import MissingPiece, TokenizerPair, available_cores
 
 
@@ -41,6 +41,7 @@ class LoadedRun:
     model: Model
     precision: Precision
     checkpoint: Path
+    source_features: SourceFeatures | None = None  # None: the model reads none
 
     def translate(
         self, lines: Iterable[str], alignments: bool = False, **decoding: Any
@@ -78,9 +79,7 @@ class LoadedRun:
 
         Raises UserError if the prefixes name a language, and none is chosen.
         """
-        tokenizer = self.config.tokenizer
-        names_one = tokenizer.names("source") or tokenizer.names("target")
-        return self._tokenizers_for(self.config.languages if names_one else ("", ""))
+        return self._tokenizers_for(languages_of_text(self.config))
 
     def _tokenizers_for(self, languages: Languages) -> TokenizerPair:
         try:
@@ -131,7 +130,9 @@ class LoadedRun:
     def _torch_engine(self, tokenizers: TokenizerPair) -> Engine:
         if searches_with_mkl(self.model, self.precision):
             multiply_with_mkl()
-        return torch_engine(self.translation_model, self.config, tokenizers, self.precision)
+        return torch_engine(
+            self.translation_model, self.config, tokenizers, self.precision, self.source_features
+        )
 
     def _ctranslate2_engine(self, tokenizers: TokenizerPair) -> Engine:
         exchange_format("ctranslate2", f"decoding.engine: {self.config.decoding.engine}")
@@ -171,7 +172,9 @@ class LoadedRun:
         head = alignment_head(self.config)
         tokenizers = self.prefixed_tokenizers
         model = self.translation_model
-        return ForcedDecoder(model, tokenizers, device, autocast, batch_tokens, head)
+        return ForcedDecoder(
+            model, tokenizers, device, autocast, batch_tokens, head, self.source_features
+        )
 
     def linker(self) -> Linker:
         """Return a linker of words by the model's attention."""
@@ -207,34 +210,8 @@ def load_run(run: RunFolder, config: Config, checkpoint_name: str | None) -> Loa
 def _load(run: RunFolder, config: Config, checkpoint_name: str | None) -> LoadedRun:
     """Return the run's model with its best checkpoint, or the named one.
 
-    Raises `UserError` if there is no checkpoint, or if it was trained with another tokenizer.
+    Raises `UserError` if there is no checkpoint, or if something that belongs to it is missing.
     """
-    tokenizers = run.tokenizers()
-    checkpoint = _choose(run, config, checkpoint_name)
-    if checkpoint.state["identity"]["tokenizers"] != tokenizers.digest():
-        raise UserError(
-            f"{run.path / 'tokenizer'}: not the tokenizer that {checkpoint.path} was trained with",
-            "restore the tokenizer folder from the original run",
-        )
-    precision = choose_precision(config.decoding.precision, config.device)
-    with UninitialisedWeights():
-        model = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
-    put_weights(model, checkpoint.weights, str(checkpoint.path))
-    model.to(precision.device).eval()
-    return LoadedRun(config, tokenizers, model, precision, checkpoint.path)
-
-
-def _choose(run: RunFolder, config: Config, name: str | None) -> Checkpoint:
-    paths = list_checkpoints(run.checkpoints)
-    known = ", ".join(path.name for path in paths)
-    if name is not None:
-        if run.checkpoints / name not in paths:
-            raise UserError(f"{run.path}: there is no checkpoint {name}", f"there are: {known}")
-        return load_checkpoint(run.checkpoints / name, with_training=False)
-    best_last = order_by_quality(paths, config.training.valid_metric)
-    checkpoint = load_last_whole(best_last, with_training=False)
-    if checkpoint is None:
-        raise UserError(
-            f"{run.path}: there is no checkpoint yet", "train first: mtrain train CONFIG.yaml"
-        )
-    return checkpoint
+    features = features_of_run(run, config)
+    width = 0 if features is None else features.width
+    return LoadedRun(config, *load_model(run, config, checkpoint_name, width), features)

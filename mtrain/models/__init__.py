@@ -19,8 +19,14 @@ MODELS: dict[str, Callable[..., Model]] = {
 __all__ = ["MODELS", "Head", "Model", "State", "TranslationModel", "alignment_head", "build_model"]
 
 
-def build_model(config: Config, source_vocab: int, target_vocab: int) -> Model:
-    """Return a newly initialised model of the configuration's type."""
+def build_model(
+    config: Config, source_vocab: int, target_vocab: int, feature_width: int = 0
+) -> Model:
+    """Return a newly initialised model of the configuration's type.
+
+    `feature_width` is the width of the features that it reads, if `model.features` names some.
+    """
+    read = {} if config.features is None else {"feature_width": feature_width}
     tie_embeddings = config.model.tie_embeddings
     if tie_embeddings == "auto":
         tie_embeddings = "all" if config.shares_vocabulary else "decoder"
@@ -28,6 +34,7 @@ def build_model(config: Config, source_vocab: int, target_vocab: int) -> Model:
         config.model.model_copy(update={"tie_embeddings": tie_embeddings}),
         source_vocab,
         target_vocab,
+        **read,
     )
 
 

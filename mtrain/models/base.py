@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mtrain.data.batch import Batch, PackedBatch, PairBatch
 from mtrain.errors import UserError
+from mtrain.nn.feature_attention import Features
 from mtrain.nn.largest import largest
 from mtrain.nn.output import OutputLayer
 
@@ -120,11 +121,18 @@ class TranslationModel(Model):
         """
 
     @abstractmethod
-    def encode(self, source: Tensor, source_lengths: Tensor, watched: Head | None = None) -> State:
+    def encode(
+        self,
+        source: Tensor,
+        source_lengths: Tensor,
+        watched: Head | None = None,
+        features: Features | None = None,
+    ) -> State:
         """Read sources (B,S) of lengths (B,); return a state with one hypothesis a sentence.
 
-        With a head `watched`, each step stores its weights in the state's `attention`. Raises
-        `UserError` for a head that does not exist.
+        With a head `watched`, each step stores its weights in the state's `attention`. A model
+        that reads features of the sources gets them. Raises `UserError` for a head that does not
+        exist.
         """
 
     @abstractmethod

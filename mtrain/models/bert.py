@@ -7,6 +7,7 @@ Shapes: R rows of packed texts, L their width, K masked tokens a row, D width, V
 """
 
 import re
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -79,15 +80,21 @@ class Bert(Model):
         features = self.features(states[rows, batch.masked].flatten(0, 1))
         return Predictions(features, batch.targets.flatten(), has_static_shape=True)
 
-    def hidden_states(self, batch: MaskedBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
-        """Return the last layer's states (R,L,D)."""
+    def hidden_states(
+        self,
+        batch: MaskedBatch,
+        record: AttentionRecord = NO_RECORD,
+        num_layers: int | None = None,
+    ) -> Tensor:
+        """Return the states (R,L,D) of the last layer, or of the last of `num_layers`."""
         embedded = self.source_embedding(batch.tokens), self.source_positions(batch.positions)
         x: Tensor = self.source_combined(*embedded)
         mask = sentence_mask(batch.sentences, batch.sentences)
         rotate = self.source_positions.rotate(batch.positions)
-        for number, layer in enumerate(self.encoder):
+        for number, layer in enumerate(islice(self.encoder, num_layers)):
             x = self._call(layer, x, mask, rotate, record.list_for("encoder", number))
-        states: Tensor = self.encoder_norm(x)
+        is_whole = num_layers in (None, self.num_layers)
+        states: Tensor = self.encoder_norm(x) if is_whole else x
         return states
 
     def features(self, states: Tensor) -> Tensor:

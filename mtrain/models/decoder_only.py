@@ -29,6 +29,7 @@ from mtrain.nn.attention import padding_mask, sentence_mask
 from mtrain.nn.cache import Kept, KeyValueCache, Past
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
+from mtrain.nn.feature_attention import Features
 from mtrain.nn.layers import LayerCall, SelfAttentionLayer, call_layer, last_norm
 from mtrain.nn.output import IGNORE_INDEX
 from mtrain.nn.positions import POSITIONS
@@ -112,7 +113,11 @@ class DecoderOnly(TranslationModel):
         self._call_packed = torch.compile(call_layer, dynamic=False)
 
     def encode(
-        self, source: Tensor, source_lengths: Tensor, watched: Head | None = None
+        self,
+        source: Tensor,
+        source_lengths: Tensor,
+        watched: Head | None = None,
+        features: Features | None = None,
     ) -> DecoderOnlyState:
         if watched is not None:
             self.layer_of(watched)

@@ -25,6 +25,7 @@ from mtrain.models.base import NO_RECORD, AttentionRecord, Head, State, Translat
 from mtrain.nn.attention import padding_mask
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
+from mtrain.nn.feature_attention import Features
 from mtrain.nn.global_attention import GlobalAttention
 from mtrain.nn.recurrent import BidirectionalLayer, CellState, RecurrentLayer, last_of
 
@@ -118,7 +119,11 @@ class Rnn(TranslationModel):
         return features
 
     def encode(
-        self, source: Tensor, source_lengths: Tensor, watched: Head | None = None
+        self,
+        source: Tensor,
+        source_lengths: Tensor,
+        watched: Head | None = None,
+        features: Features | None = None,
     ) -> RnnState:
         if watched is not None:
             self.layer_of(watched)

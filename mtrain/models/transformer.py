@@ -7,7 +7,7 @@ In search a sentence's K hypotheses are K queries of one attention. They share t
 and one cache with the tokens of all hypotheses (see nn/cache.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,85 +18,28 @@ from mtrain.config.model import TransformerConfig
 from mtrain.data.batch import PackedBatch, PairBatch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, State, TranslationModel, pick_head
 from mtrain.nn.attention import (
-    CrossAttention,
-    Noted,
-    Rotation,
-    SelfAttention,
     padding_mask,
     sentence_mask,
 )
 from mtrain.nn.cache import Kept, KeyValueCache, Past
 from mtrain.nn.embeddings import Combination, tied_embeddings
+from mtrain.nn.feature_attention import (
+    Beside,
+    FeatureAttention,
+    FeatureAttentions,
+    FeatureMemory,
+    Features,
+)
 from mtrain.nn.layers import (
-    FeedForward,
+    DecoderLayer,
     LayerCall,
     SelfAttentionLayer,
     call_layer,
     last_norm,
-    residuals,
 )
 from mtrain.nn.positions import POSITIONS
 
 READ_AT_ONCE = 1024  # source tokens that a CPU encodes at a time
-
-
-class DecoderLayer(nn.Module):
-    """Self-attention over the target so far, cross-attention over the memory, feed-forward."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.self_attention = SelfAttention(
-            config.d_model, config.num_heads, config.attention_dropout
-        )
-        self.cross_attention = CrossAttention(
-            config.d_model, config.num_heads, config.attention_dropout
-        )
-        self.feed_forward = FeedForward(config.d_model, config.ffn_dim, config.activation)
-        self.residuals = residuals(
-            3, config.d_model, config.dropout, config.norm, config.norm_type, config.norm_epsilon
-        )
-
-    def forward(
-        self,
-        x: Tensor,
-        memory: Tensor,
-        memory_mask: Tensor,
-        mask: Tensor | None,
-        rotate: Rotation | None,
-        noted_own: Noted,
-        noted_cross: Noted,
-    ) -> Tensor:
-        """Return (B,T,D) for x (B,T,D) and memory (B,S,D)."""
-        keys, values = self.cross_attention.project_memory(memory)
-        x = self.residuals[0](
-            x, lambda y: self.self_attention(y, mask, mask is None, rotate, noted_own)
-        )
-        x = self.residuals[1](
-            x, lambda y: self.cross_attention(y, keys, values, memory_mask, noted_cross)
-        )
-        out: Tensor = self.residuals[2](x, self.feed_forward)
-        return out
-
-    def step(
-        self,
-        x: Tensor,
-        memory: tuple[Tensor, Tensor],
-        memory_mask: Tensor,
-        cache: KeyValueCache,
-        past_mask: Tensor,
-        rotate: Rotation | None,
-        noted: Noted,
-    ) -> Tensor:
-        """Return (B,K,D) for the newest tokens x (B,K,D); `memory` holds keys and values."""
-
-        def attend_to_past(y: Tensor) -> Tensor:
-            query, keys, values = self.self_attention.project(y, rotate)
-            return self.self_attention.attend(query, *cache.append(keys, values), past_mask)
-
-        x = self.residuals[0](x, attend_to_past)
-        x = self.residuals[1](x, lambda y: self.cross_attention(y, *memory, memory_mask, noted))
-        out: Tensor = self.residuals[2](x, self.feed_forward)
-        return out
 
 
 @dataclass
@@ -107,6 +50,7 @@ class TransformerState(State):
     memory_mask: Tensor  # (B,1,1,S)
     past: Past
     watched: Head | None
+    features: FeatureMemory | None
     num_steps: int = 0
 
     def reorder(self, hypotheses: Tensor) -> "TransformerState":
@@ -120,6 +64,7 @@ class TransformerState(State):
             kept.of(self.memory_mask),
             self.past.keep(kept),
             self.watched,
+            self.features and self.features.keep(kept),
             self.num_steps,
         )
 
@@ -141,7 +86,14 @@ class Transformer(TranslationModel):
 
     takes_packed_sequences = True
 
-    def __init__(self, config: TransformerConfig, source_vocab: int, target_vocab: int) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        source_vocab: int,
+        target_vocab: int,
+        feature_width: int = 0,
+    ) -> None:
+        """Build the layers; those of a model that reads features need their width."""
         super().__init__()
         self.max_positions = config.max_positions
         self._call_packed: LayerCall = call_layer
@@ -155,7 +107,13 @@ class Transformer(TranslationModel):
         self.encoder = nn.ModuleList(
             SelfAttentionLayer(**config.layer) for _ in range(config.encoder_layers)
         )
-        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.decoder = nn.ModuleList(
+            DecoderLayer(**config.layer) for _ in range(config.decoder_layers)
+        )
+        self.encoder_features, self.decoder_features = (
+            _new_feature_attentions(config, feature_width, len(stack))
+            for stack in (self.encoder, self.decoder)
+        )
         self.encoder_norm = last_norm(*config.last_norm)
         self.decoder_norm = last_norm(*config.last_norm)
         self.source_embedding, self.target_embedding, self.output = tied_embeddings(
@@ -165,12 +123,14 @@ class Transformer(TranslationModel):
     def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
         layout = self._layout(batch)
         memory = self._read_source(
-            batch.source, layout.source, layout.source_mask, layout.call, record
-        )
+            batch.source, layout.source, layout.source_mask, layout.call, batch.source_features,
+            record,
+        )  # fmt: skip
+        besides = self._beside_decoder(self.decoder_features.read(batch.source_features))
         positions = layout.target
         x = self._embed_target(batch.target_in, positions)
         rotate = self.target_positions.rotate(positions)
-        for number, layer in enumerate(self.decoder):
+        for number, (layer, beside) in enumerate(zip(self.decoder, besides, strict=True)):
             x = layout.call(
                 layer,
                 x,
@@ -180,6 +140,7 @@ class Transformer(TranslationModel):
                 rotate,
                 record.list_for("decoder", number),
                 record.list_for("cross", number),
+                beside,
             )
         features: Tensor = self.decoder_norm(x)
         return features
@@ -188,14 +149,20 @@ class Transformer(TranslationModel):
         self._call_packed = torch.compile(call_layer, dynamic=False)
 
     def encode(
-        self, source: Tensor, source_lengths: Tensor, watched: Head | None = None
+        self,
+        source: Tensor,
+        source_lengths: Tensor,
+        watched: Head | None = None,
+        features: Features | None = None,
     ) -> TransformerState:
         if watched is not None:
             self.layer_of(watched)
         width = source.shape[1]
         memories = [
-            self._read_source(part, _positions(part), self._padding_mask(part, lengths), call_layer)
-            for part, lengths in _parts(source, source_lengths)
+            self._read_source(
+                part, _positions(part), self._padding_mask(part, lengths), call_layer, of_part
+            )
+            for part, lengths, of_part in _parts(source, source_lengths, features)
         ]
         memory = [
             _joined([layer.cross_attention.project_memory(part) for part in memories], width)
@@ -203,7 +170,8 @@ class Transformer(TranslationModel):
         ]
         mask = self._padding_mask(source, source_lengths)
         past = Past([KeyValueCache() for _ in self.decoder], mask[..., :0])
-        return TransformerState(memory, mask, past, watched)
+        read = self.decoder_features.read(features)
+        return TransformerState(memory, mask, past, watched, read)
 
     def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, TransformerState]:
         assert isinstance(state, TransformerState)
@@ -213,10 +181,13 @@ class Transformer(TranslationModel):
         state.past.extend(tokens.shape[1])
         state.num_steps += 1
         record = self.record_of(state.watched) if state.watched else NO_RECORD
-        layers = zip(self._layers(), state.memory, state.past.caches, strict=True)
-        for number, (layer, memory, cache) in enumerate(layers):
+        besides = self._beside_decoder(state.features)
+        layers = zip(self._layers(), state.memory, state.past.caches, besides, strict=True)
+        for number, (layer, memory, cache, beside) in enumerate(layers):
             noted = record.list_for("cross", number)
-            x = layer.step(x, memory, state.memory_mask, cache, state.past.mask, rotate, noted)
+            x = layer.step(
+                x, memory, state.memory_mask, cache, state.past.mask, rotate, noted, beside
+            )
         if state.watched:
             weights = record.weights("cross", self.layer_of(state.watched))
             state.attention = pick_head(weights, state.watched)
@@ -250,15 +221,21 @@ class Transformer(TranslationModel):
         positions: Tensor,
         mask: Tensor,
         call: LayerCall,
+        features: Features | None,
         record: AttentionRecord = NO_RECORD,
     ) -> Tensor:
         """Return the memory (B,S,D) of sources (B,S)."""
+        read = self.encoder_features.read(features)
+        besides = self.encoder_features.beside(read, len(self.encoder))
         x = self.source_combined(self.source_embedding(source), self.source_positions(positions))
         rotate = self.source_positions.rotate(positions)
-        for number, layer in enumerate(self.encoder):
-            x = call(layer, x, mask, rotate, record.list_for("encoder", number))
+        for number, (layer, beside) in enumerate(zip(self.encoder, besides, strict=True)):
+            x = call(layer, x, mask, rotate, record.list_for("encoder", number), None, beside)
         memory: Tensor = self.encoder_norm(x)
         return memory
+
+    def _beside_decoder(self, memory: FeatureMemory | None) -> Sequence[Beside | None]:
+        return self.decoder_features.beside(memory, len(self.decoder))
 
     def _embed_target(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Return the layers' input (B,T,D) for tokens (B,T) at positions (T,)."""
@@ -267,16 +244,31 @@ class Transformer(TranslationModel):
         return x
 
 
-def _parts(source: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Split sources and lengths into parts of a few sentences, each as wide as its longest.
+def _new_feature_attentions(
+    config: TransformerConfig, feature_width: int, num_layers: int
+) -> FeatureAttentions:
+    if config.features is None:
+        return FeatureAttentions()
+    sizes = config.d_model, config.num_heads, config.attention_dropout, feature_width
+    return FeatureAttentions(
+        FeatureAttention(*sizes, config.features.drop) for _ in range(num_layers)
+    )
+
+
+def _parts(
+    source: Tensor, lengths: Tensor, features: Features | None
+) -> list[tuple[Tensor, Tensor, Features | None]]:
+    """Split sources, lengths and features into parts of a few sentences, as wide as their longest.
 
     A GPU reads all at once, which is too much for a CPU's cache.
     """
     if not source.is_cpu:
-        return [(source, lengths)]
+        return [(source, lengths, features)]
     at_once = max(1, READ_AT_ONCE // source.shape[1])
-    parts = zip(source.split(at_once), lengths.split(at_once), strict=True)
-    return [(few[:, : int(theirs.max())], theirs) for few, theirs in parts]
+    few = source.split(at_once)
+    split = features.split(at_once) if features else [None] * len(few)
+    parts = zip(few, lengths.split(at_once), split, strict=True)
+    return [(part[:, : int(theirs.max())], theirs, of_part) for part, theirs, of_part in parts]
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]], width: int) -> tuple[Tensor, Tensor]:

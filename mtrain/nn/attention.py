@@ -119,15 +119,20 @@ class SelfAttention(_Attention):
 
 
 class CrossAttention(_Attention):
-    """Attention with queries from the decoder, keys and values from the encoder's memory."""
+    """Attention with queries from the decoder, keys and values from the encoder's memory.
 
-    def __init__(self, d_model: int, num_heads: int, dropout: float) -> None:
+    The memory may have another width than the decoder.
+    """
+
+    def __init__(
+        self, d_model: int, num_heads: int, dropout: float, memory_width: int | None = None
+    ) -> None:
         super().__init__(d_model, num_heads, dropout)
         self.query_projection = StackedLinear(d_model, d_model, 1)
-        self.memory_projection = StackedLinear(d_model, d_model, 2)
+        self.memory_projection = StackedLinear(memory_width or d_model, d_model, 2)
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Project the memory (B,S,D) to keys and values, each (B,H,S,Dh)."""
+        """Project the memory (B,S,D'), D' its width, to keys and values, each (B,H,S,Dh)."""
         keys, values = self.memory_projection(memory).chunk(2, dim=-1)
         return split_heads(keys, self.num_heads), split_heads(values, self.num_heads)
 

@@ -1,4 +1,4 @@
-"""Dropout (Srivastava 2014), on a CPU three times as fast as torch's."""
+"""Dropout (Srivastava 2014), on a CPU three times as fast as torch's, and drop-net."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,3 +38,17 @@ def dropout(x: Tensor, rate: float, is_training: bool) -> Tensor:
     uniform = draws.view(torch.int16)[: x.numel()].view(x.shape)  # -32768 to 32767
     keep = (uniform >= round(rate * STEPS) - STEPS // 2).to(x.dtype)
     return x * keep.mul_(1 / (1 - rate))
+
+
+def drop_net(one: Tensor, other: Tensor, rate: float, is_training: bool) -> Tensor:
+    """Return the mean of two outputs (B,L,D); in training, for some sentences, only one of them.
+
+    A share `rate` of the sentences gets one alone, half of them this, half the other (Zhu et al.
+    2020, section 4.3, who draw for a whole batch).
+    """
+    if not is_training or rate == 0:
+        return (one + other) / 2
+    generator = _GENERATOR.get() if one.device.type == "cpu" else None
+    draws = torch.rand(len(one), 1, 1, generator=generator, device=one.device)
+    share = (0.5 + 0.5 * ((draws < rate / 2).float() - (draws >= 1 - rate / 2).float())).to(one)
+    return share * one + (1 - share) * other

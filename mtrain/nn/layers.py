@@ -1,6 +1,7 @@
-"""The Transformer layer, and its parts around attention: residual, norm, feed-forward.
+"""The Transformer's layers, and their parts around attention: residual, norm, feed-forward.
 
-Shapes: D width. Every module here returns the shape of its input (...,D).
+Shapes: B sentences, T target length, S source length, K hypotheses a sentence, D width. Every
+module here returns the shape of its input (...,D).
 """
 
 from collections.abc import Callable
@@ -10,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtrain.nn.attention import Noted, Rotation, SelfAttention
+from mtrain.nn.attention import CrossAttention, Noted, Rotation, SelfAttention
 from mtrain.nn.cache import KeyValueCache
 from mtrain.nn.dropout import dropout
+from mtrain.nn.feature_attention import Beside
 from mtrain.nn.stacked import StackedLinear
 
 LayerCall = Callable[..., Tensor]  # takes a layer and its arguments
@@ -115,17 +117,103 @@ class SelfAttentionLayer(nn.Module):
         rotate: Rotation | None,
         noted: Noted,
         cache: KeyValueCache | None = None,
+        beside: Beside | None = None,
     ) -> Tensor:
-        """Return (B,L,D) for x (B,L,D); with a cache, append x to it and attend to all in it."""
+        """Return (B,L,D) for x (B,L,D); with a cache, append x to it and attend to all in it.
+
+        `beside` adds another attention to the self-attention.
+        """
 
         def attend(y: Tensor) -> Tensor:
             query, keys, values = self.self_attention.project(y, rotate)
             if cache is not None:
                 keys, values = cache.append(keys, values)
-            return self.self_attention.attend(query, keys, values, mask, noted=noted)
+            out = self.self_attention.attend(query, keys, values, mask, noted=noted)
+            return out if beside is None else beside(out, y)
 
         x = self.residuals[0](x, attend)
         out: Tensor = self.residuals[1](x, self.feed_forward)
+        return out
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention over the target so far, cross-attention over the memory, feed-forward."""
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        ffn_dim: int,
+        activation: str,
+        dropout: float,
+        attention_dropout: float,
+        norm: str,
+        norm_type: str,
+        norm_epsilon: float,
+    ) -> None:
+        super().__init__()
+        self.self_attention = SelfAttention(d_model, num_heads, attention_dropout)
+        self.cross_attention = CrossAttention(d_model, num_heads, attention_dropout)
+        self.feed_forward = FeedForward(d_model, ffn_dim, activation)
+        self.residuals = residuals(3, d_model, dropout, norm, norm_type, norm_epsilon)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor,
+        mask: Tensor | None,
+        rotate: Rotation | None,
+        noted_own: Noted,
+        noted_cross: Noted,
+        beside: Beside | None = None,
+    ) -> Tensor:
+        """Return (B,T,D) for x (B,T,D) and memory (B,S,D).
+
+        `beside` adds another attention to the cross-attention.
+        """
+        projected = self.cross_attention.project_memory(memory)
+        x = self.residuals[0](
+            x, lambda y: self.self_attention(y, mask, mask is None, rotate, noted_own)
+        )
+        return self._attend_and_feed(x, projected, memory_mask, noted_cross, beside)
+
+    def step(
+        self,
+        x: Tensor,
+        memory: tuple[Tensor, Tensor],
+        memory_mask: Tensor,
+        cache: KeyValueCache,
+        past_mask: Tensor,
+        rotate: Rotation | None,
+        noted: Noted,
+        beside: Beside | None,
+    ) -> Tensor:
+        """Return (B,K,D) for the newest tokens x (B,K,D); `memory` holds keys and values."""
+
+        def attend_to_past(y: Tensor) -> Tensor:
+            query, keys, values = self.self_attention.project(y, rotate)
+            return self.self_attention.attend(query, *cache.append(keys, values), past_mask)
+
+        x = self.residuals[0](x, attend_to_past)
+        return self._attend_and_feed(x, memory, memory_mask, noted, beside)
+
+    def _attend_and_feed(
+        self,
+        x: Tensor,
+        memory: tuple[Tensor, Tensor],
+        memory_mask: Tensor,
+        noted: Noted,
+        beside: Beside | None,
+    ) -> Tensor:
+        """Apply cross-attention, with what stands beside it, and feed-forward."""
+
+        def attend(y: Tensor) -> Tensor:
+            out: Tensor = self.cross_attention(y, *memory, memory_mask, noted)
+            return out if beside is None else beside(out, y)
+
+        x = self.residuals[1](x, attend)
+        out: Tensor = self.residuals[2](x, self.feed_forward)
         return out
 
 

@@ -21,9 +21,11 @@ from mtrain.data.mixture import Mixture, describe_mixture, mixtures, stage_seed
 from mtrain.data.plan import derive_seed
 from mtrain.data.store import TokenStore
 from mtrain.data.updates import PlannedUpdate, planned_updates
+from mtrain.decoding.source_features import SourceFeatures
 from mtrain.decoding.translator import Translator
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import UserError
+from mtrain.inference.features import BertFeatures, RememberedFeatures, features_to_train
 from mtrain.inference.search import searches_with_mkl, torch_engine
 from mtrain.models import Head, Model, TranslationModel, alignment_head, build_model
 from mtrain.runtime.onednn import multiplying_with_mkl
@@ -56,6 +58,7 @@ class Setup:
     state: TrainState
     updater: Updater
     validator: Validator
+    features: BertFeatures | None  # computes what the model reads beside the source
     mixtures: Sequence[Mixture]  # of each stage
     # all updates of a stage, from (epoch, batch) of its plan
     updates: Callable[[int, int, int], Iterator[PlannedUpdate]]
@@ -132,7 +135,8 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
         )
     store = data.store("train")
     mixed = mixtures(config.data, data.corpus_sizes())
-    model = _initial_model(config, tokenizers, precision.device, group)
+    features = features_to_train(config, data)
+    model = _initial_model(config, tokenizers, precision.device, group, features)
     maker = _maker(config, store, tokenizers, model, precision.device.type == "cuda")
     objective = build_objective(config, precision)
     state = TrainState(model, training, precision)
@@ -160,19 +164,24 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
         Identity(store.fingerprint, tokenizers.digest(), maker.kind, data.path),
         state,
         Updater(state, step, group, config.seed),
-        _validator(config, data, tokenizers, model, objective),
+        _validator(config, data, tokenizers, model, objective, features),
+        features,
         mixed,
         updates,
     )
 
 
 def _initial_model(
-    config: Config, tokenizers: TokenizerPair, device: torch.device, group: ProcessGroup
+    config: Config,
+    tokenizers: TokenizerPair,
+    device: torch.device,
+    group: ProcessGroup,
+    features: BertFeatures | None,
 ) -> Model:
     """Return the model with random weights, or with those that it starts from."""
     torch.manual_seed(derive_seed(config.seed, "weights"))
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
-    model = build_model(config, *sizes).to(device)
+    model = build_model(config, *sizes, 0 if features is None else features.width).to(device)
     base = config.model.base
     if base is not None and not resumable_checkpoints(RunFolder(config.run_dir).checkpoints):
         report = initialise(model, tokenizers, base)
@@ -185,10 +194,16 @@ def _initial_model(
 
 
 def _validator(
-    config: Config, data: DataFolder, tokenizers: TokenizerPair, model: Model, objective: Objective
+    config: Config,
+    data: DataFolder,
+    tokenizers: TokenizerPair,
+    model: Model,
+    objective: Objective,
+    features: BertFeatures | None,
 ) -> Validator:
     if isinstance(model, TranslationModel):
-        scorer = _translation_scorers(config, data, tokenizers, model, objective)
+        remembered = features and RememberedFeatures(features)
+        scorer = _translation_scorers(config, data, tokenizers, model, objective, remembered)
     else:
         scorer = _masked_scorers(config, data, tokenizers)
     watch = {name: scorer(name, watch_split(name)) for name in config.data.watch_sets}
@@ -218,6 +233,7 @@ def _translation_scorers(
     tokenizers: TokenizerPair,
     model: TranslationModel,
     objective: Objective,
+    features: SourceFeatures | None,
 ) -> NewScorer:
     head = alignment_head(config)
     if head != Head() or config.decoding.coverage_penalty:
@@ -228,7 +244,7 @@ def _translation_scorers(
     def translator(languages: Languages) -> Iterator[Translator]:
         prefixed = tokenizers.with_prefixes(config.tokenizer.prefixes(languages))
         with multiplying_with_mkl() if searches_with_mkl(model, search) else nullcontext():
-            engine = torch_engine(model, config, prefixed, search)
+            engine = torch_engine(model, config, prefixed, search, features)
             yield Translator(engine, prefixed, config.decoding.n_best)
 
     limits = config.model.max_positions, config.training.batch_tokens
@@ -246,7 +262,8 @@ def _translation_scorers(
                 ScoredPart(part.corpus, part.languages, sources, references, rows, of_part)
             )
             line, row = line + part.lines, row + num_pairs
-        maker = BatchMaker(data.store(split), tokenizers, *limits)
+        has_features = features is not None
+        maker = BatchMaker(data.store(split), tokenizers, *limits, with_features=has_features)
         return TranslationScorer(maker, parts, objective, search.device)
 
     return scorer
@@ -266,6 +283,7 @@ def _maker(
     if on_gpu:
         obstacles = {
             f"model.type: {config.model.type}": not model.takes_packed_sequences,
+            "model.features": config.features is not None,
             "training.subword_sampling": training.subword_sampling > 0,
             "alignments in data.train": store.links is not None,
         }
@@ -282,5 +300,6 @@ def _maker(
         for side, pieces in zip(sides, config.prefix_pieces, strict=True)
     ]
     return BatchMaker(
-        store, tokenizers, *limits, training.subword_sampling, (prefix_ids[0], prefix_ids[1])
-    )
+        store, tokenizers, *limits, training.subword_sampling, (prefix_ids[0], prefix_ids[1]),
+        config.features is not None,
+    )  # fmt: skip

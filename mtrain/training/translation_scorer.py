@@ -125,9 +125,7 @@ def _as_it_is(batch: PairBatch) -> PairBatch:
 
 def _with_wrong_sources(batch: PairBatch) -> PairBatch:
     """Give each sentence the source of the next one."""
-    return replace(
-        batch,
-        source=batch.source.roll(1, 0),
-        source_lengths=batch.source_lengths.roll(1),
-        links=None,
-    )
+    of_source = "source", "source_lengths", "features", "feature_lengths"
+    rolled = {name: value.roll(1, 0) for name in of_source
+              if (value := getattr(batch, name)) is not None}  # fmt: skip
+    return replace(batch, links=None, **rolled)

@@ -6,6 +6,7 @@ from mtrain.config import Config
 from mtrain.models import TranslationModel, build_model
 
 SOURCE_VOCAB, TARGET_VOCAB = 23, 29  # sizes that no other dimension has
+FEATURE_WIDTH = 13
 
 _TRANSFORMER = {
     "type": "transformer",
@@ -79,6 +80,11 @@ MODELS: dict[str, dict[str, Any]] = {
 def new_model(name: str, **settings: Any) -> TranslationModel:
     """Build a model of `MODELS` with newly drawn weights, some of its settings changed."""
     model = {**MODELS[name], **{key: settings[key] for key in settings.keys() & MODELS[name]}}
+    return build(model)
+
+
+def build(model: dict[str, Any]) -> TranslationModel:
+    """Build the model of a section `model`, with newly drawn weights."""
     shares = model["tie_embeddings"] == "all"
     nowhere = [{"source": "nowhere", "target": "nowhere"}]
     config = Config.model_validate(
@@ -95,4 +101,7 @@ def new_model(name: str, **settings: Any) -> TranslationModel:
             "model": model,
         }
     )
-    return build_model(config, TARGET_VOCAB if shares else SOURCE_VOCAB, TARGET_VOCAB)
+    source_vocab = TARGET_VOCAB if shares else SOURCE_VOCAB
+    built = build_model(config, source_vocab, TARGET_VOCAB, FEATURE_WIDTH)
+    assert isinstance(built, TranslationModel)
+    return built

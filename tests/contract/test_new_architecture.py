@@ -21,6 +21,7 @@ from mtrain.data.batch import PairBatch
 from mtrain.data.folders import RunFolder
 from mtrain.inference.load import load_run
 from mtrain.models.base import NO_RECORD, AttentionRecord, Head, State, TranslationModel
+from mtrain.nn.feature_attention import Features
 from mtrain.nn.output import OutputLayer
 from tests.in_process import small_config
 
@@ -69,7 +70,11 @@ class Bag(TranslationModel):
         return self._features(batch.target_in, state)
 
     def encode(
-        self, source: Tensor, source_lengths: Tensor, watched: Head | None = None
+        self,
+        source: Tensor,
+        source_lengths: Tensor,
+        watched: Head | None = None,
+        features: Features | None = None,
     ) -> BagState:
         is_real = torch.arange(source.shape[1]) < source_lengths[:, None]
         words = self.source(source) * is_real[:, :, None]

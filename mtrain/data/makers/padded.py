@@ -5,11 +5,13 @@ from itertools import takewhile
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mtrain.data.batch import PairBatch, pad
 from mtrain.data.makers.base import Maker
 from mtrain.data.plan import plan_epoch, plan_in_order
 from mtrain.data.store import IntArray, TokenStore
+from mtrain.nn.feature_attention import Features
 from mtrain.text.links import SIDES
 from mtrain.text.tokenizer import TokenizerPair
 
@@ -27,8 +29,12 @@ class BatchMaker(Maker):
         batch_tokens: int,
         subword_sampling: float = 0.0,
         prefix_ids: tuple[Collection[int], Collection[int]] = ((), ()),
+        with_features: bool = False,
     ) -> None:
-        """Take the store and tokenizers without prefixes; `prefix_ids` may begin a stored side."""
+        """Take the store and tokenizers without prefixes; `prefix_ids` may begin a stored side.
+
+        With features, batches have the store's features of the sources.
+        """
         self._store = store
         self._tokenizers = tokenizers
         self._lengths = store.source.lengths + 1, store.target.lengths + 1
@@ -36,6 +42,7 @@ class BatchMaker(Maker):
         self._batch_tokens = batch_tokens
         self._sampling = subword_sampling
         self._prefix_ids = dict(zip(SIDES, prefix_ids, strict=True))
+        self._features = store.features if with_features else None
 
     def plan(self, rows: IntArray, seed: int, epoch: int) -> list[IntArray]:
         """Return the planned batches of an epoch of `rows`, each an argument for `make`."""
@@ -87,7 +94,14 @@ class BatchMaker(Maker):
             target_lengths=torch.from_numpy(target_lengths),
             num_target_tokens=int(target_lengths.sum()),
             links=None if links is None else torch.from_numpy(links),
+            **self._features_of(rows),
         )
+
+    def _features_of(self, rows: IntArray) -> dict[str, Tensor]:
+        if self._features is None:
+            return {}
+        states, lengths = map(torch.from_numpy, self._features.padded(rows))
+        return {"features": states, "feature_lengths": lengths}
 
     def _sample(self, rows: IntArray, seed: int, name: str) -> tuple[IntArray, IntArray]:
         """Sample segmentations; a sentence that gets too long keeps its stored segmentation.
@@ -112,9 +126,11 @@ class BatchMaker(Maker):
 
 
 def pad_pairs(
-    pairs: Sequence[tuple[Sequence[int], Sequence[int]]], tokenizers: TokenizerPair
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    tokenizers: TokenizerPair,
+    features: Features | None = None,
 ) -> PairBatch:
-    """Return the batch of pairs of ids without marks; add the marks."""
+    """Return the batch of pairs of ids without marks; add the marks, and the sources' features."""
     source_eos, target_eos = tokenizers.source.eos_id, tokenizers.target.eos_id
     sources, targets = zip(*pairs, strict=True)
     target_in = [[tokenizers.target.bos_id, *ids] for ids in targets]
@@ -128,4 +144,6 @@ def pad_pairs(
         target_out=pad([[*ids, target_eos] for ids in targets], target_eos),
         target_lengths=target_lengths,
         num_target_tokens=int(target_lengths.sum()),
+        features=None if features is None else features.states,
+        feature_lengths=None if features is None else features.lengths,
     )

@@ -61,7 +61,7 @@ class CTranslate2Engine(Engine):
             intra_threads=1,
         )
 
-    def search(self, sources: Sequence[list[int]]) -> Iterator[Found]:
+    def search(self, sources: Sequence[list[int]], texts: Sequence[str] = ()) -> Iterator[Found]:
         waiting: deque[tuple[list[int], list[Any]]] = deque()
         for rows in self._batches(sources):
             waiting.append((rows, self._begin([sources[row] for row in rows])))

@@ -14,7 +14,8 @@ from mtrain.config.model import TransformerConfig
 from mtrain.exchange.base import ExchangeFormat
 from mtrain.exchange.comparison import Output, Replay, Sample
 from mtrain.models import Model
-from mtrain.models.transformer import DecoderLayer, Transformer
+from mtrain.models.transformer import Transformer
+from mtrain.nn.layers import DecoderLayer
 from mtrain.text.lines import one_line
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair
 

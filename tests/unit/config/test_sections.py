@@ -33,11 +33,12 @@ OPTIONS = {
     "train_sentences source_prefix target_prefix",
     "tokenizer.path": "source target",
     "model.init_from": "run parts",
+    "model.features": "run layer drop",
     "model": "type init_from dropout max_positions tie_embeddings encoder_layers decoder_layers "
     "output_bias d_model num_heads ffn_dim activation attention_dropout norm norm_type positions "
     "norm_epsilon embedding_norm "
     "source_attention source_loss cell bidirectional_layers embedding_dim hidden_dim attention "
-    "query input_feeding residual readout",
+    "query input_feeding residual readout features",
     "training": "objective batch_tokens accumulate max_updates max_minutes optimizer learning_rate "
     "warmup_updates schedule adam_betas weight_decay freeze unfreeze learning_rate_scale clip_norm "
     "masked_share mask_whole_words label_smoothing alignment_weight subword_sampling precision "
@@ -86,7 +87,7 @@ def test_every_option_is_explained_in_a_line_or_two() -> None:
 def test_every_option_but_what_to_learn_from_has_a_default() -> None:
     required = {path for path, field in options(Config) if field.is_required()}
     corpus_files = re.compile(
-        r"(data\.\w+|tokenizer\.path|model\.init_from)\.(source|target|path|hub|run|text|lang|mix|from_train)"
+        r"(data\.\w+|tokenizer\.path|model\.init_from|model\.features)\.(source|target|path|hub|run|text|lang|mix|from_train)"
     )
     assert {path for path in required if not corpus_files.fullmatch(path)} == {
         "run_dir",

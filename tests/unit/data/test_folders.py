@@ -79,6 +79,7 @@ MAY_NOT_CHANGE = {
     "tokenizer.symbols": "[<x>]",
     "model.dropout": "0.7",
     "model.d_model": "512",
+    "model.features": "{run: bert}",
     "training.batch_tokens": "7",
     "training.accumulate": "7",
     "training.optimizer": "muon",

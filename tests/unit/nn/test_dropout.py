@@ -1,11 +1,11 @@
-"""Dropout: the share, the scale, the gradient, and that a seed decides it."""
+"""Dropout and drop-net: the share, the scale, the gradient, and that a seed decides it."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from mtrain.nn.dropout import dropout, seeded_dropout
+from mtrain.nn.dropout import drop_net, dropout, seeded_dropout
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
@@ -76,3 +76,17 @@ def test_a_seed_of_ones_own_decides_alone() -> None:
     assert torch.equal(dropout(x, 0.5, True), of_torch)  # again, and not drawn from meanwhile
     assert torch.equal(drop(disturb=True), before)
     assert not torch.equal(before[0], before[1])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4, 1.0])
+def test_drop_net_takes_one_of_two_outputs_for_its_share_of_the_sentences(rate: float) -> None:
+    one, other = torch.zeros(20_000, 2, 3), torch.ones(20_000, 2, 3)
+    with seeded_dropout(1):
+        mixed = drop_net(one, other, rate, is_training=True)
+    with seeded_dropout(1):
+        assert torch.equal(drop_net(one, other, rate, is_training=True), mixed)
+    shares = [float((mixed == value).float().mean()) for value in (0.0, 0.5, 1.0)]
+    # 20,000 draws: five standard deviations are under 0.018
+    assert shares == pytest.approx([rate / 2, 1 - rate, rate / 2], abs=0.018)
+    assert bool((mixed == mixed[:, :1, :1]).all())  # a sentence as a whole
+    assert bool((drop_net(one, other, rate, is_training=False) == 0.5).all())

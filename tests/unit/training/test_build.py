@@ -10,6 +10,7 @@ from mtrain.models import build_model
 from mtrain.training.build import _maker
 from tests.in_process import SMALL_MODEL, small_config
 
+READER = {**SMALL_MODEL, "features": {"run": "bert"}}
 RNN = {"type": "rnn", "embedding_dim": 8, "hidden_dim": 8, "max_positions": 40}
 
 
@@ -19,6 +20,7 @@ RNN = {"type": "rnn", "embedding_dim": 8, "hidden_dim": 8, "max_positions": 40}
         (SMALL_MODEL, {}, ""),
         ({"type": "decoder_only", "d_model": 16, "num_heads": 2, "max_positions": 40}, {}, ""),
         (RNN, {}, "model.type: rnn"),
+        (READER, {}, "model.features"),
         (SMALL_MODEL, {"subword_sampling": 0.1}, "training.subword_sampling"),
         (RNN, {"subword_sampling": 0.1}, "model.type: rnn and training.subword_sampling"),
     ],
@@ -34,7 +36,7 @@ def test_a_gpu_gets_packed_batches_or_a_reason(
     config = small_config(small_task, tmp_path / "run", training, model)
     data = DataFolder(config.data_path)
     tokenizers = data.tokenizers()
-    built = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
+    built = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size, 8)
     given = config, data.store("train"), tokenizers, built
     assert _maker(*given, on_gpu=True).kind == ("padded" if reason else "packed")
     said = capsys.readouterr().err
