@@ -16,7 +16,7 @@ from tests.conftest import write_task
 from tests.in_process import SMALL_TRAINING
 
 SMALL_BERT = {"type": "bert", "encoder_layers": 2, "d_model": 32, "num_heads": 4, "ffn_dim": 48,
-              "max_positions": 160}  # fmt: skip
+              "max_positions": 320}  # fmt: skip
 
 
 def prepare_text_task(folder: Path, kind: str) -> Path:

@@ -167,7 +167,11 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _monolingual_text_has_a_name(self) -> "DataConfig":
-        stems = [corpus.stem for corpus in self.train if isinstance(corpus, MonolingualText)]
+        stems = [
+            corpus.stem
+            for corpus in self.train
+            if isinstance(corpus, MonolingualText) and (corpus.source_lang or self.source_lang)
+        ]  # to be back-translated
         if twice := [stem for stem in stems if stems.count(stem) > 1]:
             raise ValueError(
                 f"train: two monolingual corpora are called {twice[0]}: give each its own `name`"

@@ -95,9 +95,12 @@ class Config(Section):
             )
         if getattr(self.model, "source_loss", False) and not self.shares_vocabulary:
             raise ValueError("model.source_loss needs one vocabulary; use a shared tokenizer")
-        if self.data.filters.max_tokens > self.model.max_positions:
+        longest, told = self.data.filters.max_tokens, ""
+        if self.learns_from_text and not all(map(is_one_text, self.data.train)):
+            longest, told = 2 * longest, " twice, for both sides of a pair,"
+        if longest > self.model.max_positions:
             raise ValueError(
-                f"data.filters.max_tokens {self.data.filters.max_tokens} is over "
+                f"data.filters.max_tokens {self.data.filters.max_tokens}{told} is over "
                 f"model.max_positions {self.model.max_positions}: the model could not read them"
             )
         if self.data.has_alignments and (

@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
     },
     "tokenizer": {"vocab_size": 380},
     "model": {"type": "bert", "encoder_layers": 1, "d_model": 32, "num_heads": 2, "ffn_dim": 64,
-              "max_positions": 64, "dropout": 0.0},
+              "max_positions": 128, "dropout": 0.0},
     "training": {"objective": "masked_lm", "batch_tokens": 512, "max_updates": 60,
                  "learning_rate": 1.0e-2, "warmup_updates": 10, "valid_every": 20,
                  "precision": "fp32", "patience": 9, "average_checkpoints": 2, "ema_decay": 0.5},

@@ -173,8 +173,8 @@ def test_the_bert_commands_train_score_fill_and_show(trained: Path) -> None:
     lines = commands("BERT")
     assert [line.split()[1] for line in lines] == ["prepare", "train", "score", "fill", "attention"]
     for line in lines:
-        must_run(line, trained)
-    assert run(lines[3], trained).stdout.count(" ||| ") == 9
+        finished = succeed(run, line, trained)
+        assert finished.out.count(" ||| ") == (9 if " fill " in line else 0)
     assert (trained / "heads" / "attention.html").is_file()
 
 

@@ -331,7 +331,7 @@ def test_it_overfits_8_pairs(name: str) -> None:
     model = new_model(name, dropout=0.0, attention_dropout=0.0)
     lengths = [(4, 5), (6, 6), (2, 7), (7, 3), (5, 4), (3, 6), (6, 2), (4, 7)]
     batch = a_batch(lengths, seed=5)
-    learn_pairs(model, batch, 60, 1e-2)
+    learn_pairs(model, batch, 80, 1e-2)
     with torch.inference_mode():
         found = greedy_search(model, batch.source, batch.source_lengths, [12] * 8, MARKS)
     said = [hypotheses[0].tokens for hypotheses in found]

@@ -2,8 +2,9 @@
 
 Several texts stand in a row, so that hardly anything is filler, and each attends to itself alone.
 A pair of the store is a text, or two that are read together: a sentence and its translation
-(Lample and Conneau 2019, TLM), each with positions of its own. What is masked follows from
-(seed, epoch, batch), so it differs between epochs and not between runs.
+(Lample and Conneau 2019, TLM). Positions run on over both, which no language embedding tells
+apart. What is masked follows from (seed, epoch, batch): it differs between epochs, not between
+runs.
 
 Shapes: R rows, L the row width, K masked tokens a row.
 """

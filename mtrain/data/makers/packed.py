@@ -116,7 +116,8 @@ class PackedRows:
     ) -> "PackedRows":
         """Pack both sides of pairs (R,K) one after the other as one sentence, each with end mark.
 
-        A pair whose second side is empty has no second end mark.
+        Positions run on over both sides, which nothing else tells apart. A pair whose second side
+        is empty has no second end mark.
         """
         is_pair = pairs != NO_PAIR
         lengths = [np.where(is_pair, side.offsets[pairs + 1] - side.offsets[pairs], 0)
@@ -128,16 +129,17 @@ class PackedRows:
         parts = (ends[:, :, None] <= places).sum(axis=1)
         is_filler = places >= ends[:, -1:]
         of_row = np.arange(len(pairs))[:, None], np.where(is_filler, 0, parts)
-        positions = np.where(is_filler, 0, places - (ends - sizes)[of_row])
-        is_text = ~is_filler & (positions < sizes[of_row] - 1)
+        in_part = np.where(is_filler, 0, places - (ends - sizes)[of_row])
+        is_text = ~is_filler & (in_part < sizes[of_row] - 1)
         ids = np.full(is_text.shape, eos_id)
         sentences, is_second = parts // 2, parts % 2 == 1
         for side, is_side in ((first, ~is_second), (second, is_second)):
             here = is_text & is_side
             rows, columns = np.nonzero(here)
             starts = side.offsets[pairs[rows, sentences[rows, columns]]]
-            ids[here] = side.tokens[starts + positions[here]]
-        return cls(ids, sentences, positions, is_filler)
+            ids[here] = side.tokens[starts + in_part[here]]
+        before = np.where(is_second & ~is_filler, sizes[of_row[0], of_row[1] - 1], 0)
+        return cls(ids, sentences, in_part + before, is_filler)
 
 
 class PackedMaker(BatchMaker):

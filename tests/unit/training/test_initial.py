@@ -322,7 +322,7 @@ def test_a_damaged_base_is_named(tasks: dict[str, Path], tmp_path: Path) -> None
     assert DataFolder(config.data_path).manifest_path.is_file()
 
 
-BERT_MODEL = {**SMALL_MODEL, "type": "bert", "encoder_layers": 2}
+BERT_MODEL = {**SMALL_MODEL, "type": "bert", "encoder_layers": 2, "max_positions": 80}
 del BERT_MODEL["decoder_layers"]
 MASKED = {"objective": "masked_lm", "batch_tokens": 512}
 
