@@ -2,7 +2,7 @@
 
     python scripts/weights_digest.py SOURCE TARGET WORK [--against FILE] [--updates N]
 
-Trains every preset of configs/ for a few updates on a CPU, through the command line, on the first
+Trains every translation preset of configs/ for a few updates on a CPU, through the command line, on the first
 lines of two parallel files (plain or gz). Run it before and after a change, on one machine with one
 number of threads; `--against` compares with what an earlier run wrote and exits with 1 if one
 differs. It uses whichever mtrain Python finds, so PYTHONPATH chooses the version.
@@ -19,6 +19,8 @@ from itertools import islice
 from pathlib import Path
 
 from safetensors.numpy import load_file
+
+from mtrain.config import load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TRAIN_PAIRS, VALID_PAIRS = 5000, 8
@@ -40,6 +42,8 @@ def main() -> None:
         _write_head(getattr(arguments, side), arguments.work, side)
     digests = {}
     for config in sorted(CONFIGS.glob("*.yaml")):
+        if load_config(config).learns_from_text:
+            continue
         digests[config.stem] = _digest_after_training(config, arguments.work, arguments.updates)
         print(f"{config.stem}: {digests[config.stem]}", file=sys.stderr, flush=True)
     print(json.dumps(digests, indent=1))
