@@ -2,10 +2,10 @@
 
     python scripts/weights_digest.py SOURCE TARGET WORK [--against FILE] [--updates N]
 
-Trains every translation preset of configs/ for a few updates on a CPU, through the command line, on the first
-lines of two parallel files (plain or gz). Run it before and after a change, on one machine with one
-number of threads; `--against` compares with what an earlier run wrote and exits with 1 if one
-differs. It uses whichever mtrain Python finds, so PYTHONPATH chooses the version.
+Trains every translation preset of configs/ for a few updates on a CPU, through the command line, on
+the first lines of two parallel files (plain or gz). Run it before and after a change, on one
+machine with one number of threads; `--against` compares with what an earlier run wrote and exits
+with 1 if one differs. It uses whichever mtrain Python finds, so PYTHONPATH chooses the version.
 """
 
 import argparse

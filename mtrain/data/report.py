@@ -123,8 +123,9 @@ def _describe_left_out_checks(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _samples(entry: dict[str, Any], reason: str) -> Iterator[str]:
-    for source, target in entry["samples"][reason]:
-        yield f"           {source!r}" + ("" if source == target else f" | {target!r}")
+    yield from (
+        f"           {source!r} | {target!r}" for source, target in entry["samples"][reason]
+    )
 
 
 def _describe_kept(pairs: int) -> str:

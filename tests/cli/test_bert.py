@@ -142,7 +142,7 @@ def test_fill_accounts_for_every_line_of_any_bytes(bert: WarmCommandLine) -> Non
     done = succeed(bert, "fill", "run", "--top", 1, stdin=b"\n".join(traps))
     assert [line for line, _, _, _ in filled(done.out)] == [1, 2, 3, 4, 5, 7]
     assert "8 lines: 6 with 6 masks, 2 without, 1 longer than the model reads at once" in done.err
-    assert "1 lines are longer than the 63 tokens" in done.err
+    assert "1 lines are longer than the 127 tokens" in done.err
     assert "2 lines are not valid UTF-8" in done.err
 
 

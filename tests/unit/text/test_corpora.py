@@ -425,7 +425,8 @@ def test_what_is_missing_is_told_before_anything_is_read(tmp_path: Path) -> None
     assert check_readable(PairFiles(source=source, target=source)) == []
     [message] = check_readable(PairFiles(source=source, target=target))
     assert message == f"{target}: there is no such file (looked in {Path.cwd()})"
-    assert len(check_readable(PairFiles(source=target, target=target))) == 2
+    assert check_readable(PairFiles(source=target, target=target)) == [message]
+    assert len(check_readable(PairFiles(source=target, target=tmp_path / "b.de"))) == 2
     aligned = AlignedPairFiles(source=source, target=source, alignments=tmp_path / "a.align")
     assert check_readable(aligned) == [
         f"{tmp_path / 'a.align'}: there is no such file (looked in {Path.cwd()})"
