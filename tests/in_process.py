@@ -175,6 +175,16 @@ def run_in_two_sittings(config: Config, first: int, last: int) -> Setup:
     return setup
 
 
+def assert_same_state(one: Setup, other: Setup) -> None:
+    """Compare all that a resume needs, bit for bit."""
+    for ours, theirs in (
+        (one.state.weights, other.state.weights),
+        (one.state.tensors(), other.state.tensors()),
+    ):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
 def make_batch(
     lengths: Sequence[tuple[int, int]], source_vocab: int, target_vocab: int, seed: int = 1
 ) -> PairBatch:

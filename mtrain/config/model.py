@@ -113,15 +113,10 @@ class StackSection(ModelSection):
 
     @property
     def layer(self) -> dict[str, Any]:
-        """Constructor arguments of a layer."""
+        """The shape of a layer."""
         shared = {"d_model", "num_heads", "ffn_dim", "activation", "dropout", "attention_dropout",
                   "norm", "norm_type", "norm_epsilon"}  # fmt: skip
         return self.model_dump(include=shared)
-
-    @property
-    def last_norm(self) -> tuple[int, str, str, float]:
-        """Arguments of the norm after a stack."""
-        return self.d_model, self.norm, self.norm_type, self.norm_epsilon
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> "StackSection":

@@ -143,7 +143,7 @@ class PackedBatch(PairBatch):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedBatch(Batch):
-    """Packed texts of which some tokens are masked; the model predicts those from the others.
+    """Packed texts with some tokens masked; the model predicts these from the others.
 
     Filler attends to filler only. Rows with fewer masked tokens than K have IGNORE_INDEX targets.
     """

@@ -156,7 +156,7 @@ class RememberedFeatures(SourceFeatures):
 def open_features(folder: Path, config: Config) -> BertFeatures:
     """Return the features that the BERT in a run folder computes for a configuration.
 
-    Raises `UserError` if it is no run of a BERT, or cannot be loaded.
+    Raises `UserError` if the folder is not the run of a BERT, or cannot be loaded.
     """
     assert config.features is not None
     if (folder / "config.json").is_file() and not (folder / "config.yaml").is_file():

@@ -20,10 +20,9 @@ from mtrain.nn.embeddings import Combination, tied_embeddings
 from mtrain.nn.layers import (
     ACTIVATIONS,
     LayerCall,
+    LayerShape,
     SelfAttentionLayer,
     call_layer,
-    last_norm,
-    new_norm,
 )
 from mtrain.nn.positions import POSITIONS
 from mtrain.nn.stacked import StackedLinear
@@ -55,7 +54,7 @@ class Bert(Model):
         self.num_layers, self.num_heads = config.encoder_layers, config.num_heads
         self._call: LayerCall = call_layer
         self.export_limits = config.export_limits
-        width = config.d_model
+        width, shape = config.d_model, LayerShape(**config.layer)
         self.source_positions = POSITIONS[config.positions](
             config.max_positions, width, config.num_heads
         )
@@ -63,11 +62,11 @@ class Bert(Model):
             width, config.dropout, config.embedding_norm, config.norm_epsilon
         )
         self.encoder = nn.ModuleList(
-            SelfAttentionLayer(**config.layer) for _ in range(config.encoder_layers)
+            SelfAttentionLayer(shape) for _ in range(config.encoder_layers)
         )
-        self.encoder_norm = last_norm(*config.last_norm)
+        self.encoder_norm = shape.last_norm()
         self.prediction = StackedLinear(width, width, 1)
-        self.prediction_norm = new_norm(width, config.norm_type, config.norm_epsilon)
+        self.prediction_norm = shape.new_norm()
         self._activation = ACTIVATIONS[config.activation]
         tied = tied_embeddings("all", vocab_size, vocab_size, width, output_bias=True)
         self.source_embedding, self.output = tied[0], tied[2]

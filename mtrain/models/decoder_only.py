@@ -30,7 +30,7 @@ from mtrain.nn.cache import Kept, KeyValueCache, Past
 from mtrain.nn.dropout import dropout
 from mtrain.nn.embeddings import tied_embeddings
 from mtrain.nn.feature_attention import Features
-from mtrain.nn.layers import LayerCall, SelfAttentionLayer, call_layer, last_norm
+from mtrain.nn.layers import LayerCall, LayerShape, SelfAttentionLayer, call_layer
 from mtrain.nn.output import IGNORE_INDEX
 from mtrain.nn.positions import POSITIONS
 
@@ -72,10 +72,9 @@ class DecoderOnly(TranslationModel):
         self.positions = POSITIONS[config.positions](
             2 * config.max_positions, config.d_model, config.num_heads
         )
-        self.stack = nn.ModuleList(
-            SelfAttentionLayer(**config.layer) for _ in range(config.decoder_layers)
-        )
-        self.stack_norm = last_norm(*config.last_norm)
+        shape = LayerShape(**config.layer)
+        self.stack = nn.ModuleList(SelfAttentionLayer(shape) for _ in range(config.decoder_layers))
+        self.stack_norm = shape.last_norm()
         self.source_embedding, self.target_embedding, self.output = tied_embeddings(
             config.tie_embeddings, source_vocab, target_vocab, config.d_model
         )

@@ -33,9 +33,9 @@ from mtrain.nn.feature_attention import (
 from mtrain.nn.layers import (
     DecoderLayer,
     LayerCall,
+    LayerShape,
     SelfAttentionLayer,
     call_layer,
-    last_norm,
 )
 from mtrain.nn.positions import POSITIONS
 
@@ -104,18 +104,16 @@ class Transformer(TranslationModel):
         self.target_positions = POSITIONS[config.positions](*places)
         combine = config.d_model, config.dropout, config.embedding_norm, config.norm_epsilon
         self.source_combined, self.target_combined = (Combination(*combine) for _ in range(2))
+        shape = LayerShape(**config.layer)
         self.encoder = nn.ModuleList(
-            SelfAttentionLayer(**config.layer) for _ in range(config.encoder_layers)
+            SelfAttentionLayer(shape) for _ in range(config.encoder_layers)
         )
-        self.decoder = nn.ModuleList(
-            DecoderLayer(**config.layer) for _ in range(config.decoder_layers)
-        )
+        self.decoder = nn.ModuleList(DecoderLayer(shape) for _ in range(config.decoder_layers))
         self.encoder_features, self.decoder_features = (
             _new_feature_attentions(config, feature_width, len(stack))
             for stack in (self.encoder, self.decoder)
         )
-        self.encoder_norm = last_norm(*config.last_norm)
-        self.decoder_norm = last_norm(*config.last_norm)
+        self.encoder_norm, self.decoder_norm = shape.last_norm(), shape.last_norm()
         self.source_embedding, self.target_embedding, self.output = tied_embeddings(
             config.tie_embeddings, source_vocab, target_vocab, config.d_model, config.output_bias
         )

@@ -5,6 +5,7 @@ module here returns the shape of its input (...,D).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,14 +27,34 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def new_norm(width: int, norm_type: str, epsilon: float) -> nn.Module:
-    """Return LayerNorm (`layer`), or RMSNorm (`rms`), which has its own epsilon."""
-    return nn.RMSNorm(width) if norm_type == "rms" else nn.LayerNorm(width, epsilon)
+@dataclass(frozen=True)
+class LayerShape:
+    """Sizes and options of a layer; `norm` is `pre` or `post`."""
 
+    d_model: int
+    num_heads: int
+    ffn_dim: int
+    activation: str
+    dropout: float
+    attention_dropout: float
+    norm: str
+    norm_type: str
+    norm_epsilon: float
 
-def last_norm(width: int, norm: str, norm_type: str, epsilon: float) -> nn.Module:
-    """Return the norm after a stack: none with post-norm, whose layers end in one."""
-    return new_norm(width, norm_type, epsilon) if norm == "pre" else nn.Identity()
+    @property
+    def attention(self) -> tuple[int, int, float]:
+        """Arguments of an attention."""
+        return self.d_model, self.num_heads, self.attention_dropout
+
+    def new_norm(self) -> nn.Module:
+        """Return LayerNorm (`layer`), or RMSNorm (`rms`), which has its own epsilon."""
+        if self.norm_type == "rms":
+            return nn.RMSNorm(self.d_model)
+        return nn.LayerNorm(self.d_model, self.norm_epsilon)
+
+    def last_norm(self) -> nn.Module:
+        """Return the norm after a stack: none with post-norm, whose layers end in one."""
+        return self.new_norm() if self.norm == "pre" else nn.Identity()
 
 
 class Residual(nn.Module):
@@ -56,13 +77,10 @@ class Residual(nn.Module):
         return total
 
 
-def residuals(
-    count: int, d_model: int, dropout: float, norm: str, norm_type: str, norm_epsilon: float
-) -> nn.ModuleList:
-    """Return one `Residual` for each sub-layer; `norm` is `pre` or `post`."""
+def residuals(count: int, shape: LayerShape) -> nn.ModuleList:
+    """Return one `Residual` for each sub-layer."""
     return nn.ModuleList(
-        Residual(new_norm(d_model, norm_type, norm_epsilon), dropout, norm == "pre")
-        for _ in range(count)
+        Residual(shape.new_norm(), shape.dropout, shape.norm == "pre") for _ in range(count)
     )
 
 
@@ -93,22 +111,11 @@ class FeedForward(nn.Module):
 class SelfAttentionLayer(nn.Module):
     """Self-attention and feed-forward: the layer of an encoder or a decoder-only stack."""
 
-    def __init__(
-        self,
-        d_model: int,
-        num_heads: int,
-        ffn_dim: int,
-        activation: str,
-        dropout: float,
-        attention_dropout: float,
-        norm: str,
-        norm_type: str,
-        norm_epsilon: float,
-    ) -> None:
+    def __init__(self, shape: LayerShape) -> None:
         super().__init__()
-        self.self_attention = SelfAttention(d_model, num_heads, attention_dropout)
-        self.feed_forward = FeedForward(d_model, ffn_dim, activation)
-        self.residuals = residuals(2, d_model, dropout, norm, norm_type, norm_epsilon)
+        self.self_attention = SelfAttention(*shape.attention)
+        self.feed_forward = FeedForward(shape.d_model, shape.ffn_dim, shape.activation)
+        self.residuals = residuals(2, shape)
 
     def forward(
         self,
@@ -139,23 +146,12 @@ class SelfAttentionLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention over the target so far, cross-attention over the memory, feed-forward."""
 
-    def __init__(
-        self,
-        d_model: int,
-        num_heads: int,
-        ffn_dim: int,
-        activation: str,
-        dropout: float,
-        attention_dropout: float,
-        norm: str,
-        norm_type: str,
-        norm_epsilon: float,
-    ) -> None:
+    def __init__(self, shape: LayerShape) -> None:
         super().__init__()
-        self.self_attention = SelfAttention(d_model, num_heads, attention_dropout)
-        self.cross_attention = CrossAttention(d_model, num_heads, attention_dropout)
-        self.feed_forward = FeedForward(d_model, ffn_dim, activation)
-        self.residuals = residuals(3, d_model, dropout, norm, norm_type, norm_epsilon)
+        self.self_attention = SelfAttention(*shape.attention)
+        self.cross_attention = CrossAttention(*shape.attention)
+        self.feed_forward = FeedForward(shape.d_model, shape.ffn_dim, shape.activation)
+        self.residuals = residuals(3, shape)
 
     def forward(
         self,

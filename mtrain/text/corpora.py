@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mtrain.config.corpora import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
+from mtrain.config.corpora import (
+    AlignedPairFiles,
+    Corpus,
+    HubDataset,
+    PairFiles,
+    TableFile,
+    is_one_text,
+)
 from mtrain.errors import UserError
 from mtrain.text.hub import hub_files, hub_fingerprint, hub_name, read_hub
 from mtrain.text.lines import clean_bytes, file_digest, read_lines
@@ -35,6 +42,8 @@ def read_pairs(corpus: Corpus, languages: tuple[str, str]) -> Iterator[RawPair]:
 
     Raises `UserError` with file and line: file missing or unreadable, unequal lengths, no field.
     """
+    if isinstance(corpus, PairFiles) and is_one_text(corpus):
+        return ((line, line) for line in read_lines(corpus.source))
     if isinstance(corpus, PairFiles):
         files = _read_in_step(corpus.source, corpus.target)
         return ((source, target) for source, target in files)

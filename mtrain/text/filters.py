@@ -57,7 +57,7 @@ def judge_texts(
     `is_text` says that both sides are meant to be the same.
     """
     sources, sources_valid = clean_lines(raw_sources)
-    targets, targets_valid = clean_lines(raw_targets)
+    targets, targets_valid = (sources, sources_valid) if is_text else clean_lines(raw_targets)
     codes = np.zeros(len(sources), np.uint8)
     if filters.drop_identical and not is_text:
         codes[list(map(str.__eq__, sources, targets))] = CODES["identical"]

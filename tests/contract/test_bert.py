@@ -27,6 +27,7 @@ from mtrain.models import build_model
 from mtrain.nn.output import IGNORE_INDEX
 from mtrain.training.build import Setup
 from tests.in_process import (
+    assert_same_state,
     learn,
     open_run,
     open_setup,
@@ -341,12 +342,7 @@ def test_20_updates_equal_10_and_10_more_after_a_stop_bit_for_bit(
     whole, _ = open_run(config)
     learn(whole, 20)
     resumed = run_in_two_sittings(config, 10, 20)
-    for one, other in (
-        (whole.state.weights, resumed.state.weights),
-        (whole.state.tensors(), resumed.state.tensors()),
-    ):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert_same_state(whole, resumed)
 
 
 def test_two_batches_an_update_equal_one_batch_of_both(task: Path, tmp_path: Path) -> None:

@@ -30,9 +30,11 @@ from mtrain.runtime.onednn import can_prepack
 from mtrain.runtime.precision import choose_precision
 from tests.contract.models import MODELS, SOURCE_VOCAB, TARGET_VOCAB, new_model
 from tests.contract.sharing import learn_with_every_model
+from tests.contract.stepping import check_steps
 from tests.in_process import (
     BOS_ID,
     EOS_ID,
+    assert_same_state,
     learn,
     make_batch,
     make_learner,
@@ -101,44 +103,7 @@ def test_step_unrolled_equals_forward(name: str) -> None:
 
 @every_model
 def test_step_equals_forward_through_reorder_and_keep(name: str) -> None:
-    """As many hypotheses as a search likes, forked, dropped, and sentences leaving."""
-    model, batch = ready_model(name), a_batch()
-    generator = torch.Generator().manual_seed(3)
-    sentences = torch.arange(len(LENGTHS))
-    histories = torch.full((len(LENGTHS), 1, 1), BOS_ID)
-    with torch.inference_mode():
-        state = model.encode(batch.source, batch.source_lengths)
-        for num_hypotheses in (3, 3, 4, 2, 2, 5, 1, 3, 3, 3):
-            logits, state = model.step(histories[:, :, -1], state)
-            expected = last_logits(model, batch, sentences, histories)
-            torch.testing.assert_close(logits, expected, atol=2e-5, rtol=1e-4)
-            shape = (len(sentences), num_hypotheses)
-            parents = torch.randint(histories.shape[1], shape, generator=generator)
-            state = state.reorder(parents)
-            histories = histories.gather(1, parents[:, :, None].expand(-1, -1, histories.shape[2]))
-            new = torch.randint(TARGET_VOCAB, (*shape, 1), generator=generator)
-            histories = torch.cat([histories, new], dim=2)
-            if num_hypotheses == 2 and len(sentences) > 2:
-                kept = torch.tensor([4, 1, 3] if len(sentences) == 5 else [2, 0])
-                state, histories, sentences = state.keep(kept), histories[kept], sentences[kept]
-    assert sentences.tolist() == [3, 4]
-
-
-def last_logits(
-    model: TranslationModel, batch: PairBatch, sentences: Tensor, histories: Tensor
-) -> Tensor:
-    """Return by `forward` the logits (B,K,V) that follow histories (B,K,t)."""
-    num_sentences, num_hypotheses, length = histories.shape
-    rows = sentences.repeat_interleave(num_hypotheses)
-    unrolled = replace(
-        batch,
-        source=batch.source[rows],
-        source_lengths=batch.source_lengths[rows],
-        target_in=histories.flatten(0, 1),
-        target_lengths=torch.full((len(rows),), length),
-    )
-    logits: Tensor = model.logits(unrolled)[:, -1]
-    return logits.view(num_sentences, num_hypotheses, -1)
+    check_steps(ready_model(name), a_batch())
 
 
 @every_model
@@ -353,12 +318,7 @@ def test_12_updates_equal_6_and_6_more_after_a_stop_bit_for_bit(
     learn(whole, 12)
     resumed = run_in_two_sittings(config, 6, 12)
     assert resumed.state.position.epoch == 1, "the second half was to begin another epoch"
-    for one, other in (
-        (whole.state.weights, resumed.state.weights),
-        (whole.state.tensors(), resumed.state.tensors()),
-    ):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert_same_state(whole, resumed)
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,12 @@ from mtrain.nn.feature_attention import Features
 from mtrain.nn.prepacked import prepacked
 from mtrain.runtime.onednn import can_prepack
 from tests.contract.models import FEATURE_WIDTH, MODELS, SOURCE_VOCAB, TARGET_VOCAB, build
+from tests.contract.stepping import check_steps
 from tests.in_process import (
     BOS_ID,
     EOS_ID,
     SMALL_MODEL,
+    assert_same_state,
     learn,
     make_batch,
     open_run,
@@ -82,37 +84,7 @@ def same(one: Tensor, other: Tensor) -> None:
 
 @every_kind
 def test_step_equals_forward_while_hypotheses_fork_and_sentences_leave(name: str) -> None:
-    model, batch = new_model(name), a_batch()
-    sentences = torch.arange(len(LENGTHS))
-    histories = torch.full((len(LENGTHS), 1, 1), BOS_ID)
-    generator = torch.Generator().manual_seed(3)
-    with torch.inference_mode():
-        state = model.encode(batch.source, batch.source_lengths, features=batch.source_features)
-        for num_hypotheses in (3, 2, 4, 2, 3, 3):
-            logits, state = model.step(histories[:, :, -1], state)
-            rows = sentences.repeat_interleave(histories.shape[1])
-            assert batch.features is not None
-            assert batch.feature_lengths is not None
-            unrolled = replace(
-                batch,
-                source=batch.source[rows],
-                source_lengths=batch.source_lengths[rows],
-                features=batch.features[rows],
-                feature_lengths=batch.feature_lengths[rows],
-                target_in=histories.flatten(0, 1),
-                target_lengths=torch.full((len(rows),), histories.shape[2]),
-            )
-            same(logits, model.logits(unrolled)[:, -1].view_as(logits))
-            shape = (len(sentences), num_hypotheses)
-            parents = torch.randint(histories.shape[1], shape, generator=generator)
-            state = state.reorder(parents)
-            histories = histories.gather(1, parents[:, :, None].expand(-1, -1, histories.shape[2]))
-            new = torch.randint(TARGET_VOCAB, (*shape, 1), generator=generator)
-            histories = torch.cat([histories, new], dim=2)
-            if num_hypotheses == 2 and len(sentences) > 2:
-                kept = torch.tensor([4, 1, 3] if len(sentences) == 5 else [2, 0])
-                state, histories, sentences = state.keep(kept), histories[kept], sentences[kept]
-    assert sentences.tolist() == [3, 4]
+    check_steps(new_model(name), a_batch())
 
 
 @every_kind
@@ -223,12 +195,7 @@ def test_20_updates_equal_10_and_10_more_after_a_stop_bit_for_bit(
     whole, _ = open_run(config)
     learn(whole, 20)
     resumed = run_in_two_sittings(config, 10, 20)
-    for one, other in (
-        (whole.state.weights, resumed.state.weights),
-        (whole.state.tensors(), resumed.state.tensors()),
-    ):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert_same_state(whole, resumed)
 
 
 def test_the_store_has_what_the_bert_says_of_each_line_alone(config: Config, bert: Path) -> None:

@@ -1,4 +1,4 @@
-"""Masked batches: packed texts, of which a share of the tokens is masked (Devlin et al. 2019).
+"""Masked batches: packed texts with a share of their tokens masked (Devlin et al. 2019).
 
 Several texts stand in a row, so that hardly anything is filler, and each attends to itself alone.
 A pair of the store is a text, or two that are read together: a sentence and its translation

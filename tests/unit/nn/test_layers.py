@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from mtrain.nn.layers import FeedForward, Residual, new_norm
+from mtrain.nn.layers import FeedForward, LayerShape, Residual
 from mtrain.nn.positions import (
     LearnedPositions,
     RotaryPositions,
@@ -19,7 +20,7 @@ def test_pre_norm_normalises_the_input_and_post_norm_the_sum() -> None:
     torch.manual_seed(1)
     x = torch.randn(2, 3, 8) * 5 + 1
     for pre_norm in (True, False):
-        residual = Residual(new_norm(8, "layer", 1e-5), dropout=0.0, pre_norm=pre_norm)
+        residual = Residual(nn.LayerNorm(8), dropout=0.0, pre_norm=pre_norm)
         out = residual(x, torch.tanh)
         normalised = F.layer_norm(x, (8,))
         expected = x + normalised.tanh() if pre_norm else F.layer_norm(x + x.tanh(), (8,))
@@ -29,7 +30,7 @@ def test_pre_norm_normalises_the_input_and_post_norm_the_sum() -> None:
 def test_the_residual_drops_the_sublayers_output_and_never_its_input() -> None:
     torch.manual_seed(1)
     x = torch.randn(1, 100, 8)
-    out = Residual(new_norm(8, "layer", 1e-5), dropout=0.5, pre_norm=True)(
+    out = Residual(nn.LayerNorm(8), dropout=0.5, pre_norm=True)(
         x, lambda y: torch.full_like(y, 3.0)
     )
     assert {round(value, 3) for value in (out - x).flatten().tolist()} == {0.0, 6.0}
@@ -84,7 +85,8 @@ def test_rotary_positions_turn_products_by_distance_alone() -> None:
 def test_rms_norm_neither_centres_nor_shifts() -> None:
     x = torch.randn(3, 6) + 2
     scaled = x / x.pow(2).mean(-1, keepdim=True).sqrt()
-    torch.testing.assert_close(new_norm(6, "rms", 1e-5)(x), scaled)
+    shape = LayerShape(6, 2, 8, "relu", 0.0, 0.0, "pre", "rms", 1e-5)
+    torch.testing.assert_close(shape.new_norm()(x), scaled)
 
 
 def test_swiglu_multiplies_by_a_gate() -> None:
