@@ -11,12 +11,10 @@ the end heads.py looks for heads and report.py writes the page.
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import corpus
 import heads
 import report
 import yaml
+from origin import origin
 
 from mtrain.checkpoints.collection import list_checkpoints
 from mtrain.checkpoints.format import load_checkpoint
@@ -206,12 +205,6 @@ def _about_data(lesson: Lesson, sets: dict[str, list[corpus.Pair]]) -> dict[str,
     }
 
 
-def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
 def main() -> None:
     """Run the lesson, skipping what is done already."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
@@ -243,10 +236,7 @@ def main() -> None:
             say(f"== {member.title}")
             lesson.learn(name)
     results = {
-        "command": " ".join(sys.argv),
-        "commit": _commit(),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": f"{platform.machine()}, {available_cores()} cores",
+        **origin(),
         "threads": available_cores(),
         "minutes": given.minutes,
         "data": _about_data(lesson, sets),

@@ -91,8 +91,7 @@ def describe_heads(run: LoadedRun, sentences: Path) -> str:
         table(("measure", "best head", "value", "mean of all heads"), rows)
         + f"\nMeans over {len(seen)} sentences: the share of a head's attention on the token "
         "before, on the token itself, after it, and on the first token and the end mark where "
-        "they are farther away; `diagonal`: how often the token itself gets the most; `entropy` "
-        "in bits.\n\n"
+        "they are farther away; `entropy` in bits, lowest is best.\n\n"
         f"`it`: of {it['heads']} heads, {it['right_in_all']} look at the right noun in all "
         f"{len(PAIRS)} pairs of sentences ({it['expected_right_in_all']:.2f} expected by chance); "
         f"the best is right in {it['right_of_best']} pairs "
@@ -194,6 +193,14 @@ def describe_bert(run: LoadedRun, result: dict[str, Any]) -> str:
     )
 
 
+def describe_origin(results: Path) -> str:
+    """Return the commands, commits, days and machines of all results."""
+    keys = ("command", "commit", "date", "machine")
+    told = [json.loads(path.read_text("utf-8")) for path in sorted(results.glob("*.json"))]
+    rows = dict.fromkeys(tuple(result[key] for key in keys) for result in told)
+    return table(keys, rows)
+
+
 def write_page(out: Path, sentences: Path, page: Path) -> None:
     """Write the page and its pictures."""
     run = load(out / "bert", None, ("device=cpu",))
@@ -211,6 +218,8 @@ def write_page(out: Path, sentences: Path, page: Path) -> None:
         "of train on both sides, not which sentences are translations of each other. Captions of "
         "train and test describe similar pictures in similar words.\n",
         describe_transfer(out / "results", page.parent / "pictures"),
+        "## How it was made\n",
+        describe_origin(out / "results"),
     ]
     with write_whole(page) as file:
         file.write("\n".join(parts).encode())

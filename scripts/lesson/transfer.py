@@ -13,6 +13,7 @@ resumes; second_half.py writes the page.
 import argparse
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from origin import origin
 
 from mtrain.console import say
 from mtrain.text.lines import read_lines
@@ -67,13 +69,13 @@ WAYS = {
         ),
     ),
     "encoder": Way(
-        "encoder from BERT", ("encoder", "embeddings"), {"model.dropout": 0.3},
-        (("model.dropout", (0.2, 0.4)), ("training.learning_rate", (5e-4,))),
+        "encoder from BERT", ("encoder", "embeddings"), {"model.dropout": 0.2},
+        (("model.dropout", (0.1, 0.3)), ("training.learning_rate", (5e-4, 2e-3))),
     ),
     "both": Way(
         "encoder and decoder from BERT", ("encoder", "decoder", "embeddings"),
-        {"model.dropout": 0.3},
-        (("model.dropout", (0.2, 0.4)), ("training.learning_rate", (5e-4,))),
+        {"model.dropout": 0.2},
+        (("model.dropout", (0.1, 0.3)), ("training.learning_rate", (5e-4, 2e-3))),
     ),
 }  # fmt: skip
 
@@ -107,7 +109,7 @@ class Lab:
                 "data": {"train": train, "valid": valid, "test": test}}  # fmt: skip
         minutes = self._train("bert", tree)
         scores = json.loads(mtrain("score", str(self.bert), "--json"))
-        _write(result, {"minutes": minutes, "dev": _curve(self.bert), "test": scores})
+        _write(result, {**origin(), "minutes": minutes, "dev": _curve(self.bert), "test": scores})
 
     def best(self, way_name: str, pairs: int) -> Changes:
         """Return the settings of a way that are best on val, tuned one factor after another."""
@@ -138,10 +140,12 @@ class Lab:
             scores = {score["name"]: score["value"] for score in scored["scores"]}
             signatures = {score["name"]: score["signature"] for score in scored["scores"]}
             _write(result, {
-                "way": way_name, "pairs": pairs, "seed": seed, "changes": dict(changes),
+                **origin(), "way": way_name, "pairs": pairs, "seed": seed,
+                "changes": dict(changes),
                 "minutes": minutes, "dev": _curve(run), "test": scores, "signatures": signatures,
             })  # fmt: skip
-            subprocess.run(["rm", "-r", str(run / "checkpoints"), str(run / "data")], check=True)
+            for folder in ("checkpoints", "data"):  # large, and not needed any more
+                shutil.rmtree(run / folder)
             dev = max(event["bleu"] for event in _curve(run))
             say(f"{name}: dev BLEU {dev:.2f}, {minutes:.1f} minutes")
         found: dict[str, Any] = json.loads(result.read_text("utf-8"))
