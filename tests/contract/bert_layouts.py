@@ -121,7 +121,7 @@ def tell(folder: Path, kind: str, marks: list[str], **options: Any) -> None:
 
 @torch.no_grad()
 def save(model: PreTrainedModel, folder: Path) -> None:
-    """Save a model of which no weight is as it was at the start."""
+    """Save a model with every weight changed from its start."""
     torch.manual_seed(1)
     for parameter in model.parameters():
         if parameter.requires_grad:
