@@ -41,7 +41,12 @@ BLANKS = (
     "Kannst du mir bitte [helfen]?",
     "Tom ist älter [als] Maria.",
 )
-COLOURS = {"scratch": "#000000", "encoder": "#E69F00", "both": "#0072B2"}  # Okabe and Ito
+COLOURS = {  # Okabe and Ito
+    "scratch": "#000000",
+    "features": "#009E73",
+    "encoder": "#E69F00",
+    "both": "#0072B2",
+}
 
 
 def fill_blanks(run: LoadedRun) -> Iterator[tuple[str, str, list[tuple[str, float]]]]:
@@ -147,7 +152,7 @@ def describe_transfer(results: Path, pictures: Path) -> str:
     return (
         table(columns, rows)
         + f"\nMeans and standard deviations of {len(transfer.SEEDS)} seeds; BLEU `{signature}`. "
-        "The minutes are those of one training, without pre-training.\n\n"
+        "The minutes are the processor time of one training, without pre-training.\n\n"
         "![test BLEU by number of pairs](pictures/transfer.png)\n"
     )
 

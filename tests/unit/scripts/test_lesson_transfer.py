@@ -35,7 +35,7 @@ class Recorded(transfer.Lab):
         return super()._train(name, tree)
 
     def quality(self, way_name: str, pairs: int, changes: Mapping[str, Any]) -> float:
-        return float(self._quality(changes))
+        return float(self._quality(pairs, changes))
 
 
 @pytest.fixture
@@ -69,7 +69,9 @@ def test_every_configuration_loads(
         lab._train(name, tree)
         config = load_config(lab.out / f"{name}.yaml")
         assert config.seed == 2
-        assert (config.model.base is None) == (name == transfer.BASELINE)
+        assert (config.model.base is not None) == bool(way.parts)
+        features = getattr(config.model, "features", None)
+        assert (features is not None) == way.reads
         assert len(config.data.train) == 1
     assert len((lab.out / "text" / "20.en").read_bytes().splitlines()) == 20
 
@@ -81,11 +83,27 @@ def test_what_has_a_result_is_not_done_again(tmp_path: Path, trained: list[str])
     assert trained == ["prepare", "train", "score"]
 
 
-def test_it_tunes_one_factor_after_another(tmp_path: Path) -> None:
-    way = transfer.WAYS[transfer.BASELINE]
-    wanted = {"tokenizer.vocab_size": 4000, "model.dropout": 0.4, "training.subword_sampling": 0.1}
-    lab = Recorded(tmp_path, lambda changes: sum(changes.get(k) == v for k, v in wanted.items()))
-    assert lab.best(transfer.BASELINE, 2000) == {**way.start, **wanted}
+def test_it_moves_one_factor_after_another_for_as_long_as_that_helps(tmp_path: Path) -> None:
+    wanted = {"tokenizer.vocab_size": 1000, "model.dropout": 0.4, "model.layers": 2,
+              "training.learning_rate": 1e-3}  # fmt: skip
+
+    def quality(pairs: int, changes: Mapping[str, Any]) -> float:
+        return -sum(abs(grid.index(changes[key]) - grid.index(wanted[key]))
+                    for key, grid in transfer.GRIDS.items())  # fmt: skip
+
+    lab = Recorded(tmp_path, quality)
+    assert lab.best(transfer.BASELINE, 2000) == wanted
+
+
+def test_a_size_starts_from_the_best_of_the_next_smaller_one(tmp_path: Path) -> None:
+    tried: list[tuple[int, float]] = []
+
+    def quality(pairs: int, changes: Mapping[str, Any]) -> float:
+        tried.append((pairs, changes["model.dropout"]))
+        return float(changes["model.dropout"]) if pairs == 2000 else 0.0
+
+    assert Recorded(tmp_path, quality).best("both", 5000)["model.dropout"] == 0.4
+    assert {dropout for pairs, dropout in tried if pairs == 5000} == {0.3, 0.4}
 
 
 def result(way: str, seed: int, bleu: float, **changes: Any) -> dict[str, Any]:
