@@ -18,7 +18,7 @@ from mtrain.errors import UserError
 from mtrain.text.checks import looks_like_header
 from mtrain.text.corpora import corpus_name, read_pairs
 from mtrain.text.encoding import ENCODING_HINT
-from mtrain.text.filters import Ledger, judge_texts, pair_hashes, text_hashes
+from mtrain.text.filters import Ledger, judge_texts, pair_hashes, tell_pair, text_hashes
 from mtrain.text.lines import blocks
 from mtrain.text.records import RawPair
 
@@ -105,7 +105,7 @@ def look_at(ledger: Ledger, sources: Sequence[str], targets: Sequence[str], part
         ledger.header = sources[0], targets[0]
         warn(
             f"{ledger.corpus}: the first pair looks like a header, and is read as text: "
-            f"{sources[0]!r} | {targets[0]!r}"
+            f"{tell_pair(sources[0], targets[0])}"
         )
     ledger.seen += len(sources)
     if not part.is_text:
@@ -125,5 +125,5 @@ def _undecoded(name: str, ledger: Ledger) -> str:
     where = name if name == ledger.corpus else f"{name}: {ledger.corpus}"
     return (
         f"{where}: {ledger.counts['invalid_utf8']:,} of {ledger.seen:,} pairs are not UTF-8, "
-        f"for example {source!r} | {target!r}"
+        f"for example {tell_pair(source, target)}"
     )

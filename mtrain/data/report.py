@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mtrain.data.manifest import watch_split
-from mtrain.text.filters import KEPT, REASONS, WORDS
+from mtrain.text.filters import KEPT, REASONS, WORDS, tell_pair
 
 
 def describe_manifest(manifest: dict[str, Any]) -> str:
@@ -107,7 +107,7 @@ def _describe_looks(entry: dict[str, Any], num_told: int = 0) -> Iterator[str]:
     """Yield a suspected header, and equal sides less the `num_told` reported as dropped."""
     if entry.get("header"):
         source, target = entry["header"]
-        yield f"         the first looks like a header: {source!r} | {target!r}"
+        yield f"         the first looks like a header: {tell_pair(source, target)}"
     if (count := entry.get("same_text", 0) - num_told) > 0:
         yield f"         {count:,} have the same text on both sides in {entry['corpus']}"
 
@@ -119,13 +119,11 @@ def _describe_left_out_checks(found: dict[str, Any]) -> Iterator[str]:
             f"         {told['count']:,} of the first {told['of']:,} pairs would be dropped with "
             f"data.filters.checks: [{check}], {WORDS[check]}, for example"
         )
-        yield f"           {source!r} | {target!r}"
+        yield f"           {tell_pair(source, target)}"
 
 
 def _samples(entry: dict[str, Any], reason: str) -> Iterator[str]:
-    yield from (
-        f"           {source!r} | {target!r}" for source, target in entry["samples"][reason]
-    )
+    yield from (f"           {tell_pair(*pair)}" for pair in entry["samples"][reason])
 
 
 def _describe_kept(pairs: int) -> str:

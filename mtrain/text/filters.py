@@ -141,9 +141,14 @@ class Ledger:
         """Return one line for each reason to drop pairs, with its count and first sample."""
         return "\n".join(
             f"{self.corpus}: {self.counts[reason]:,} of {self.seen:,} pairs are {WORDS[reason]}, "
-            f"for example {source!r} | {target!r}"
+            f"for example {tell_pair(source, target)}"
             for reason, [(source, target), *_] in self.samples.items()
         )
+
+
+def tell_pair(source: str, target: str) -> str:
+    """Return both sides of a pair for people to read; the text once where both are the same."""
+    return repr(source) if source == target else f"{source!r} | {target!r}"
 
 
 def nothing_left(ledgers: Sequence[Ledger]) -> UserError:

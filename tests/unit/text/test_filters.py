@@ -113,3 +113,10 @@ def test_the_ledger_counts_all_and_keeps_a_few_of_what_is_left_out() -> None:
     assert [source for source, _ in samples["length"]] == [
         f"{number}" * SAMPLE_CHARACTERS for number in range(SAMPLES_PER_REASON)
     ]
+
+
+def test_the_ledger_tells_a_text_once_and_a_pair_on_both_sides() -> None:
+    ledger = Ledger("mine")
+    for sides in (["one text", "one text"], ["left", "right"]):
+        ledger.samples = {"empty": [(sides[0], sides[1])]}
+        assert [ledger.tell().count(side) for side in dict.fromkeys(sides)] == [1] * len({*sides})
