@@ -12,7 +12,7 @@ from mtrain.config.section import constants
 
 PLACE = re.compile(
     r"data\.(train|valid|watch|test)\.\d+\.(source|target|alignments|path|hub|text)"
-    r"|tokenizer\.path(\.source|\.target)?|model\.features\.run"
+    r"|tokenizer\.path(\.source|\.target)?|model\.features\.run|distillation\.teachers\.\d+"
 )
 TABLE_KIND = re.compile(r"\.(tsv|jsonl|parquet)(\.\w+)?$")
 

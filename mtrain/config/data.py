@@ -274,8 +274,12 @@ class DataConfig(Section):
     @property
     def corpora(self) -> list[AnyCorpus]:
         """All corpora, in the order train, valid, watch, test."""
-        held_out = [*self.valid_corpora, *self.watch_sets.values(), *self.test_sets.values()]
-        return [*self.train, *held_out]
+        return [*self.train, *self.held_out]
+
+    @property
+    def held_out(self) -> list[Corpus]:
+        """The held-out corpora that are given as files."""
+        return [*self.valid_corpora, *self.watch_sets.values(), *self.test_sets.values()]
 
     @property
     def has_alignments(self) -> bool:

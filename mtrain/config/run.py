@@ -9,16 +9,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
+from mtrain.config.agreement import check_sections
 from mtrain.config.corpora import (
     AlignedPairFiles,
     AnyCorpus,
     Corpus,
     FromTrain,
-    HubText,
     Languages,
     MonolingualText,
     PairFiles,
-    PlainText,
     TrainHubDataset,
     TrainHubText,
     TrainTableFile,
@@ -27,6 +26,7 @@ from mtrain.config.corpora import (
 )
 from mtrain.config.data import DataConfig
 from mtrain.config.decoding import DecodingConfig
+from mtrain.config.distillation import DistillationConfig
 from mtrain.config.model import (
     MODEL_SECTIONS,
     BaseRun,
@@ -63,6 +63,8 @@ class Config(Section):
     """formats that the model must fit: an option that one of them cannot hold is an error"""
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
+    distillation: DistillationConfig | None = None
+    """what the model learns as the student of other runs; `mtrain distill` is its verb"""
 
     @field_validator("export_to")
     @classmethod
@@ -81,102 +83,8 @@ class Config(Section):
         return formats
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> "Config":
-        if self.run_dir.is_relative_to(self.data_path):
-            raise ValueError(
-                f"data_dir {self.data_path} holds run_dir {self.run_dir}: `prepare` replaces "
-                "data_dir as a whole, give it a folder of its own"
-            )
-        if self.model.tie_embeddings == "all" and not (
-            self.shares_vocabulary or isinstance(self.tokenizer.path, SidePaths)
-        ):
-            raise ValueError(
-                "model.tie_embeddings: all needs one vocabulary; use decoder, or a shared tokenizer"
-            )
-        if getattr(self.model, "source_loss", False) and not self.shares_vocabulary:
-            raise ValueError("model.source_loss needs one vocabulary; use a shared tokenizer")
-        longest, told = self.data.filters.max_tokens, ""
-        if self.learns_from_text and not all(map(is_one_text, self.data.train)):
-            longest, told = 2 * longest, " twice, for both sides of a pair,"
-        if longest > self.model.max_positions:
-            raise ValueError(
-                f"data.filters.max_tokens {self.data.filters.max_tokens}{told} is over "
-                f"model.max_positions {self.model.max_positions}: the model could not read them"
-            )
-        if self.data.has_alignments and (
-            self.tokenizer.source_prefix or self.tokenizer.target_prefix
-        ):
-            raise ValueError(
-                "tokenizer.source_prefix and target_prefix cannot be used with alignments in "
-                "data.train"
-            )
-        if self.training.subword_sampling and self.tokenizer.given_json:
-            raise ValueError(
-                "training.subword_sampling needs a SentencePiece model, and this is none: "
-                f"{self.tokenizer.given_json}"
-            )
-        if self.training.subword_sampling and self.data.has_alignments:
-            raise ValueError(
-                "training.subword_sampling cannot be used with alignments in data.train: "
-                "their links are of the tokens that `prepare` wrote"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _objective_fits(self) -> "Config":
-        if self.learns_from_text != (self.model.type == "bert"):
-            raise ValueError(
-                f"training.objective: {self.training.objective} does not fit model.type: "
-                f"{self.model.type}; a bert learns by masked_lm, and nothing else does"
-            )
-        if self.learns_from_text:
-            wrong = {
-                "tokenizer.shared: false": not self.shares_vocabulary,
-                "training.subword_sampling": self.training.subword_sampling > 0,
-                "alignments in data.train": self.data.has_alignments,
-            }
-            if found := [name for name, stands in wrong.items() if stands]:
-                raise ValueError(f"{found[0]} cannot be used with training.objective: masked_lm")
-            return self
-        for number, corpus in enumerate(self.data.train):
-            has_sides = corpus.source_lang or self.data.source_lang
-            if isinstance(corpus, HubText) or (isinstance(corpus, PlainText) and (
-                    corpus.field is not None or not has_sides)):  # fmt: skip
-                raise ValueError(
-                    f"data.train.{number}: text in one language: training.objective: masked_lm "
-                    "learns from it; to back-translate a text file, name its source_lang and "
-                    "target_lang"
-                )
-        held_out = (self.data.valid, self.data.watch, self.data.test)
-        if any(isinstance(corpus, PlainText | HubText) for corpora in held_out
-               if isinstance(corpora, list) for corpus in corpora):  # fmt: skip
-            raise ValueError("data: text belongs to data.train: held-out text needs both sides")
-        return self
-
-    @model_validator(mode="after")
-    def _languages_and_stages_are_reached(self) -> "Config":
-        several = sorted({target for _, target in self.data.directions})
-        if len(several) > 1 and not self.learns_from_text and not self.tokenizer.names("target"):
-            raise ValueError(
-                f"data.train has several target languages, {', '.join(several)}, and nothing tells "
-                'the model which to write: set tokenizer.source_prefix: "<2{target_lang}>"'
-            )
-        held_out = [*self.data.valid_corpora, *self.data.watch, *self.data.test_sets.values()]
-        others = {target for _, target in map(self.data.languages_of, held_out)} - set(several)
-        is_tagged = self.tokenizer.names("target") and self.model.base is not None
-        is_tagged |= self.learns_from_text
-        if self.data.train and others and not is_tagged:  # a base may know more languages
-            raise ValueError(
-                f"data: a held-out set is in {sorted(others)[0]}, and the model learns to write "
-                f"{', '.join(several)}"
-            )
-        late = [stage.until for stage in self.data.stages
-                if (stage.until or 0) >= self.training.max_updates]  # fmt: skip
-        if late:
-            raise ValueError(
-                f"data.stages: training.max_updates {self.training.max_updates} ends training "
-                f"before the stage that begins after update {late[0]}"
-            )
+    def _sections_fit(self) -> "Config":
+        check_sections(self)
         return self
 
     @property
@@ -212,7 +120,13 @@ class Config(Section):
 
     def pairs_of(self, corpus: AnyCorpus) -> Corpus:
         """Return the corpus of pairs to read: monolingual text with its translation beside it, or,
-        to learn from text, with itself."""
+        to learn from text, with itself; or what a teacher has made of the corpus."""
+        if self.is_distilled(corpus):
+            return self.distilled_pairs(corpus)
+        return self.original_pairs(corpus)
+
+    def original_pairs(self, corpus: AnyCorpus) -> Corpus:
+        """Return the corpus of pairs that a teacher may have translated anew."""
         if self.learns_from_text or not isinstance(corpus, MonolingualText):
             return as_pairs(corpus)
         source_lang, target_lang = self.data.languages_of(corpus)
@@ -222,6 +136,33 @@ class Config(Section):
             name=corpus.stem, source=source, target=target,
             source_lang=source_lang, target_lang=target_lang,
         )  # fmt: skip
+
+    @property
+    def has_distilled_targets(self) -> bool:
+        """Whether the targets of training are a teacher's."""
+        given = self.distillation
+        return given is not None and given.targets != "original" and not self.learns_from_text
+
+    def is_distilled(self, corpus: AnyCorpus) -> bool:
+        """Return whether a teacher has translated the sources of a training corpus anew."""
+        if not self.has_distilled_targets or corpus not in self.data.train:
+            return False
+        return not isinstance(corpus, MonolingualText) or (
+            corpus.lang == self.data.languages_of(corpus)[0]
+        )
+
+    def distilled_pairs(self, corpus: AnyCorpus) -> PairFiles:
+        """Return the files that `mtrain distill` writes for a corpus, beside the data folder."""
+        folder = self.data_path.with_name(f"{self.data_path.name}-distilled")
+        source_lang, target_lang = self.data.languages_of(corpus)
+        number = next(number for number, each in enumerate(self.data.train) if each == corpus)
+        return PairFiles(
+            name=corpus.name,
+            source=folder / f"{number}.source",
+            target=folder / f"{number}.target",
+            source_lang=source_lang,
+            target_lang=target_lang,
+        )
 
     def is_text(self, corpus: AnyCorpus) -> bool:
         """Return whether to learn from one side of a corpus alone, because both are the same."""
@@ -240,16 +181,30 @@ class Config(Section):
     @property
     def steering_corpora(self) -> list[Corpus]:
         """The corpora that decide what a run learns, and must not change on resume."""
-        return [*map(self.pairs_of, self.data.train), *self.data.valid_corpora]
+        return [*map(self.pairs_of, self.data.train), *self._taken_from, *self.data.valid_corpora]
 
     @property
     def corpora(self) -> list[Corpus]:
-        """All corpora as pairs to read, in the order train, valid, watch, test."""
-        return list(map(self.pairs_of, self.data.corpora))
+        """All corpora as pairs to read, in the order train, valid, watch, test.
+
+        After train come those that held-out pairs are taken from, where training reads others.
+        """
+        sides = map(self.pairs_of, self.data.train), map(self.pairs_of, self.data.held_out)
+        return [*sides[0], *self._taken_from, *sides[1]]
+
+    @property
+    def _taken_from(self) -> list[Corpus]:
+        """The corpora that held-out sets are taken from and that a teacher has translated anew."""
+        if not any(isinstance(held, FromTrain) for held in (self.data.valid, self.data.test)):
+            return []
+        pairs = [corpus for corpus in self.data.train if not isinstance(corpus, MonolingualText)]
+        return [self.original_pairs(corpus) for corpus in pairs if self.is_distilled(corpus)]
 
     def prefixes_of(self, corpus: AnyCorpus) -> tuple[Pieces, Pieces]:
         """Return the pieces before each source and each target of a corpus."""
-        is_translated = isinstance(corpus, MonolingualText) and not self.learns_from_text
+        is_translated = isinstance(corpus, MonolingualText) and not (
+            self.learns_from_text or self.is_distilled(corpus)
+        )
         tag = getattr(corpus, "tag", None) if is_translated else None
         return self.tokenizer.prefixes(self.data.languages_of(corpus), tag)
 

@@ -126,7 +126,7 @@ def _read(
             continue
         is_text = config.is_text(corpus)
         languages = data.languages_of(corpus)
-        for block in blocks(read_pairs(config.pairs_of(corpus), languages), BLOCK_PAIRS):
+        for block in blocks(read_pairs(config.original_pairs(corpus), languages), BLOCK_PAIRS):
             raw = [source for source, _ in block], [target for _, target in block]
             sources, targets, codes = judge_texts(*raw, data.filters, is_text)
             hashes = _hashes(sources)

@@ -17,11 +17,12 @@ from pydantic.fields import FieldInfo
 from mtrain.config.describe import explanation, sections_below, sections_in
 from mtrain.config.run import Config
 
-BUDGETS = {"": 12, "data": 40, "tokenizer": 12, "model": 45, "training": 45, "decoding": 25}
+BUDGETS = {"": 12, "data": 40, "tokenizer": 12, "model": 45, "training": 45, "decoding": 25,
+           "distillation": 8}  # fmt: skip
 CORPUS = "source target path fields hub config split name source_lang target_lang"
 TEXT = "text lang field"
 OPTIONS = {
-    "": "run_dir data_dir seed device model export_to",
+    "": "run_dir data_dir seed device model export_to distillation",
     "data": "source_lang target_lang train sampling_temperature stages valid watch test",
     "data.train": f"{CORPUS} alignments weight {TEXT} tag",
     "data.stages": "mix until plateau",
@@ -48,6 +49,7 @@ OPTIONS = {
     "decoding": "engine precision source_lang target_lang method beam_size length_penalty "
     "length_norm coverage_penalty alignment_layer alignment_head repetition_guard n_best "
     "max_length_ratio temperature top_k top_p batch_tokens buffer_lines",
+    "distillation": "teachers targets original_share weight temperature top_k hidden_weight",
 }
 FROZEN = {f"{section}.{key}".removeprefix(".")
           for section, keys in OPTIONS.items() for key in keys.split()}  # fmt: skip

@@ -95,6 +95,8 @@ MAY_NOT_CHANGE = {
     "training.ema_decay": "0.7",
     "training.freeze": "['encoder*']",
     "training.learning_rate_scale": "{'encoder*': 0.1}",
+    "distillation": "{teachers: [t]}",
+    "distillation.weight": "0.5",
     "decoding.alignment_layer": "1",
     "decoding.alignment_head": "1",
 }

@@ -1,0 +1,45 @@
+"""The section `distillation`: what a student learns from its teachers."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from mtrain.config.section import (
+    HomePath,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+)
+
+
+class DistillationConfig(Section):
+    """What a student learns from the runs that `mtrain distill` names as its teachers."""
+
+    teachers: list[HomePath] = Field([])
+    """run folders of the teachers, which `mtrain distill` names; several are averaged in search"""
+    targets: Literal["best", "interpolated", "original"] = "best"
+    """translations to learn from: the teacher's best (Kim and Rush 2016), of its beam the one
+    nearest the corpus's own by sentence BLEU (their interpolation), or the corpus's own"""
+    original_share: Probability = 0.0
+    """share of the training pairs that are the corpus's own, beside those of the teacher"""
+    weight: Probability = 0.0
+    """share of the loss that is the cross-entropy with the teacher's distribution of each token
+    (word-level distillation), the rest being that with the token itself; 0 is off"""
+    temperature: PositiveFloat = 1.0
+    """divides the logits of both before the cross-entropy with the teacher's distribution, which
+    is then multiplied by its square (Hinton 2015)"""
+    top_k: PositiveInt = 8
+    """tokens of the teacher's distribution that `prepare` keeps; the rest of its mass is spread
+    evenly over all others. A bert keeps none: its teacher computes in training"""
+    hidden_weight: NonNegativeFloat = 0.0
+    """weight of the cosine distance between the last hidden states of a bert and of its teacher
+    (Sanh 2019)"""
+
+    @field_validator("teachers")
+    @classmethod
+    def _names_a_teacher(cls, teachers: list[HomePath]) -> list[HomePath]:
+        if len(set(teachers)) < len(teachers):
+            raise ValueError("the same run twice")
+        return teachers
