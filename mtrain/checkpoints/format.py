@@ -114,6 +114,12 @@ def load_checkpoint(path: Path, with_training: bool) -> Checkpoint:
     return Checkpoint(path, weights, training[0] if training else {}, state)
 
 
+def weights_digest(path: Path) -> str:
+    """Return the SHA-256 of the weights to translate with. Raises `DamagedCheckpoint`."""
+    digest: str = manifest(path)["sha256"][MODEL]
+    return digest
+
+
 def read_state(path: Path) -> dict[str, Any]:
     """Read only the JSON part, and verify its digest. Raises `DamagedCheckpoint`."""
     digests = manifest(path)["sha256"]

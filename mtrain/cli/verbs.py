@@ -10,6 +10,7 @@ from mtrain import __version__
 from mtrain.cli.alignment import align, attention
 from mtrain.cli.backtranslate import backtranslate
 from mtrain.cli.config import config
+from mtrain.cli.distill import distill
 from mtrain.cli.export import export
 from mtrain.cli.fill import fill
 from mtrain.cli.import_model import import_model
@@ -29,6 +30,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
         prepare: "mtrain prepare my.yaml",
         train: "mtrain train my.yaml --set training.max_minutes=60",
         backtranslate: "mtrain backtranslate runs/de-en my.yaml",
+        distill: "mtrain distill runs/teacher student.yaml --fail-if-gap 1",
         config: "mtrain config my.yaml",
     },
     "Use a model": {

@@ -74,8 +74,9 @@ def describe_inputs(config: Config) -> dict[str, Any]:
 
     Raises one `UserError` that lists all missing or unusable files.
     """
-    corpora = config.corpora
     _refuse_untranslated(config)
+    _refuse_undistilled(config)
+    corpora = config.corpora
     missing = [message for corpus in corpora for message in check_readable(corpus)]
     paths = config.tokenizer.path
     given = [paths.source, paths.target] if isinstance(paths, SidePaths) else [paths]
@@ -94,11 +95,25 @@ def describe_inputs(config: Config) -> dict[str, Any]:
     }
 
 
+def _refuse_undistilled(config: Config) -> None:
+    """Raise UserError for a training corpus that no teacher has translated yet."""
+    for corpus in config.data.train:
+        if config.is_distilled(corpus):
+            files = config.distilled_pairs(corpus)
+            if not (files.source.is_file() and files.target.is_file()):
+                raise UserError(
+                    f"{files.target}: the teacher's translations of data.train are not there yet",
+                    "run first: mtrain distill TEACHER CONFIG.yaml, which prepares and trains too",
+                )
+
+
 def _refuse_untranslated(config: Config) -> None:
     """Raise UserError for monolingual text that `mtrain backtranslate` has not translated."""
     if config.learns_from_text:
         return
     for corpus in config.data.train:
+        if config.is_distilled(corpus):
+            continue
         if isinstance(corpus, MonolingualText) and corpus.text.exists():
             other, translation = config.other_language(corpus), config.translation_of(corpus)
             problem = ""

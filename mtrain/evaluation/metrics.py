@@ -85,6 +85,15 @@ def bleu_and_chrf_of_several(
     )
 
 
+def nearest(hypotheses: Sequence[str], reference: str, target_lang: str) -> int:
+    """Return the index of the hypothesis with the highest sentence BLEU; of equals, the first."""
+    if len(set(hypotheses)) == 1:
+        return 0
+    bleu = BLEU(tokenize=bleu_tokenizer(target_lang), effective_order=True)
+    scores = [bleu.sentence_score(each, [reference]).score for each in hypotheses]
+    return scores.index(max(scores))
+
+
 def _corpus_score(metric: Metric, hypotheses: Sequence[str], references: References) -> float:
     return float(metric.corpus_score(list(hypotheses), list(map(list, references))).score)
 

@@ -147,6 +147,16 @@ class LoadedRun:
             self.checkpoint,
         )
 
+    def translator_of_export(self, folder: Path, languages: Languages) -> Translator:
+        """Return a translator with CTranslate2 on an export of this run in eight bits."""
+        exchange_format("ctranslate2", f"{folder}: this export")
+        from mtrain.exchange.ctranslate2 import open_export  # needs an extra
+
+        model, tokenizers = self.translation_model, self._tokenizers_for(languages)
+        decoding, device = self.config.decoding, self.precision.device
+        engine = open_export(folder, tokenizers, decoding, model.max_positions, device)
+        return Translator(engine, tokenizers, decoding.n_best)
+
     def fill(self, lines: Iterable[str], top: int = 5) -> list[FilledLine]:
         """Return the `top` likeliest words for each `[MASK]` of each line.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mtrain.commands import backtranslate as command
 from mtrain.data.folders import DataFolder
+from mtrain.inference.journalled import BLOCK_LINES
 from tests.cli.warm import WarmCommandLine
 from tests.conftest import TINY_CONFIG, every_line, succeed, write_task
 
@@ -127,7 +127,7 @@ def test_a_killed_translation_goes_on_and_ends_alike(
     succeed(beside, "backtranslate", "run", "new.yaml", *settings)
     output, about = beside.folder / OUTPUT, beside.folder / f"{OUTPUT}.json"
     wanted, identity = output.read_bytes(), json.loads(about.read_bytes())
-    assert len(every_line(wanted.decode())) == 14 * 302 > 2 * command.BLOCK_LINES
+    assert len(every_line(wanted.decode())) == 14 * 302 > 2 * BLOCK_LINES
     assert identity["decoding"].get("method", "beam") == method
     shutil.rmtree(output.parent)
     record = output.with_name(f".{output.name}.journal")

@@ -160,6 +160,18 @@ def open_engine(
     return engine
 
 
+def open_export(
+    folder: Path,
+    tokenizers: TokenizerPair,
+    decoding: DecodingConfig,
+    max_positions: int,
+    device: torch.device,
+) -> CTranslate2Engine:
+    """Return an engine on an export in eight bits, which `mtrain export` has checked."""
+    compute_type = _compute_type(device.type, "fp32", is_int8=True)
+    return CTranslate2Engine(folder, tokenizers, decoding, max_positions, device.type, compute_type)
+
+
 def _compute_type(device: str, precision: str, is_int8: bool) -> str:
     """Return CTranslate2's compute type for `precision`, or fall back to fp32.
 

@@ -1,0 +1,46 @@
+"""The verb `distill`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtrain.cli.options import ConfigArgument, SetOption
+from mtrain.commands.options import check_finite
+
+
+def distill(
+    teacher: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The teacher's run_dir.", show_default=False)
+    ],
+    config: ConfigArgument,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="RUN", help="One more teacher; again for each more."),
+    ] = None,
+    fail_if_gap: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCORE",
+            help="Exit 1 if the student is so far below its teacher, in BLEU or % accuracy.",
+            callback=check_finite,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    overrides: SetOption = None,
+) -> None:
+    """Train a small student on a teacher's translations, and compare both."""
+    from mtrain.commands.opening import open_run
+    from mtrain.config import load_config
+    from mtrain.config.load import dump_value
+
+    teachers = [teacher, *(others or [])]
+    named = dump_value([str(path).replace("$", "$$") for path in teachers])
+    loaded = load_config(config, (f"distillation.teachers={named}", *(overrides or ())))
+    opened = [open_run(path, None) for path in teachers]
+    from json import dumps
+
+    from mtrain.commands.distill import distill
+
+    report = distill(opened, loaded, config, fail_if_gap)
+    typer.echo(dumps(report.as_dict(), indent=1) if json else report.as_text())

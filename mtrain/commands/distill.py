@@ -1,0 +1,170 @@
+"""`mtrain distill`: train a student on what its teachers make of the training data, and compare.
+
+Every step is one that another verb does, and is left alone where it is done: the same command
+resumes after a kill.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from mtrain.checkpoints.format import weights_digest
+from mtrain.commands.distill_report import Report, compare_berts, compare_translators
+from mtrain.commands.export import export_run
+from mtrain.commands.opening import open_run
+from mtrain.commands.prepare import prepare
+from mtrain.commands.train import train
+from mtrain.config import Config
+from mtrain.console import say, warn
+from mtrain.data.folders import DataFolder, OpenedRun, hold
+from mtrain.errors import EXIT_GATE_FAILED, UserError
+from mtrain.inference.distilled_text import check_sources, write_distilled
+from mtrain.inference.load import LoadedRun, load_run
+from mtrain.models import build_model
+from mtrain.nn.initialisation import UninitialisedWeights
+from mtrain.text.lines import write_whole
+
+INT8 = "ctranslate2-int8"  # in the run folder: the export in eight bits
+REPORT = "distillation.json"
+LARGE_LOSS = 0.5  # BLEU that eight bits may cost without a warning
+
+
+def distill(
+    teachers: Sequence[OpenedRun], config: Config, config_path: Path, fail_if_gap: float | None
+) -> Report:
+    """Translate, prepare, train, export in eight bits, and compare the student with its teachers.
+
+    Raises `UserError`, with EXIT_GATE_FAILED, if a student's main score is over `fail_if_gap`
+    below the teachers'.
+    """
+    check_kinds(teachers, config)
+    teacher = _load(teachers, config)
+    if config.has_distilled_targets:
+        _translate(teacher, config)
+    say(prepare(config))
+    _warn_of_size(teacher, config)
+    if (told := train(config, config_path)) is not None:
+        say(told)
+    student = load_run(*_opened(config.run_dir), None)
+    if config.learns_from_text:
+        report = compare_berts(teacher, student)
+    else:
+        report = compare_translators(teacher, student, _export(student))
+    with write_whole(config.run_dir / REPORT) as file:
+        file.write(json.dumps(report.as_dict(), indent=1).encode())
+    _check_gap(report, fail_if_gap)
+    return report
+
+
+def check_kinds(teachers: Sequence[OpenedRun], config: Config) -> None:
+    """Raise UserError for a teacher of another kind than the student, or for the student itself."""
+    for run, of_teacher in teachers:
+        if run.path.resolve() == config.run_dir.resolve():
+            raise UserError(
+                f"{run.path}: the teacher is the run_dir of the student",
+                "give the student a run_dir of its own",
+            )
+        if of_teacher.learns_from_text != config.learns_from_text:
+            told = ["translates", "fills masked tokens"]
+            raise UserError(
+                f"{run.path}: this teacher {told[of_teacher.learns_from_text]}, and its student "
+                f"{told[config.learns_from_text]}",
+                f"give the student model.type: {of_teacher.model.type}, or name another teacher",
+            )
+    if config.learns_from_text and len(teachers) > 1:
+        raise UserError(
+            f"{len(teachers)} teachers, and a bert learns from one", "name one of them alone"
+        )
+    if config.has_distilled_targets:
+        check_sources(config, teachers[0][1])
+
+
+def _load(teachers: Sequence[OpenedRun], config: Config) -> LoadedRun:
+    if len(teachers) > 1:
+        raise UserError("several teachers")  # replaced by the ensemble
+    return load_run(*teachers[0], None)
+
+
+def _translate(teacher: LoadedRun, config: Config) -> None:
+    """Write the student's text, with the fastest engine that this teacher's search can use."""
+    folder = config.distilled_pairs(config.data.train[0]).source.parent
+    with hold(
+        folder.with_name(f".{folder.name}.lock"),
+        f"{folder}: another `mtrain distill` is at work here",
+    ):
+        write_distilled(_with_fast_engine(teacher), config)
+
+
+def _with_fast_engine(teacher: LoadedRun) -> LoadedRun:
+    """Return the teacher with CTranslate2 as its engine, where that can search as it does."""
+    if teacher.config.decoding.engine != "torch" or find_spec("ctranslate2") is None:
+        return teacher
+    try:
+        faster = teacher.with_decoding(engine="ctranslate2")
+        faster.translator(faster.config.data.directions[0])
+    except UserError as error:
+        say(f"searching with our own engine: {error.message}")
+        return teacher
+    return faster
+
+
+def _warn_of_size(teacher: LoadedRun, config: Config) -> None:
+    """Warn of a student with more parameters than its teacher."""
+    if config.features is not None:  # its size depends on their width
+        return
+    tokenizers = DataFolder(config.data_path).tokenizers()
+    with UninitialisedWeights():
+        student = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
+    sizes = [sum(weight.numel() for weight in model.parameters())
+             for model in (student, teacher.model)]  # fmt: skip
+    if sizes[0] > sizes[1]:
+        warn(
+            f"the student has {sizes[0]:,} parameters, more than its teacher with {sizes[1]:,}: "
+            "it will be slower, and need not be better"
+        )
+
+
+def _export(student: LoadedRun) -> Path | None:
+    """Export the student in eight bits, unless that is done; return the folder, if it can be."""
+    config = student.config
+    limits = config.tokenizer.export_limits(False) | student.model.export_limits
+    if limit := limits.get("ctranslate2"):
+        say(f"no export in eight bits: CTranslate2 cannot hold {limit}")
+        return None
+    if find_spec("ctranslate2") is None:
+        say("no export in eight bits: that needs pip install 'mtrain[ctranslate2]'")
+        return None
+    folder = config.run_dir / INT8
+    about = folder.with_suffix(".json")
+    of_student = json.dumps({"weights": weights_digest(student.checkpoint)}).encode()
+    if folder.is_dir() and about.is_file() and about.read_bytes() == of_student:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    exact = {"device": "cpu", "decoding.precision": "fp32", "decoding.engine": "torch",
+             "decoding.method": "beam"}  # fmt: skip
+    export_run(_opened(config.run_dir, exact), "ctranslate2", "int8", folder, None)
+    with write_whole(about) as file:
+        file.write(of_student)
+    return folder
+
+
+def _opened(run_dir: Path, options: dict[str, str] | None = None) -> OpenedRun:
+    return open_run(run_dir, None, options)
+
+
+def _check_gap(report: Report, fail_if_gap: float | None) -> None:
+    """Warn of eight bits that cost much; raise UserError for a student too far behind."""
+    cost = report.cost_of_int8()
+    if cost is not None and cost > LARGE_LOSS:
+        warn(
+            f"eight bits cost {cost:.2f} {report.metric}, more than {LARGE_LOSS}: "
+            "translate with the fp32 model, or train the student longer"
+        )
+    if fail_if_gap is None:
+        return
+    failed = [f"{name}: {gap:.2f} {report.metric} below the teacher, over {fail_if_gap:g}"
+              for name, gap in report.gaps().items() if gap > fail_if_gap]  # fmt: skip
+    if failed:
+        raise UserError("\n".join([report.as_text(), *failed]), exit_code=EXIT_GATE_FAILED)
