@@ -5,6 +5,7 @@ resumes after a kill.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -99,15 +100,20 @@ def _translate(teacher: LoadedRun, config: Config) -> None:
 
 def _with_fast_engine(teacher: LoadedRun) -> LoadedRun:
     """Return the teacher with CTranslate2 as its engine, where that can search as it does."""
-    if teacher.config.decoding.engine != "torch" or find_spec("ctranslate2") is None:
+    has_choice = teacher.config.decoding.engine == "torch" and find_spec("ctranslate2") is not None
+    can_write = os.access(teacher.checkpoint, os.W_OK)  # where the engine keeps its export
+    if not has_choice or not can_write or _limit(teacher):
         return teacher
     try:
-        faster = teacher.with_decoding(engine="ctranslate2")
-        faster.translator(faster.config.data.directions[0])
-    except UserError as error:
-        say(f"searching with our own engine: {error.message}")
+        return teacher.with_decoding(engine="ctranslate2")
+    except UserError:  # of an option that CTranslate2 lacks
         return teacher
-    return faster
+
+
+def _limit(loaded: LoadedRun) -> str | None:
+    """Return what of a model CTranslate2 cannot hold, if anything."""
+    limits = loaded.config.tokenizer.export_limits(False) | loaded.model.export_limits
+    return limits.get("ctranslate2")
 
 
 def _warn_of_size(teacher: LoadedRun, config: Config) -> None:
@@ -129,8 +135,7 @@ def _warn_of_size(teacher: LoadedRun, config: Config) -> None:
 def _export(student: LoadedRun) -> Path | None:
     """Export the student in eight bits, unless that is done; return the folder, if it can be."""
     config = student.config
-    limits = config.tokenizer.export_limits(False) | student.model.export_limits
-    if limit := limits.get("ctranslate2"):
+    if limit := _limit(student):
         say(f"no export in eight bits: CTranslate2 cannot hold {limit}")
         return None
     if find_spec("ctranslate2") is None:
