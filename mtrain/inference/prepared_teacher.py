@@ -19,7 +19,7 @@ from mtrain.data.store import TEACHER, IntArray, TokenStore, Vectors, token_dtyp
 from mtrain.data.vector_writer import OFFSET_BYTES, VectorWriter, check_room
 from mtrain.errors import UserError
 from mtrain.inference.search import ready
-from mtrain.inference.teacher import TokenTeacher, check_positions, check_vocabulary
+from mtrain.inference.teacher import KEY, TokenTeacher, check_positions, check_vocabulary
 from mtrain.models import TranslationModel
 from mtrain.runtime.threads import ordered_map
 from mtrain.text.lines import file_digests
@@ -103,10 +103,10 @@ def _write(
             plan = maker.plan_in_order(rows)
             for batch_rows, columns in zip(plan, each(plan), strict=True):
                 lengths = (store.target.lengths[batch_rows] + 1).tolist()
-                halves = [column.astype(dtype)
-                          for column, dtype in zip(columns, dtypes, strict=True)]  # fmt: skip
+                kept = [column.astype(dtype)
+                        for column, dtype in zip(columns, dtypes, strict=True)]  # fmt: skip
                 for place, row in enumerate(batch_rows.tolist()):
-                    found[row] = [column[place, : lengths[place]] for column in halves]
+                    found[row] = [column[place, : lengths[place]] for column in kept]
                 shown.advance(len(batch_rows))
             of_ids.append([found[row][0] for row in rows.tolist()])
             of_log_probs.append([found[row][1] for row in rows.tolist()])
@@ -121,6 +121,12 @@ def _computing(
         batch = maker.make(rows).to(teacher.precision.device)
         with autocast():
             both = likeliest_tokens(model, batch, top_k)
+        if bool(both[1].isnan().any()):
+            raise UserError(
+                f"{KEY}: {teacher.checkpoint} on {teacher.precision.device} in "
+                f"{teacher.precision.name}: the teacher's probabilities are NaN",
+                "set decoding.precision: fp32, or name another teacher",
+            )
         return [tensor.cpu().numpy() for tensor in both]
 
     return compute
