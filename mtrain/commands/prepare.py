@@ -6,6 +6,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,33 @@ from mtrain.text.tokenizer import TokenizerPair
 
 if TYPE_CHECKING:
     from mtrain.inference.features import BertFeatures
+    from mtrain.inference.teacher import TokenTeacher
+
+
+@dataclass(frozen=True)
+class _FrozenModels:
+    """Trained models that compute columns of the data."""
+
+    features: "BertFeatures | None"
+    teacher: "TokenTeacher | None"
+
+    def identities(self) -> dict[str, str]:
+        """Return what the manifest compares of each model."""
+        models = {"features_model": self.features, "teacher_model": self.teacher}
+        return {key: model.identity for key, model in models.items() if model is not None}
+
+    def add_columns(self, config: Config, folder: Path, manifest: dict[str, Any]) -> None:
+        """Add their columns to a data folder under way, and complete its manifest."""
+        started = time.monotonic()
+        if self.features is not None:
+            from mtrain.inference.prepared_features import add_features  # loads torch
+
+            add_features(folder, manifest, self.features)
+        if self.teacher is not None and config.kept_top_k is not None:
+            from mtrain.inference.prepared_teacher import add_teacher  # loads torch
+
+            add_teacher(folder, manifest, self.teacher, config.kept_top_k)
+        manifest["seconds"] = round(manifest["seconds"] + time.monotonic() - started, 1)
 
 
 def prepare(config: Config) -> str:
@@ -33,9 +61,10 @@ def prepare(config: Config) -> str:
     folder, run = DataFolder(config.data_path), RunFolder(config.run_dir)
     if not folder.manifest_path.is_file():
         run.check_belongs(config)
-    inputs, features = describe_inputs(config), _features(config)
-    if features is not None:
-        inputs["features_model"] = features.identity
+    frozen = _FrozenModels(_features(config), _teacher(config, folder))
+    inputs = describe_inputs(config) | frozen.identities()
+    if config.kept_top_k is not None and frozen.teacher is None:
+        inputs["teacher_model"] = folder.manifest()["teacher_model"]
     if folder.manifest_path.is_file():
         manifest, meant = folder.manifest(), folder.as_prepared(config)
         present = inputs | {"settings": data_settings(meant)}
@@ -58,8 +87,10 @@ def prepare(config: Config) -> str:
             require_language(code, "the prefixes of the tokenizer name languages")
     destination = folder.path.resolve()  # it may be a symbolic link to another disk
     lock_path = destination.with_name(f".{destination.name}.lock")
+    if config.kept_top_k is not None and frozen.teacher is None:
+        frozen = replace(frozen, teacher=_open_teacher(config))  # an error that says what is gone
     with hold(lock_path, f"{folder.path}: another `mtrain prepare` is at work here"):
-        manifest = _build(config, destination, inputs, features)
+        manifest = _build(config, destination, inputs, frozen)
     say(f"{folder.path}: prepared in {manifest['seconds']} s")
     return describe_manifest(manifest)
 
@@ -75,8 +106,30 @@ def _features(config: Config) -> "BertFeatures | None":
     return features_to_prepare(config)
 
 
+def _teacher(config: Config, folder: DataFolder) -> "TokenTeacher | None":
+    """Load the teacher whose distributions the data have, if they have any.
+
+    Return None as well if it is gone and the prepared data have the distributions of some teacher.
+    """
+    if config.kept_top_k is None or config.distillation is None:
+        return None
+    is_prepared = folder.manifest_path.is_file() and "teacher_model" in folder.manifest()
+    if is_prepared and not any(path.exists() for path in config.distillation.teachers):
+        return None
+    return _open_teacher(config)
+
+
+def _open_teacher(config: Config) -> "TokenTeacher":
+    from mtrain.inference.teacher import token_teacher  # loads torch
+
+    return token_teacher(config)
+
+
 def _build(
-    config: Config, destination: Path, inputs: dict[str, Any], features: "BertFeatures | None"
+    config: Config,
+    destination: Path,
+    inputs: dict[str, Any],
+    frozen: _FrozenModels,
 ) -> dict[str, Any]:
     """Build a data folder next to `destination`, move it there, and return its manifest."""
     prefix = f".{destination.name}.building-"
@@ -89,12 +142,7 @@ def _build(
         manifest = builder.build(inputs)
         if not config.learns_from_text:
             manifest["ceilings"] = _measure_ceilings(building, builder.held_out_parts)
-        if features is not None:
-            from mtrain.inference.prepared_features import add_features  # loads torch
-
-            started = time.monotonic()
-            add_features(building, manifest, features)
-            manifest["seconds"] = round(manifest["seconds"] + time.monotonic() - started, 1)
+        frozen.add_columns(config, building, manifest)
         _write_manifest(building, manifest)
         make_readable(building)
         _put_in_place(building, destination)

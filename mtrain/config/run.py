@@ -143,6 +143,21 @@ class Config(Section):
         given = self.distillation
         return given is not None and given.targets != "original" and not self.learns_from_text
 
+    @property
+    def kept_top_k(self) -> int | None:
+        """How many tokens of the teacher's distributions `prepare` keeps, or None for none."""
+        given = self.distillation
+        if given is None or not given.weight or self.learns_from_text:
+            return None
+        return given.top_k
+
+    @property
+    def teaches_in_training(self) -> bool:
+        """Whether a teacher computes beside the student in training."""
+        given = self.distillation
+        wanted = given is not None and (given.weight or given.hidden_weight)
+        return self.learns_from_text and bool(wanted)
+
     def is_distilled(self, corpus: AnyCorpus) -> bool:
         """Return whether a teacher has translated the sources of a training corpus anew."""
         if not self.has_distilled_targets or corpus not in self.data.train:

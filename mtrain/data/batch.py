@@ -75,6 +75,10 @@ class PairBatch(Batch):
     links: Tensor | None = None
     features: Tensor | None = None  # (B,F,Df) states of a features model, in fp16
     feature_lengths: Tensor | None = None  # (B,)
+    # (B,T,K) likeliest tokens of a teacher at each place of target_out, and their log
+    # probabilities, in fp16
+    teacher_ids: Tensor | None = None
+    teacher_log_probs: Tensor | None = None
 
     @property
     def source_features(self) -> Features | None:
@@ -101,6 +105,8 @@ class PairBatch(Batch):
             lengths = self.target_lengths[cut]
             of_features = None if self.feature_lengths is None else self.feature_lengths[cut]
             depth = 0 if of_features is None else int(of_features.max())
+            ids, log_probs = (None if tensor is None else tensor[cut, :height]
+                              for tensor in (self.teacher_ids, self.teacher_log_probs))  # fmt: skip
             pieces.append(
                 PairBatch(
                     source=self.source[cut, :width],
@@ -112,6 +118,8 @@ class PairBatch(Batch):
                     links=None if self.links is None else self.links[cut, :height, :width],
                     features=None if self.features is None else self.features[cut, :depth],
                     feature_lengths=of_features,
+                    teacher_ids=ids,
+                    teacher_log_probs=log_probs,
                 )
             )
         return pieces

@@ -47,12 +47,13 @@ def translated_text(translation: Path) -> str | None:
 def same_inputs(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Return whether two descriptions mean the same data.
 
-    They have settings, inputs, given_tokenizers, and features_model if the model reads features.
+    They have settings, inputs, given_tokenizers, features_model if the model reads features, and
+    teacher_model if they have a teacher's distributions.
     """
     return (
         only_moved(differences(one["settings"], other["settings"]))
         and same_contents(one, other)
-        and one.get("features_model") == other.get("features_model")
+        and all(one.get(key) == other.get(key) for key in ("features_model", "teacher_model"))
     )
 
 

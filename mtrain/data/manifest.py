@@ -30,6 +30,8 @@ def data_settings(config: Config) -> dict[str, Any]:
         settings["learns_from_text"] = True
     if config.features is not None:  # the model is compared by content
         settings["features"] = {"layer": config.features.layer}
+    if config.kept_top_k is not None:  # so is the teacher
+        settings["distillation"] = {"top_k": config.kept_top_k}
     return settings
 
 

@@ -28,6 +28,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
         *_describe_ceilings(manifest),
         *([_describe_links(train["links"])] if "links" in train else []),
         *([_describe_features(manifest["features"])] if "features" in manifest else []),
+        *([_describe_teacher(manifest["teacher"])] if "teacher" in manifest else []),
         f"overlap  {manifest['train_sources_also_in_valid_or_test']:,} training {read} also stand "
         "in valid, watch or test"
         + _describe_kept(manifest.get("kept_pairs_also_in_valid_or_test", 0)),
@@ -148,3 +149,10 @@ def _describe_features(features: dict[str, Any]) -> str:
     if features["long_lines"]:
         told += f"; {features['long_lines']:,} lines longer than it reads at once: read in parts"
     return told
+
+
+def _describe_teacher(teacher: dict[str, Any]) -> str:
+    return (
+        f"teacher  {teacher['top_k']} likeliest tokens of {teacher['model']} at "
+        f"{teacher['places']:,} places, {teacher['bytes'] / 1e9:,.3f} GB"
+    )

@@ -4,7 +4,9 @@ A column holds a list of integers for each pair, in two files: `NAME.tokens` has
 lists, `NAME.offsets` the start of each list and, last, the end of the last one. The columns
 `source` and `target` hold ids without start or end marks. `links` holds the token links as
 alternating source and target positions, counted from 0 in each sentence. `text` holds the bytes of
-the sources. `features` holds vectors in place of integers: the states of a features model.
+the sources. Three columns hold vectors in place of integers: `features` the states of a features
+model, `teacher_ids` and `teacher_log_probs` the likeliest tokens of a teacher at each place of the
+target, end mark included.
 """
 
 import hashlib
@@ -24,9 +26,10 @@ from mtrain.text.lines import file_digest
 from mtrain.text.links import SIDES, Link
 
 LINKS, TEXT, FEATURES = "links", "text", "features"
+TEACHER = ("teacher_ids", "teacher_log_probs")
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
-HalfArray = npt.NDArray[np.float16]
+Vectors = npt.NDArray[Any]  # one vector a row
 Columns = dict[str, str]  # column: the NumPy name of its dtype
 Rows = Mapping[str, Sequence[Sequence[int]]]  # column: the integers of each pair
 
@@ -35,17 +38,21 @@ def translation_columns(
     vocab_size: int, has_links: bool = False, has_text: bool = False
 ) -> Columns:
     """Return the columns of a parallel corpus."""
-    tokens = "uint16" if vocab_size <= 1 << 16 else "uint32"
     return {
-        **dict.fromkeys(SIDES, tokens),
+        **dict.fromkeys(SIDES, token_dtype(vocab_size)),
         **({LINKS: "uint32"} if has_links else {}),
         **({TEXT: "uint8"} if has_text else {}),
     }
 
 
-def feature_dtype(width: int) -> str:
-    """Return the NumPy name of the dtype of features: vectors in half precision."""
-    return f"({width},)float16"
+def token_dtype(vocab_size: int) -> str:
+    """Return the NumPy name of the dtype of token ids."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+def vector_dtype(width: int, number: str = "float16") -> str:
+    """Return the NumPy name of the dtype of vectors of a width."""
+    return f"({width},){number}"
 
 
 class StoreWriter:
@@ -157,22 +164,23 @@ class TokenLinks(Column):
 
 
 @dataclass(frozen=True)
-class FeatureColumn:
-    """The states that a features model has of each source: Df numbers a token."""
+class VectorColumn:
+    """Vectors of each pair: D numbers a token."""
 
-    states: HalfArray  # (tokens,Df)
+    vectors: Vectors  # (tokens,D)
     offsets: IntArray
 
-    def padded(self, rows: IntArray) -> tuple[HalfArray, IntArray]:
-        """Return the states (len(rows),F,Df) of the pairs `rows`, and their lengths.
+    def padded(self, rows: IntArray) -> tuple[Vectors, IntArray]:
+        """Return the vectors (len(rows),F,D) of the pairs `rows`, and how many each has.
 
         Padding is 0.
         """
         starts = self.offsets[rows]
         lengths: IntArray = self.offsets[rows + 1] - starts
-        padded = np.zeros((len(rows), int(lengths.max()), self.states.shape[1]), np.float16)
+        shape = len(rows), int(lengths.max()), self.vectors.shape[1]
+        padded = np.zeros(shape, self.vectors.dtype)
         for place, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-            padded[place, :length] = self.states[start : start + length]
+            padded[place, :length] = self.vectors[start : start + length]
         return padded, lengths
 
 
@@ -185,7 +193,11 @@ class TokenStore:
         self.fingerprint = fingerprint
         opened = {name: _open(folder, name, kind) for name, kind in columns.items()}
         num_rows = {len(offsets) for _, offsets in opened.values()}
-        self.features = FeatureColumn(*opened.pop(FEATURES)) if FEATURES in opened else None
+        vectors = {name: VectorColumn(*opened.pop(name))
+                   for name in (FEATURES, *TEACHER) if name in opened}  # fmt: skip
+        self.features = vectors.get(FEATURES)
+        # ids and log probabilities of a teacher's likeliest tokens
+        self.teacher = (vectors[TEACHER[0]], vectors[TEACHER[1]]) if TEACHER[0] in vectors else None
         self.columns = {
             name: (TokenLinks if name == LINKS else Column)(*parts)
             for name, parts in opened.items()

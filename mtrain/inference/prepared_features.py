@@ -1,20 +1,18 @@
 """Adds the features of all sources to a data folder: a column of each of its token stores."""
 
 import hashlib
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mtrain.console import progress, say
-from mtrain.data.feature_writer import FeatureWriter
-from mtrain.data.store import FEATURES, TokenStore, feature_dtype
-from mtrain.errors import UserError
+from mtrain.data.store import FEATURES, TokenStore, vector_dtype
+from mtrain.data.vector_writer import OFFSET_BYTES, VectorWriter, check_room
 from mtrain.inference.features import BertFeatures
 from mtrain.text.lines import file_digests
 
 BLOCK_LINES = 2000  # whose features are in memory at once
-BYTES, OFFSET_BYTES = 2, 8  # of a number in half precision, and of a line's place
+BYTES = 2  # of a number in half precision
 
 
 def add_features(folder: Path, manifest: dict[str, Any], features: BertFeatures) -> None:
@@ -30,24 +28,19 @@ def add_features(folder: Path, manifest: dict[str, Any], features: BertFeatures)
     num_tokens, num_long = _count(stores, num_lines, features)
     size = num_tokens * features.width * BYTES + num_lines * OFFSET_BYTES
     told = f"{num_tokens:,} states of width {features.width}, {size / 1e9:,.3f} GB"
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise UserError(
-            f"model.features: {told}, and {folder.parent} has room for {free / 1e9:,.3f} GB",
-            "make room, name a data_dir on another disk, or train on fewer pairs",
-        )
+    check_room(folder, size, f"model.features: {told}", "train on fewer pairs")
     say(
         f"model.features: {told}, by {features.checkpoint} on {features.precision.device} in "
         f"{features.precision.name}"
     )
     with progress("computing features", num_lines + num_long, "lines") as shown:
         for split, store in stores.items():
-            with FeatureWriter(folder / split) as writer:
+            with VectorWriter(folder / split, FEATURES) as writer:
                 for texts in _blocks(store):
                     states = features.states(texts, shown.advance)
                     writer.append([each.cpu().numpy() for each in states])
     for split, about in manifest["splits"].items():
-        about["columns"][FEATURES] = feature_dtype(features.width)
+        about["columns"][FEATURES] = vector_dtype(features.width)
         about["sha256"] = file_digests(folder / split)
         content = f"{about['fingerprint']}/{features.identity}/{features.layer}"
         about["fingerprint"] = hashlib.sha256(content.encode()).hexdigest()

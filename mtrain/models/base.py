@@ -160,7 +160,7 @@ class TranslationModel(Model):
         return logits
 
     def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:
-        """Return the features of the real target tokens; an architecture may add more."""
+        """Return the features of the real target tokens, after which a model may add others."""
         assert isinstance(batch, PairBatch)
         features = self.features(batch, record)
         if isinstance(batch, PackedBatch):

@@ -74,7 +74,10 @@ class Bert(Model):
     def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:
         """Return the features (R*K,D) and the right tokens of the masked places."""
         assert isinstance(batch, MaskedBatch)
-        states = self.hidden_states(batch, record)
+        return self.predictions(self.hidden_states(batch, record), batch)
+
+    def predictions(self, states: Tensor, batch: MaskedBatch) -> Predictions:
+        """Return the features and the right tokens of the masked places of states (R,L,D)."""
         rows = torch.arange(len(states), device=states.device)[:, None]
         features = self.features(states[rows, batch.masked].flatten(0, 1))
         return Predictions(features, batch.targets.flatten(), has_static_shape=True)

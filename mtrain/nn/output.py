@@ -113,7 +113,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         real = (targets != IGNORE_INDEX).to(features.dtype)[:, None]
         features = features * real
         sums = features.new_zeros(2, dtype=torch.float32)
-        for rows, memory in _chunks(features, vocab_size):
+        for rows, memory in chunks(features, vocab_size):
             chunk = features[rows]
             logits = torch.mm(chunk, matrix.T, out=memory[: len(chunk)])  # (C,V)
             if bias is not None:
@@ -161,7 +161,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         )
 
 
-def _chunks(features: Tensor, vocab_size: int) -> list[tuple[slice, Tensor]]:
+def chunks(features: Tensor, vocab_size: int) -> list[tuple[slice, Tensor]]:
     """Return slices of equal size, each with the buffer (C,V) that all their logits share."""
     num_chunks = math.ceil(len(features) * vocab_size / CHUNK_LOGITS[features.device.type])
     rows = math.ceil(len(features) / max(1, num_chunks)) or 1

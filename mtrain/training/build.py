@@ -27,7 +27,9 @@ from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import UserError
 from mtrain.inference.features import BertFeatures, RememberedFeatures, features_to_train
 from mtrain.inference.search import searches_with_mkl, torch_engine
+from mtrain.inference.teacher import check_taught_by, masked_teacher
 from mtrain.models import Head, Model, TranslationModel, alignment_head, build_model
+from mtrain.models.bert import Bert
 from mtrain.runtime.onednn import multiplying_with_mkl
 from mtrain.runtime.precision import Precision, choose_precision
 from mtrain.text.tokenizer import TokenizerPair
@@ -136,9 +138,12 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
     store = data.store("train")
     mixed = mixtures(config.data, data.corpus_sizes())
     features = features_to_train(config, data)
+    if not resumable_checkpoints(RunFolder(config.run_dir).checkpoints):
+        check_taught_by(config, data)
     model = _initial_model(config, tokenizers, precision.device, group, features)
     maker = _maker(config, store, tokenizers, model, precision.device.type == "cuda")
-    objective = build_objective(config, precision)
+    teacher, taught_by = _masked_teacher(config, tokenizers, model, maker)
+    objective = build_objective(config, precision, teacher)
     state = TrainState(model, training, precision)
     step = build_step(state, objective, training, precision)
 
@@ -161,7 +166,7 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
         precision,
         store,
         maker,
-        Identity(store.fingerprint, tokenizers.digest(), maker.kind, data.path),
+        Identity(store.fingerprint, tokenizers.digest(), maker.kind, data.path, taught_by),
         state,
         Updater(state, step, group, config.seed),
         _validator(config, data, tokenizers, model, objective, features),
@@ -191,6 +196,20 @@ def _initial_model(
         model.compile_layers()
         model.output.compile_loss()
     return model
+
+
+def _masked_teacher(
+    config: Config, tokenizers: TokenizerPair, student: Model, maker: Maker
+) -> tuple[Bert | None, str | None]:
+    """Return the BERT that teaches another in training, if one does, and its identity."""
+    if not config.teaches_in_training:
+        return None, None
+    assert isinstance(student, Bert)
+    assert isinstance(maker, MaskedMaker)
+    teacher = masked_teacher(config, tokenizers, student, maker.longest)
+    if config.training.compile_layers and student.output.weight.is_cuda:
+        teacher.model.compile_layers()
+    return teacher.model, teacher.identity
 
 
 def _validator(
@@ -286,6 +305,7 @@ def _maker(
             "model.features": config.features is not None,
             "training.subword_sampling": training.subword_sampling > 0,
             "alignments in data.train": store.links is not None,
+            "distillation.weight": store.teacher is not None,
         }
         found = [name for name, stands in obstacles.items() if stands]
         if not found:

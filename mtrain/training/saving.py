@@ -35,11 +35,13 @@ class Identity:
     tokenizers: str  # their digest
     batches: str  # kind of batches; another kind has another plan of the epoch
     folder: Path  # data folder, for error messages
+    teacher: str | None = None  # identity of what teaches beside the student
 
     @property
     def data(self) -> dict[str, str]:
-        """The fields that tie a checkpoint to its data."""
-        return {"store": self.store, "tokenizers": self.tokenizers}
+        """The fields that tie a checkpoint to its data, and to its teacher."""
+        teacher = {} if self.teacher is None else {"teacher": self.teacher}
+        return {"store": self.store, "tokenizers": self.tokenizers, **teacher}
 
 
 def resumable_checkpoints(folder: Path) -> list[Path]:
@@ -84,7 +86,14 @@ class Saver:
         checkpoint = load_last_whole(resumable, with_training=True)
         if checkpoint is None:
             return None
-        if checkpoint.state["identity"] != self._identity.data:
+        identity = checkpoint.state["identity"]
+        if identity.get("teacher") != self._identity.teacher:
+            raise UserError(
+                f"{checkpoint.path} was trained with another teacher than distillation.teachers "
+                "names now, or with other weights of it",
+                "give this configuration a run_dir of its own, or name the old teacher again",
+            )
+        if identity != self._identity.data:
             raise UserError(
                 f"{checkpoint.path} was trained on other data or another tokenizer than "
                 f"{self._identity.folder} holds now",

@@ -206,7 +206,7 @@ def test_the_store_has_what_the_bert_says_of_each_line_alone(config: Config, ber
         (text,) = store.texts(row, row + 1)
         alone = features.of([text])
         start, end = store.features.offsets[row : row + 2]
-        stored = torch.tensor(store.features.states[start:end])
+        stored = torch.tensor(store.features.vectors[start:end])
         assert stored.shape == (int(alone.lengths[0]), features.width)
         torch.testing.assert_close(stored, alone.states[0], atol=2e-3, rtol=2e-3)
 

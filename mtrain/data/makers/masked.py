@@ -69,6 +69,11 @@ class MaskedMaker(Maker):
         self._shape = Shape(max(1, training.batch_tokens // width), width, width)
         self._most_masked = max(1, math.ceil(self._share * width))
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text, end marks included."""
+        return int(self._lengths.max())
+
     def plan(self, rows: IntArray, seed: int, epoch: int) -> list[IntArray]:
         """Return the planned batches of an epoch of `rows`, each an argument for `make`."""
         lengths = self._lengths[rows]

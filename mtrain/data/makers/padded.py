@@ -33,7 +33,8 @@ class BatchMaker(Maker):
     ) -> None:
         """Take the store and tokenizers without prefixes; `prefix_ids` may begin a stored side.
 
-        With features, batches have the store's features of the sources.
+        With features, batches have the store's features of the sources. They have what a teacher
+        expects of each target token wherever the store has it.
         """
         self._store = store
         self._tokenizers = tokenizers
@@ -95,6 +96,7 @@ class BatchMaker(Maker):
             num_target_tokens=int(target_lengths.sum()),
             links=None if links is None else torch.from_numpy(links),
             **self._features_of(rows),
+            **self._teacher_of(rows),
         )
 
     def _features_of(self, rows: IntArray) -> dict[str, Tensor]:
@@ -102,6 +104,15 @@ class BatchMaker(Maker):
             return {}
         states, lengths = map(torch.from_numpy, self._features.padded(rows))
         return {"features": states, "feature_lengths": lengths}
+
+    def _teacher_of(self, rows: IntArray) -> dict[str, Tensor]:
+        if self._store.teacher is None:
+            return {}
+        ids, log_probs = (column.padded(rows)[0] for column in self._store.teacher)
+        return {
+            "teacher_ids": torch.from_numpy(ids.astype(np.int64)),
+            "teacher_log_probs": torch.from_numpy(log_probs),
+        }
 
     def _sample(self, rows: IntArray, seed: int, name: str) -> tuple[IntArray, IntArray]:
         """Sample segmentations; a sentence that gets too long keeps its stored segmentation.

@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 from mtrain.config import Config
 from mtrain.models import alignment_head
+from mtrain.models.bert import Bert
 from mtrain.runtime.precision import Precision
 from mtrain.training.objectives.alignment_guidance import AlignmentGuidance
 from mtrain.training.objectives.base import LossSums, Objective
+from mtrain.training.objectives.distillation import TokenDistillation
+from mtrain.training.objectives.masked_distillation import MaskedDistillation
 from mtrain.training.objectives.prediction import PredictionObjective
 
 OBJECTIVES: dict[str, Callable[[Config, Precision], Objective]] = {
@@ -17,10 +20,19 @@ OBJECTIVES: dict[str, Callable[[Config, Precision], Objective]] = {
 __all__ = ["OBJECTIVES", "LossSums", "Objective", "build_objective"]
 
 
-def build_objective(config: Config, precision: Precision) -> Objective:
-    """Return the configured objective, with guided alignment if there are alignments."""
+def build_objective(
+    config: Config, precision: Precision, masked_teacher: Bert | None = None
+) -> Objective:
+    """Return the configured objective, with what teachers and given alignments add to it.
+
+    A BERT learns from its `masked_teacher`, if there is one, in training only.
+    """
     training = config.training
     objective = OBJECTIVES[training.objective](config, precision)
+    if config.kept_top_k is not None:
+        objective = TokenDistillation(objective, config, precision)
+    if masked_teacher is not None:
+        objective = MaskedDistillation(masked_teacher, config, precision)
     if config.data.has_alignments and training.alignment_weight:
         head = alignment_head(config)
         objective = AlignmentGuidance(objective, head, training.alignment_weight)

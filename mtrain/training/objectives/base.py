@@ -46,10 +46,16 @@ def predict(
     """
     with precision.autocast():
         predictions = model(batch, record)
-    # the last layer may return fp32 or half precision; fp16 would lose small gradients
-    features = predictions.features
-    features = features.bfloat16() if precision.name == "bf16" else features.float()
+    features = for_loss(predictions.features, precision)
     sums = model.output.cross_entropy(
         features, predictions.targets, label_smoothing, predictions.has_static_shape
     )
     return LossSums(*sums)
+
+
+def for_loss(features: Tensor, precision: Precision) -> Tensor:
+    """Return features in the number format of the loss.
+
+    The last layer may return fp32 or half precision; fp16 would lose small gradients.
+    """
+    return features.bfloat16() if precision.name == "bf16" else features.float()

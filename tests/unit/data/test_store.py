@@ -10,12 +10,15 @@ import pytest
 from mtrain.data.store import (
     LINKS,
     SIDES,
+    TEACHER,
     IntArray,
     StoreWriter,
     TokenStore,
     check_files,
     translation_columns,
+    vector_dtype,
 )
+from mtrain.data.vector_writer import VectorWriter, check_room
 from mtrain.errors import UserError
 from mtrain.text.lines import file_digests
 from mtrain.text.links import Link
@@ -270,3 +273,36 @@ def test_one_bit_makes_it_another_store(part: str, kind: str, tmp_path: Path) ->
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"{tmp_path / 'a'}: the token store is damaged"):
         check_files(tmp_path / "a", digests)
+
+
+def test_vectors_of_any_kind_are_read_as_written(tmp_path: Path) -> None:
+    """A pair may have none; what is read of several pairs is padded with 0."""
+    sources = [[1], [2, 3], [4]]
+    fingerprint = write(tmp_path / "store", sources, sources)
+    generator = np.random.default_rng(1)
+    kinds = [vector_dtype(3, "uint32"), vector_dtype(3)]
+    columns = {**translation_columns(SMALL), **dict(zip(TEACHER, kinds, strict=True))}
+    written = {}
+    for name, kind in zip(TEACHER, kinds, strict=True):
+        rows = [generator.integers(1 << 10, size=(number, 3)).astype(np.dtype(kind).base)
+                for number in (2, 0, 3)]  # fmt: skip
+        with VectorWriter(tmp_path / "store", name) as writer:
+            writer.append(rows[:1])
+            writer.append(rows[1:])
+        written[name] = rows
+    store = TokenStore(tmp_path / "store", columns, SMALL, fingerprint)
+    assert store.teacher is not None
+    assert store.features is None
+    for column, rows in zip(store.teacher, written.values(), strict=True):
+        read, lengths = column.padded(np.array([2, 0, 1]))
+        assert lengths.tolist() == [3, 2, 0]
+        assert read.dtype == rows[0].dtype
+        for found, row in zip(read, (rows[2], rows[0], rows[1]), strict=True):
+            assert (found[: len(row)] == row).all()
+            assert not found[len(row) :].any()
+
+
+def test_room_on_the_disk_is_checked(tmp_path: Path) -> None:
+    check_room(tmp_path, 1, "something", "")
+    with pytest.raises(UserError, match="something, and"):
+        check_room(tmp_path, 1 << 60, "something", "use less")

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mtrain.data.folders import DataFolder
+from mtrain.data.store import VectorColumn
 from mtrain.models import build_model
 from mtrain.training.build import _maker
 from tests.in_process import SMALL_MODEL, small_config
@@ -43,3 +45,17 @@ def test_a_gpu_gets_packed_batches_or_a_reason(
     assert (f"{reason}: no packed sequences" in said) if reason else not said
     assert _maker(*given, on_gpu=False).kind == "padded"
     assert capsys.readouterr().err == ""
+
+
+def test_packed_batches_have_no_teachers_distributions(
+    small_task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_config(small_task, tmp_path / "run")
+    data = DataFolder(config.data_path)
+    tokenizers, store = data.tokenizers(), data.store("train")
+    places = store.target.offsets + np.arange(len(store) + 1)
+    column = VectorColumn(np.zeros((places[-1], 2), np.uint16), places)
+    store.teacher = (column, column)
+    built = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
+    assert _maker(config, store, tokenizers, built, on_gpu=True).kind == "padded"
+    assert "distillation.weight: no packed sequences" in capsys.readouterr().err

@@ -1,0 +1,176 @@
+"""The teacher of a student: the run that `distillation.teachers` names, loaded and checked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtrain.checkpoints.format import MODEL, manifest
+from mtrain.config import Config
+from mtrain.data.folders import DataFolder
+from mtrain.errors import UserError
+from mtrain.inference.load import LoadedRun, load
+from mtrain.models import TranslationModel
+from mtrain.models.bert import Bert
+from mtrain.runtime.precision import Precision
+from mtrain.text.tokenizer import TokenizerPair, tokenizer_file
+
+KEY = "distillation.teachers"
+
+
+@dataclass(frozen=True)
+class TokenTeacher:
+    """A model that translates, whose distributions of each target token a student learns."""
+
+    model: TranslationModel
+    tokenizers: TokenizerPair
+    precision: Precision
+    batch_tokens: int
+    run: Path
+    checkpoint: Path  # where the weights come from
+    identity: str  # what two teachers of the same weights and vocabularies have in common
+
+
+@dataclass(frozen=True)
+class MaskedTeacher:
+    """A BERT that predicts the masked tokens beside its student."""
+
+    model: Bert
+    identity: str
+
+
+def token_teacher(config: Config) -> TokenTeacher:
+    """Load the teacher of a student that translates.
+
+    Raises `UserError` if there is none, if it cannot be loaded, or if it does not translate.
+    """
+    run = _load(config)
+    if run.config.learns_from_text:
+        raise UserError(
+            f"{KEY}: {run.config.run_dir}: this teacher is a bert, which does not translate, and "
+            "the student translates",
+            "name the run of a model that translates; a bert can teach a bert",
+        )
+    if run.config.features is not None:
+        raise UserError(
+            f"{KEY}: {run.config.run_dir}: this teacher reads the states of a BERT beside the "
+            "source (model.features), which `prepare` does not compute for a teacher",
+            "name a teacher without model.features, or set distillation.weight: 0",
+        )
+    device = run.precision.device.type
+    return TokenTeacher(
+        run.translation_model,
+        run.tokenizers,
+        run.precision,
+        run.config.decoding.tokens_at_once(device),
+        run.config.run_dir,
+        run.checkpoint,
+        _identity(run),
+    )
+
+
+def masked_teacher(
+    config: Config, tokenizers: TokenizerPair, student: Bert, longest: int
+) -> MaskedTeacher:
+    """Load the teacher of a BERT that has these tokenizers; freeze it.
+
+    It must read texts of `longest` tokens. Raises `UserError` if there is none, if it cannot be
+    loaded, if it is not a BERT, or if it does not fit the student.
+    """
+    assert config.distillation is not None
+    run = _load(config)
+    folder = run.config.run_dir
+    if not run.config.learns_from_text:
+        raise UserError(
+            f"{KEY}: {folder}: this teacher translates, and the student is a bert",
+            "name the run of a bert, or train a student that translates",
+        )
+    try:
+        model = run.masked_model if config.distillation.weight else run.model
+    except UserError as error:
+        raise UserError(
+            f"{KEY}: {error.message}",
+            "name a teacher with a head, or learn from its hidden states alone: "
+            "distillation: {weight: 0, hidden_weight: 1}",
+        ) from None
+    assert isinstance(model, Bert)
+    check_vocabulary(run.tokenizers, tokenizers.digest(), folder)
+    check_positions(longest, model.max_positions, folder)
+    widths = [bert.source_embedding.embedding_dim for bert in (model, student)]
+    if config.distillation.hidden_weight and widths[0] != widths[1]:
+        raise UserError(
+            f"distillation.hidden_weight: {folder}: the hidden states of this teacher have width "
+            f"{widths[0]}, those of the student {widths[1]}",
+            f"set model.d_model: {widths[0]}, or distillation.hidden_weight: 0",
+        )
+    return MaskedTeacher(model.eval().requires_grad_(False), _identity(run))
+
+
+def check_vocabulary(teacher: TokenizerPair, student_digest: str, folder: Path) -> None:
+    """Raise UserError, naming the teacher's folder, if a student has other vocabularies."""
+    if teacher.digest() == student_digest:
+        return
+    paths = {side: tokenizer_file(folder / "tokenizer", side)
+             for side in ("shared", "source", "target")}  # fmt: skip
+    is_shared = paths["shared"].is_file()
+    given = str(paths["shared"]) if is_shared else (
+        f"{{source: {paths['source']}, target: {paths['target']}}}"
+    )  # fmt: skip
+    raise UserError(
+        f"{KEY}: {folder}: this teacher has another vocabulary than the student, so its "
+        "distributions are of other tokens",
+        f"take over the teacher's: tokenizer: {{path: {given}}}",
+    )
+
+
+def check_positions(longest: int, max_positions: int, folder: Path) -> None:
+    """Raise UserError if a teacher reads fewer tokens at once than the longest text has."""
+    if longest > max_positions:
+        raise UserError(
+            f"{KEY}: {folder}: this teacher reads {max_positions} tokens at once, and the "
+            f"training data have a text of {longest}, end mark included",
+            f"set data.filters.max_tokens: {max_positions}, or name a teacher that reads more",
+        )
+
+
+def check_taught_by(config: Config, data: DataFolder) -> None:
+    """Raise UserError if another teacher than the named one has taught the prepared data.
+
+    Training does not need the teacher: one that is gone or cannot be loaded is not compared.
+    """
+    if config.kept_top_k is None:
+        return
+    try:
+        teacher = token_teacher(config)
+    except UserError:
+        return
+    if teacher.identity != data.manifest()["teacher_model"]:
+        raise UserError(
+            f"{KEY}: {teacher.run}: not the teacher that {data.path} was prepared with",
+            "run `mtrain prepare` with this configuration again",
+        )
+
+
+def _load(config: Config) -> LoadedRun:
+    """Load the one teacher of a student, on the student's device."""
+    assert config.distillation is not None
+    teachers = config.distillation.teachers
+    if not teachers:
+        raise UserError(
+            f"{KEY}: distillation needs a teacher, and none is named",
+            "`mtrain distill TEACHER CONFIG.yaml` names them; or name one here: "
+            "distillation: {teachers: [RUN]}",
+        )
+    if len(teachers) > 1:
+        raise UserError(
+            f"{KEY}: {len(teachers)} teachers are named, and a student can learn the "
+            "distributions or hidden states of one alone",
+            "name one, or learn from the translations of several: distillation.weight: 0",
+        )
+    precision = f"decoding.precision={config.decoding.precision}"
+    try:
+        return load(teachers[0], None, (f"device={config.device}", precision))
+    except UserError as error:
+        raise UserError(f"{KEY}: {error.message}", error.hint, error.exit_code) from None
+
+
+def _identity(run: LoadedRun) -> str:
+    return f"{manifest(run.checkpoint)['sha256'][MODEL]}:{run.tokenizers.digest()}"
