@@ -14,10 +14,6 @@ def distill(
         Path, typer.Argument(metavar="RUN", help="The teacher's run_dir.", show_default=False)
     ],
     config: ConfigArgument,
-    others: Annotated[
-        list[Path] | None,
-        typer.Option("--with", metavar="RUN", help="One more teacher; again for each more."),
-    ] = None,
     fail_if_gap: Annotated[
         float | None,
         typer.Option(
@@ -34,10 +30,9 @@ def distill(
     from mtrain.config import load_config
     from mtrain.config.load import dump_value
 
-    teachers = [teacher, *(others or [])]
-    named = dump_value([str(path).replace("$", "$$") for path in teachers])
+    named = dump_value([str(teacher).replace("$", "$$")])
     loaded = load_config(config, (f"distillation.teachers={named}", *(overrides or ())))
-    opened = [open_run(path, None) for path in teachers]
+    opened = open_run(teacher, None)
     from json import dumps
 
     from mtrain.commands.distill import distill

@@ -7,7 +7,6 @@ resumes after a kill.
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,15 +32,15 @@ LARGE_LOSS = 0.5  # BLEU that eight bits may cost without a warning
 
 
 def distill(
-    teachers: Sequence[OpenedRun], config: Config, config_path: Path, fail_if_gap: float | None
+    opened: OpenedRun, config: Config, config_path: Path, fail_if_gap: float | None
 ) -> Report:
-    """Translate, prepare, train, export in eight bits, and compare the student with its teachers.
+    """Translate, prepare, train, export in eight bits, and compare the student with its teacher.
 
     Raises `UserError`, with EXIT_GATE_FAILED, if a student's main score is over `fail_if_gap`
-    below the teachers'.
+    below the teacher's.
     """
-    check_kinds(teachers, config)
-    teacher = _load(teachers, config)
+    check_kinds(opened, config)
+    teacher = load_run(*opened, None)
     if config.has_distilled_targets:
         _translate(teacher, config)
     say(prepare(config))
@@ -59,33 +58,23 @@ def distill(
     return report
 
 
-def check_kinds(teachers: Sequence[OpenedRun], config: Config) -> None:
+def check_kinds(opened: OpenedRun, config: Config) -> None:
     """Raise UserError for a teacher of another kind than the student, or for the student itself."""
-    for run, of_teacher in teachers:
-        if run.path.resolve() == config.run_dir.resolve():
-            raise UserError(
-                f"{run.path}: the teacher is the run_dir of the student",
-                "give the student a run_dir of its own",
-            )
-        if of_teacher.learns_from_text != config.learns_from_text:
-            told = ["translates", "fills masked tokens"]
-            raise UserError(
-                f"{run.path}: this teacher {told[of_teacher.learns_from_text]}, and its student "
-                f"{told[config.learns_from_text]}",
-                f"give the student model.type: {of_teacher.model.type}, or name another teacher",
-            )
-    if config.learns_from_text and len(teachers) > 1:
+    run, of_teacher = opened
+    if run.path.resolve() == config.run_dir.resolve():
         raise UserError(
-            f"{len(teachers)} teachers, and a bert learns from one", "name one of them alone"
+            f"{run.path}: the teacher is the run_dir of the student",
+            "give the student a run_dir of its own",
+        )
+    if of_teacher.learns_from_text != config.learns_from_text:
+        told = ["translates", "fills masked tokens"]
+        raise UserError(
+            f"{run.path}: this teacher {told[of_teacher.learns_from_text]}, and its student "
+            f"{told[config.learns_from_text]}",
+            f"give the student model.type: {of_teacher.model.type}, or name another teacher",
         )
     if config.has_distilled_targets:
-        check_sources(config, teachers[0][1])
-
-
-def _load(teachers: Sequence[OpenedRun], config: Config) -> LoadedRun:
-    if len(teachers) > 1:
-        raise UserError("several teachers")  # replaced by the ensemble
-    return load_run(*teachers[0], None)
+        check_sources(config, of_teacher)
 
 
 def _translate(teacher: LoadedRun, config: Config) -> None:

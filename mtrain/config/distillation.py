@@ -15,10 +15,10 @@ from mtrain.config.section import (
 
 
 class DistillationConfig(Section):
-    """What a student learns from the runs that `mtrain distill` names as its teachers."""
+    """What a student learns from the run that `mtrain distill` names as its teacher."""
 
     teachers: list[HomePath] = Field([])
-    """run folders of the teachers, which `mtrain distill` names; several are averaged in search"""
+    """run folder of the teacher, which `mtrain distill` names"""
     targets: Literal["best", "interpolated", "original"] = "best"
     """translations to learn from: the teacher's best (Kim and Rush 2016), of its beam the one
     nearest the corpus's own by sentence BLEU (their interpolation), or the corpus's own"""
