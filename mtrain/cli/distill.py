@@ -33,9 +33,7 @@ def distill(
     named = dump_value([str(teacher).replace("$", "$$")])
     loaded = load_config(config, (f"distillation.teachers={named}", *(overrides or ())))
     opened = open_run(teacher, None)
-    from json import dumps
-
     from mtrain.commands.distill import distill
 
     report = distill(opened, loaded, config, fail_if_gap)
-    typer.echo(dumps(report.as_dict(), indent=1) if json else report.as_text())
+    typer.echo(report.as_json() if json else report.as_text())

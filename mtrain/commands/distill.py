@@ -1,4 +1,4 @@
-"""`mtrain distill`: train a student on what its teachers make of the training data, and compare.
+"""`mtrain distill`: train a student on what its teacher makes of the training data, and compare.
 
 Every step is one that another verb does, and is left alone where it is done: the same command
 resumes after a kill.
@@ -53,7 +53,7 @@ def distill(
     else:
         report = compare_translators(teacher, student, _export(student))
     with write_whole(config.run_dir / REPORT) as file:
-        file.write(json.dumps(report.as_dict(), indent=1).encode())
+        file.write(report.as_json().encode())
     _check_gap(report, fail_if_gap)
     return report
 

@@ -1,11 +1,11 @@
 """The table that `mtrain distill` ends in: teacher and student by size, speed and quality."""
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mtrain.checkpoints.format import MODEL
 from mtrain.commands.score_masked import score_masked
@@ -55,9 +55,9 @@ class Report:
         found = {row.system: row.scores[self.metric] for row in reversed(self.rows)}
         return found["student"] - found["student int8"] if "student int8" in found else None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        return asdict(self)
+    def as_json(self) -> str:
+        """Return everything as one JSON object."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
 
     def as_text(self) -> str:
         """Return a table for each set, and what the student keeps of the teacher."""

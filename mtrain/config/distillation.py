@@ -39,7 +39,7 @@ class DistillationConfig(Section):
 
     @field_validator("teachers")
     @classmethod
-    def _names_a_teacher(cls, teachers: list[HomePath]) -> list[HomePath]:
-        if len(set(teachers)) < len(teachers):
-            raise ValueError("the same run twice")
+    def _names_one_teacher(cls, teachers: list[HomePath]) -> list[HomePath]:
+        if len(teachers) > 1:
+            raise ValueError(f"{len(teachers)} runs, and a student has one teacher: name one")
         return teachers

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mtrain.checkpoints.format import MODEL, load_checkpoint, manifest, save_checkpoint
+from mtrain.checkpoints.format import load_checkpoint, save_checkpoint, weights_digest
 from mtrain.config import Config
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.data.makers.texts import pad_texts
@@ -63,7 +63,7 @@ class BertFeatures(SourceFeatures):
         self.width = model.source_embedding.embedding_dim
         self.precision = precision
         self.checkpoint = checkpoint
-        self.identity = f"{manifest(checkpoint)['sha256'][MODEL]}:{file_digest(tokenizer.path)}"
+        self.identity = f"{weights_digest(checkpoint)}:{file_digest(tokenizer.path)}"
         self._model, self._autocast = ready(model.eval(), precision)
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens

@@ -32,7 +32,7 @@ def translate_lines(
 
     `inputs` identifies the lines. An output of the same lines, model and search is left alone.
     """
-    identity = inputs | identity_of(loaded, languages)
+    identity = inputs | _identity(loaded, languages)
     if Journal.is_complete(output, identity):
         say(f"{output}: translated before, nothing to do")
         return
@@ -56,7 +56,7 @@ def translate_lines(
     say(f"{output}: {tally}{earlier}")
 
 
-def identity_of(loaded: LoadedRun, languages: Languages) -> dict[str, Any]:
+def _identity(loaded: LoadedRun, languages: Languages) -> dict[str, Any]:
     """Return, as JSON values, what translations by a run depend on besides the text."""
     return {
         "languages": list(languages),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtrain.checkpoints.format import MODEL, manifest
+from mtrain.checkpoints.format import weights_digest
 from mtrain.config import Config
 from mtrain.data.folders import DataFolder
 from mtrain.errors import UserError
@@ -156,14 +156,8 @@ def _load(config: Config) -> LoadedRun:
     if not teachers:
         raise UserError(
             f"{KEY}: distillation needs a teacher, and none is named",
-            "`mtrain distill TEACHER CONFIG.yaml` names them; or name one here: "
+            "`mtrain distill TEACHER CONFIG.yaml` names it; or name one here: "
             "distillation: {teachers: [RUN]}",
-        )
-    if len(teachers) > 1:
-        raise UserError(
-            f"{KEY}: {len(teachers)} teachers are named, and a student can learn the "
-            "distributions or hidden states of one alone",
-            "name one, or learn from the translations of several: distillation.weight: 0",
         )
     precision = f"decoding.precision={config.decoding.precision}"
     try:
@@ -173,4 +167,4 @@ def _load(config: Config) -> LoadedRun:
 
 
 def _identity(run: LoadedRun) -> str:
-    return f"{manifest(run.checkpoint)['sha256'][MODEL]}:{run.tokenizers.digest()}"
+    return f"{weights_digest(run.checkpoint)}:{run.tokenizers.digest()}"

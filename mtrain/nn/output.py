@@ -8,7 +8,8 @@ Shapes: N tokens to predict, D width, V vocabulary, C rows of a chunk.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ IGNORE_INDEX = -1  # a target that adds no loss
 CHUNK_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 28}
 # takes logits (C,V), targets (C,1), smoothing, and whether the gradient is wanted
 ChunkLoss = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
+# takes the rows of a chunk, their logits (C,V), and whether the gradient is wanted; returns sums
+# (2,) and the gradient (C,V)
+RowsLoss = Callable[[slice, Tensor, bool], tuple[Tensor, Tensor]]
 
 
 class OutputLayer(nn.Linear):
@@ -92,63 +96,64 @@ def fusible_chunk_loss(
     return sums, gradient.to(logits.dtype)
 
 
-class _ProjectedCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        smoothing: float,
-        chunk_loss: ChunkLoss,
-    ) -> tuple[Tensor, Tensor]:
-        vocab_size = weight.shape[0]
-        needs_gradient = any(ctx.needs_input_grad[:3])
-        matrix = weight.detach().to(features.dtype)
-        feature_gradient = torch.empty_like(features)
-        weight_learns = ctx.needs_input_grad[1]
-        weight_gradient = weight.new_zeros(weight.shape if weight_learns else 0)
-        bias_gradient = None if bias is None else torch.zeros_like(bias)
-        real = (targets != IGNORE_INDEX).to(features.dtype)[:, None]
-        features = features * real
-        sums = features.new_zeros(2, dtype=torch.float32)
-        for rows, memory in chunks(features, vocab_size):
-            chunk = features[rows]
-            logits = torch.mm(chunk, matrix.T, out=memory[: len(chunk)])  # (C,V)
-            if bias is not None:
-                logits += bias
-            chunk_sums, gradient = chunk_loss(
-                logits, targets[rows, None], smoothing, needs_gradient
-            )
-            sums += chunk_sums
-            if needs_gradient:
-                torch.mm(gradient, matrix, out=feature_gradient[rows])
-                if weight_learns:
-                    weight_gradient += gradient.T @ chunk
-                if bias_gradient is not None:
-                    bias_gradient += (gradient * real[rows]).float().sum(dim=0)
-        nll, normalisers = sums
-        # the smoothing term is the same for every word, so sums over words factor out of it
-        mean_word = matrix.float().mean(dim=0)  # (D,)
-        feature_sum = features.float().sum(dim=0)  # (D,)
-        mean_logits = feature_sum @ mean_word
+@dataclass
+class Projected:
+    """Sums (2,) of a loss over all rows, and gradients of features, weight and bias.
+
+    A gradient that is not wanted has no meaning, or is None. `mean_word` (D,) is the mean row of
+    the output matrix, by which a loss of every word is computed.
+    """
+
+    sums: Tensor
+    mean_word: Tensor
+    of_features: Tensor
+    of_weight: Tensor
+    of_bias: Tensor | None
+
+
+def project(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    real: Tensor,
+    wants: Sequence[bool],
+    rows_loss: RowsLoss,
+) -> Projected:
+    """Compute a loss of logits chunk by chunk, without storing them.
+
+    Takes features (N,D), the output layer's weight (V,D) and bias, `real` (N,1), which is 0 for
+    rows without a target, and which gradients are wanted: of features, weight and bias.
+    """
+    needs_gradient, matrix = any(wants), weight.detach().to(features.dtype)
+    found = Projected(
+        features.new_zeros(2, dtype=torch.float32),
+        matrix.float().mean(dim=0),
+        torch.empty_like(features),
+        weight.new_zeros(weight.shape if wants[1] else 0),
+        None if bias is None else torch.zeros_like(bias),
+    )
+    for rows, memory in _chunks(features, len(matrix)):
+        chunk = features[rows]
+        logits = torch.mm(chunk, matrix.T, out=memory[: len(chunk)])  # (C,V)
         if bias is not None:
-            mean_logits = mean_logits + real.float().sum() * bias.float().mean()
-        loss = (1 - smoothing) * nll + smoothing * (normalisers - mean_logits)
+            logits += bias
+        sums, gradient = rows_loss(rows, logits, needs_gradient)
+        found.sums += sums
         if needs_gradient:
-            feature_gradient -= smoothing * mean_word
-            feature_gradient *= real
-            if weight_learns:
-                weight_gradient -= smoothing / vocab_size * feature_sum
-            if bias_gradient is not None:
-                bias_gradient -= smoothing / vocab_size * real.float().sum()
-            ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)
-        ctx.mark_non_differentiable(nll)
-        return loss, nll
+            torch.mm(gradient, matrix, out=found.of_features[rows])
+            if wants[1]:
+                found.of_weight += gradient.T @ chunk
+            if found.of_bias is not None:
+                found.of_bias += (gradient * real[rows]).float().sum(dim=0)
+    return found
+
+
+class ProjectedLoss(torch.autograd.Function):
+    """A loss whose gradients of features, weight and bias `forward` has computed and saved."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
+        """Return those gradients, times that of the loss."""
         loss_gradient = gradients[0]
         features, weight, bias = ctx.saved_tensors
         return (
@@ -161,7 +166,46 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         )
 
 
-def chunks(features: Tensor, vocab_size: int) -> list[tuple[slice, Tensor]]:
+class _ProjectedCrossEntropy(ProjectedLoss):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        smoothing: float,
+        chunk_loss: ChunkLoss,
+    ) -> tuple[Tensor, Tensor]:
+        vocab_size = weight.shape[0]
+        real = (targets != IGNORE_INDEX).to(features.dtype)[:, None]
+        features = features * real
+
+        def rows_loss(rows: slice, logits: Tensor, needs_gradient: bool) -> tuple[Tensor, Tensor]:
+            return chunk_loss(logits, targets[rows, None], smoothing, needs_gradient)
+
+        wants = ctx.needs_input_grad[:3]
+        found = project(features, weight, bias, real, wants, rows_loss)
+        nll, normalisers = found.sums
+        # the smoothing term is the same for every word, so sums over words factor out of it
+        feature_sum = features.float().sum(dim=0)  # (D,)
+        mean_logits = feature_sum @ found.mean_word
+        if bias is not None:
+            mean_logits = mean_logits + real.float().sum() * bias.float().mean()
+        loss = (1 - smoothing) * nll + smoothing * (normalisers - mean_logits)
+        if any(wants):
+            found.of_features -= smoothing * found.mean_word
+            found.of_features *= real
+            if wants[1]:
+                found.of_weight -= smoothing / vocab_size * feature_sum
+            if found.of_bias is not None:
+                found.of_bias -= smoothing / vocab_size * real.float().sum()
+            ctx.save_for_backward(found.of_features, found.of_weight, found.of_bias)
+        ctx.mark_non_differentiable(nll)
+        return loss, nll
+
+
+def _chunks(features: Tensor, vocab_size: int) -> list[tuple[slice, Tensor]]:
     """Return slices of equal size, each with the buffer (C,V) that all their logits share."""
     num_chunks = math.ceil(len(features) * vocab_size / CHUNK_LOGITS[features.device.type])
     rows = math.ceil(len(features) / max(1, num_chunks)) or 1

@@ -14,10 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtrain.nn.output import IGNORE_INDEX, OutputLayer, chunks
-
-# takes the rows of a chunk, their logits (C,V), and whether the gradient is wanted
-RowsLoss = Callable[[slice, Tensor, bool], tuple[Tensor, Tensor]]
+from mtrain.nn.output import IGNORE_INDEX, OutputLayer, ProjectedLoss, RowsLoss, project
 
 
 @dataclass(frozen=True)
@@ -181,7 +178,7 @@ def _chunk_loss(
     return sums, logits if total is None else total.to(logits.dtype)
 
 
-class _ProjectedSoftCrossEntropy(torch.autograd.Function):
+class _ProjectedSoftCrossEntropy(ProjectedLoss):
     @staticmethod
     def forward(
         ctx: Any,
@@ -193,56 +190,24 @@ class _ProjectedSoftCrossEntropy(torch.autograd.Function):
         rows_loss: RowsLoss,
     ) -> tuple[Tensor, Tensor]:
         vocab_size = weight.shape[0]
-        needs_gradient = any(ctx.needs_input_grad[:3])
-        matrix = weight.detach().to(features.dtype)
-        feature_gradient = torch.empty_like(features)
-        weight_learns = ctx.needs_input_grad[1]
-        weight_gradient = weight.new_zeros(weight.shape if weight_learns else 0)
-        bias_gradient = None if bias is None else torch.zeros_like(bias)
         real = is_real.to(features.dtype)[:, None]
         features = features * real
-        sums = features.new_zeros(2, dtype=torch.float32)
-        for rows, memory in chunks(features, vocab_size):
-            chunk = features[rows]
-            logits = torch.mm(chunk, matrix.T, out=memory[: len(chunk)])  # (C,V)
-            if bias is not None:
-                logits += bias
-            chunk_sums, gradient = rows_loss(rows, logits, needs_gradient)
-            sums += chunk_sums
-            if needs_gradient:
-                torch.mm(gradient, matrix, out=feature_gradient[rows])
-                if weight_learns:
-                    weight_gradient += gradient.T @ chunk
-                if bias_gradient is not None:
-                    bias_gradient += (gradient * real[rows]).float().sum(dim=0)
-        loss, nll = sums
+        wants = ctx.needs_input_grad[:3]
+        found = project(features, weight, bias, real, wants, rows_loss)
+        loss, nll = found.sums
         # the rest is the same for every word, so sums over words factor out of it
-        mean_word = matrix.float().mean(dim=0)  # (D,)
         feature_sum = rest @ features.float()  # (D,)
-        mean_logits = feature_sum @ mean_word
+        mean_logits = feature_sum @ found.mean_word
         if bias is not None:
             mean_logits = mean_logits + rest.sum() * bias.float().mean()
         loss = loss - mean_logits
-        if needs_gradient:
-            feature_gradient -= rest[:, None] * mean_word
-            feature_gradient *= real
-            if weight_learns:
-                weight_gradient -= feature_sum / vocab_size
-            if bias_gradient is not None:
-                bias_gradient -= rest.sum() / vocab_size
-            ctx.save_for_backward(feature_gradient, weight_gradient, bias_gradient)
+        if any(wants):
+            found.of_features -= rest[:, None] * found.mean_word
+            found.of_features *= real
+            if wants[1]:
+                found.of_weight -= feature_sum / vocab_size
+            if found.of_bias is not None:
+                found.of_bias -= rest.sum() / vocab_size
+            ctx.save_for_backward(found.of_features, found.of_weight, found.of_bias)
         ctx.mark_non_differentiable(nll)
         return loss, nll
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        loss_gradient = gradients[0]
-        features, weight, bias = ctx.saved_tensors
-        return (
-            features * loss_gradient.to(features.dtype),
-            weight * loss_gradient if ctx.needs_input_grad[1] else None,
-            None if bias is None else bias * loss_gradient,
-            None,
-            None,
-            None,
-        )

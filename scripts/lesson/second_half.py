@@ -192,8 +192,8 @@ def describe_bert(run: LoadedRun, result: dict[str, Any]) -> str:
     return (
         f"A BERT of {count / 1e6:.1f} million parameters ({run.config.model.type}, "
         f"{transfer.SHAPE['encoder_layers']} layers, width {transfer.SHAPE['d_model']}), trained "
-        f"for {result['minutes']:.0f} minutes, {last['update']:,} updates, on English and German "
-        "text. Masked tokens that it predicts:\n\n"
+        f"for {result['minutes']:.0f} minutes of processor time, {last['update']:,} updates, on "
+        "English and German text. Masked tokens that it predicts:\n\n"
         + table(("test set", "masked accuracy", "perplexity"), rows)
     )
 

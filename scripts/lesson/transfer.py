@@ -17,7 +17,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,11 +232,6 @@ def mtrain(*arguments: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def steps(sizes: list[int]) -> Iterator[tuple[int, str]]:
-    """Yield every size with every way, small sizes first."""
-    yield from ((pairs, name) for pairs in sorted(sizes) for name in WAYS)
-
-
 def main() -> None:
     """Run what has no result yet."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -250,8 +245,8 @@ def main() -> None:
     lab = Lab(given.out, given.multi30k, [tuple(pair) for pair in given.text])
     if set(given.ways) != {BASELINE}:
         lab.pretrain()
-    for pairs, name in steps(given.pairs):
-        if name in given.ways:
+    for pairs in sorted(given.pairs):
+        for name in given.ways:
             best = lab.best(name, pairs)
             for seed in SEEDS:
                 lab.learn(name, pairs, best, seed)

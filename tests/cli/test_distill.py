@@ -179,7 +179,10 @@ def test_what_cannot_be_distilled_is_named(beside: WarmCommandLine) -> None:
         ((*DISTILL, "--set", "run_dir=run"), "run: the teacher is the run_dir of the student"),
         ((*DISTILL, *bert), "this teacher translates, and its student fills masked tokens"),
         (("distill", "run", "reverse.yaml"), "needs a teacher that translates words to digits"),
-        ((*DISTILL, "--set", "distillation.teachers=[a, a]"), "teachers: the same run twice"),
+        (
+            (*DISTILL, "--set", "distillation.teachers=[a, a]"),
+            "2 runs, and a student has",
+        ),
         (
             (*DISTILL, "--set", "distillation.targets=original"),
             "nothing is learnt from the teacher",

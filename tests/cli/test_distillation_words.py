@@ -166,8 +166,8 @@ def test_another_teacher_or_top_k_prepares_again(folder: Path, warm: WarmCommand
     ("name", "overrides", "problem", "hint"),
     [
         ("student", ["distillation.teachers=[]"], "none is named",
-         "`mtrain distill TEACHER CONFIG.yaml` names them"),
-        ("student", ["distillation.teachers=[teacher, bert]"], "2 teachers are named", "name one"),
+         "`mtrain distill TEACHER CONFIG.yaml` names it"),
+        ("student", ["distillation.teachers=[teacher, bert]"], "2 runs, and a student", "name one"),
         ("student", ["distillation.teachers=[nowhere]"],
          "distillation.teachers: nowhere: there is no such run folder", ""),
         ("student", ["distillation.teachers=[bert]"], "this teacher is a bert",
@@ -257,7 +257,7 @@ def test_a_teacher_that_does_not_fit_a_bert_is_refused_by_train(
         assert not (folder / "small-bert" / "checkpoints").exists()
 
     refuse("none is named", "mtrain distill", "distillation.teachers=[]")
-    refuse("2 teachers are named", "name one", "distillation.teachers=[bert, teacher]")
+    refuse("2 runs, and a student", "name one", "distillation.teachers=[bert, teacher]")
     refuse("teacher: this teacher translates, and the student is a bert",
            "name the run of a bert", "distillation.teachers=[teacher]")  # fmt: skip
     refuse("the hidden states of this teacher have width 16, those of the student 32",
@@ -277,3 +277,32 @@ def test_a_teacher_that_does_not_fit_a_bert_is_refused_by_train(
     succeed(warm, "prepare", "small-bert.yaml", *options(*other))
     refuse("another vocabulary than the student",
            "tokenizer: {path: bert/tokenizer/shared.model}", *other)  # fmt: skip
+
+
+def test_the_verb_distills_translations_and_distributions_together(
+    folder: Path, warm: WarmCommandLine
+) -> None:
+    both = ("distill", "teacher", "student.yaml", *options("distillation.targets=best"))
+    done = succeed(warm, *both)
+    assert "distributions of 4 tokens" in done.err
+    assert "teacher  4 likeliest tokens of teacher at " in done.err
+    assert (folder / "student/data-distilled/0.target").is_file()
+    assert "student int8: " in done.out
+    assert "nothing changed, nothing to do" in succeed(warm, *both).err
+
+
+def test_the_verb_distills_a_bert_and_compares_the_same_masks(
+    folder: Path, warm: WarmCommandLine
+) -> None:
+    done = succeed(warm, "distill", "bert", "small-bert.yaml", "--json")
+    teacher, student = json.loads(done.out)["rows"]
+    assert teacher["parameters"] > student["parameters"]
+    for row, run in ((teacher, "bert"), (student, "small-bert")):
+        scored = json.loads(succeed(warm, "score", run, "--json").out)["sets"][0]["scores"]
+        assert row["scores"]["accuracy"] == pytest.approx(scored[0]["value"])
+        assert row["speeds"]["texts/s"] > 0
+    gap = student["scores"]["accuracy"] - teacher["scores"]["accuracy"]
+    assert student["difference"] == pytest.approx(gap)
+    refused = warm("distill", "teacher", "small-bert.yaml")
+    assert refused.code == 2
+    assert "this teacher translates, and its student fills masked tokens" in refused.err
