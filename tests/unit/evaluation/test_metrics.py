@@ -5,7 +5,7 @@ import random
 import pytest
 import sacrebleu
 
-from mtrain.evaluation.metrics import bleu_and_chrf, bleu_tokenizer, compare, score
+from mtrain.evaluation.metrics import bleu_and_chrf, bleu_tokenizer, compare, nearest, score
 
 REFERENCES = [
     "The cat sits on the mat, doesn't it?",
@@ -161,3 +161,12 @@ def test_the_paired_test_uses_the_languages_tokenizer() -> None:
     bleu, _ = compare(CHINESE_HYPOTHESES, CHINESE_REFERENCES, [CHINESE_REFERENCES], "zh")
     assert "tok:zh" in bleu.signature
     assert bleu.value == score(CHINESE_HYPOTHESES, [CHINESE_REFERENCES], "zh")[0].value
+
+
+def test_the_nearest_hypothesis_shares_most_with_the_reference() -> None:
+    reference = "a small dog runs over the green field"
+    far, near = "two men talk", "a small dog runs over a field"
+    assert nearest([far, near, "a dog"], reference, "en") == 1
+    assert nearest([near, near, reference], reference, "en") == 2
+    assert nearest([near, near], reference, "en") == 0  # of equals, the first
+    assert nearest(["", far], reference, "en") == nearest([far, ""], "", "en") == 0
