@@ -65,7 +65,7 @@ def test_every_configuration_loads(
     (tokenizer / "shared.model").write_bytes(b"")
     (lab.bert / "config.yaml").write_text((lab.out / "bert.yaml").read_text())
     for name, way in transfer.WAYS.items():
-        tree = lab._config(name, name, 20, way.start, 2)
+        tree = lab._config(name, name, 20, transfer.SETTINGS[29_000][name], 2)
         lab._train(name, tree)
         config = load_config(lab.out / f"{name}.yaml")
         assert config.seed == 2
@@ -92,18 +92,15 @@ def test_it_moves_one_factor_after_another_for_as_long_as_that_helps(tmp_path: P
                     for key, grid in transfer.GRIDS.items())  # fmt: skip
 
     lab = Recorded(tmp_path, quality)
-    assert lab.best(transfer.BASELINE, 2000) == wanted
+    assert lab.tune(transfer.BASELINE, 2000) == wanted
 
 
-def test_a_size_starts_from_the_best_of_the_next_smaller_one(tmp_path: Path) -> None:
-    tried: list[tuple[int, float]] = []
-
-    def quality(pairs: int, changes: Mapping[str, Any]) -> float:
-        tried.append((pairs, changes["model.dropout"]))
-        return float(changes["model.dropout"]) if pairs == 2000 else 0.0
-
-    assert Recorded(tmp_path, quality).best("both", 5000)["model.dropout"] == 0.4
-    assert {dropout for pairs, dropout in tried if pairs == 5000} == {0.3, 0.4}
+def test_every_way_has_settings_on_the_grids_at_every_size() -> None:
+    assert set(transfer.SETTINGS) == set(transfer.UPDATES)
+    for ways in transfer.SETTINGS.values():
+        assert set(ways) == set(transfer.WAYS)
+        for changes in ways.values():
+            assert all(value in transfer.GRIDS[key] for key, value in changes.items())
 
 
 def result(way: str, seed: int, bleu: float, **changes: Any) -> dict[str, Any]:
