@@ -10,7 +10,7 @@ from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.evaluation.diagnosis import describe_curve
-from mtrain.inference.features import keep_features
+from mtrain.inference.features import bytes_to_copy, keep_features
 from mtrain.training.build import build_forecaster, build_setup, build_trainer
 from mtrain.training.log import learning_curve, read_metrics
 from mtrain.training.signals import StopSignal
@@ -45,12 +45,13 @@ def train(config: Config, config_path: Path | None = None) -> str | None:
 def check(config: Config, config_path: Path | None = None) -> str | None:
     """Return the forecast of a dry run, or None in all processes but the first. Writes nothing.
 
-    Raises `UserError`, with EXIT_GATE_FAILED, if the disk has no room for the checkpoints.
+    Raises `UserError`, with EXIT_GATE_FAILED, if the disk has no room for the run.
     """
     with ProcessGroup() as group:
         config, data, run = _open(config, config_path)
         setup = build_setup(config, data, group)
-        foretold = build_forecaster(setup, group).forecast(run.path)
+        copied = 0 if setup.features is None else bytes_to_copy(setup.features, run)
+        foretold = build_forecaster(setup, group).forecast(run.path, copied)
         if not group.is_first:
             return None
         if not foretold.fits_on_disk:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mtrain.checkpoints.format import load_checkpoint, save_checkpoint, weights_digest
+from mtrain.checkpoints.format import MODEL, load_checkpoint, save_checkpoint, weights_digest
 from mtrain.config import Config
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.data.makers.texts import pad_texts
@@ -251,6 +251,11 @@ def keep_features(features: BertFeatures, run: RunFolder) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     writing.path.rename(folder)
+
+
+def bytes_to_copy(features: BertFeatures, run: RunFolder) -> int:
+    """Return the size of the weights that `keep_features` will copy."""
+    return 0 if run.features.is_dir() else (features.checkpoint / MODEL).stat().st_size
 
 
 def _copies(config: Config) -> list[Path]:

@@ -42,12 +42,13 @@ class Forecast:
     updates: int
     epochs: float
     checkpoint_size: float  # GB
+    copied_size: float  # GB, of the BERT whose states the model reads
     disk_needed: float  # GB
     disk_free: float  # GB
 
     @property
     def fits_on_disk(self) -> bool:
-        """Whether the disk has room for the checkpoints."""
+        """Whether the disk has room for what the run will hold."""
         return self.disk_needed < self.disk_free
 
     def __str__(self) -> str:
@@ -66,7 +67,13 @@ class Forecast:
                 f"training           {self.updates:,} updates, {self.epochs:.1f} epochs, "
                 f"{self.hours:.2f} hours",
                 f"disk               {self.disk_needed:.2f} GB for checkpoints of "
-                f"{self.checkpoint_size:.2f} GB, {self.disk_free:.1f} GB free"
+                f"{self.checkpoint_size:.2f} GB"
+                + (
+                    f" and a copy of the BERT of {self.copied_size:.2f} GB"
+                    if self.copied_size
+                    else ""
+                )
+                + f", {self.disk_free:.1f} GB free"
                 + ("" if self.fits_on_disk else ": NOT ENOUGH"),
             )
         )
@@ -98,8 +105,11 @@ class Forecaster:
         self._device = device
         self._rate = config.learning_rate / 100  # small: the updates are for timing only
 
-    def forecast(self, run_dir: Path) -> Forecast:
-        """Return the forecast; all but the memory is the same on every process."""
+    def forecast(self, run_dir: Path, copied_bytes: int = 0) -> Forecast:
+        """Return the forecast; all but the memory is the same on every process.
+
+        `copied_bytes` is what the run will hold beside its checkpoints.
+        """
         config = self._config
         largest = self._maker.largest(self._plan)
         self._update(0, [largest])
@@ -125,8 +135,9 @@ class Forecaster:
             updates=updates,
             epochs=updates * config.accumulate / len(self._plan),
             checkpoint_size=size,
+            copied_size=copied_bytes / 1e9,
             # while one is written, there is one more than is kept
-            disk_needed=size * (config.keep_best + config.keep_last + 1),
+            disk_needed=size * (config.keep_best + config.keep_last + 1) + copied_bytes / 1e9,
             disk_free=shutil.disk_usage(existing).free / 1e9,
         )
 

@@ -1,5 +1,6 @@
 """A frozen BERT as source features from the command line: `model.features`."""
 
+import re
 import shutil
 import signal
 import sys
@@ -70,6 +71,8 @@ def test_a_run_holds_the_bert_that_its_model_reads(folder: Path, warm: WarmComma
     assert "states of width 24, layer 2 of bert" in report.out
     assert "GB" in report.err  # said before it is computed
 
+    copied = re.compile(r"and a copy of the BERT of 0\.0\d GB, .* GB free")
+    assert copied.search(succeed(warm, "train", "config.yaml", "--check").out)
     killed = warm.start("train", "config.yaml")
     killed.wait_until(lambda: any(folder.glob("run/checkpoints/update-*")))
     killed.send(signal.SIGKILL)
@@ -89,6 +92,7 @@ def test_a_run_holds_the_bert_that_its_model_reads(folder: Path, warm: WarmComma
     again = succeed(warm, "prepare", "config.yaml")  # by the copy in the run
     assert "nothing changed" in again.err
     more = ("--set", "training.max_updates=8", "--set", "training.valid_every=8")
+    assert not copied.search(succeed(warm, "train", "config.yaml", "--check").out)
     assert "resuming" in succeed(warm, "train", "config.yaml", *more).err
 
     model = CONFIG[CONFIG.index("model:") : CONFIG.index("training:")]
