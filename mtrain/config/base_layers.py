@@ -52,9 +52,11 @@ def layers_to_copy(
             hints.append(_hint(side, old))
     if not problems and not any(new < old for new, old in counts.values()):
         problems = [f"{KEY}: every_second: no side has half as many layers as {run}"]
-        hints = [_hint(side, old) for side, (_, old) in counts.items()]
+        hints = [f"set model.{COUNTS[side]}: {old // 2}"
+                 for side, (_, old) in counts.items() if old % 2 == 0]  # fmt: skip
     if problems:
-        raise UserError("\n".join(problems), "; ".join([*hints, f"or {KEY}: all"]))
+        numbers = f"{'; '.join(hints)}; or " if hints else ""
+        raise UserError("\n".join(problems), f"{numbers}set {KEY}: all")
     return {side: list(range(old)) if new == old else every_second(old)
             for side, (new, old) in counts.items()}  # fmt: skip
 

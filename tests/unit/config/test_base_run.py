@@ -248,8 +248,9 @@ def halved(own: str, base: str) -> str:
          "set model.decoder_layers: 3, half of the run's, or 6, all of them"),
         (", encoder_layers: 1",
          "model.encoder_layers is 1, neither half of the 3 layers of base nor all",
-         "set model.encoder_layers: 3, all of them; or model.init_from.layers: all"),
-        ("", "no side has half as many layers as base", "set model.encoder_layers: 3, all of"),
+         "set model.encoder_layers: 3, all of them; or set model.init_from.layers: all"),
+        ("", "no side has half as many layers as base",
+         "set model.decoder_layers: 3; or set model.init_from.layers: all"),
     ],
 )  # fmt: skip
 def test_layers_that_cannot_be_halved_are_refused_with_the_numbers_that_can(
