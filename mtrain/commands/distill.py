@@ -22,6 +22,7 @@ from mtrain.data.folders import DataFolder, OpenedRun, hold
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.inference.distilled_text import check_sources, write_distilled
 from mtrain.inference.load import LoadedRun, load_run
+from mtrain.inference.student_vocabulary import check_student_vocabulary
 from mtrain.models import build_model
 from mtrain.nn.initialisation import UninitialisedWeights
 from mtrain.text.lines import write_whole
@@ -40,6 +41,7 @@ def distill(
     below the teacher's.
     """
     check_kinds(opened, config)
+    check_student_vocabulary(config)
     teacher = load_run(*opened, None)
     if config.has_distilled_targets:
         _translate(teacher, config)
@@ -117,7 +119,7 @@ def _warn_of_size(teacher: LoadedRun, config: Config) -> None:
     if sizes[0] > sizes[1]:
         warn(
             f"the student has {sizes[0]:,} parameters, more than its teacher with {sizes[1]:,}: "
-            "it will be slower, and need not be better"
+            "it need not be faster, nor better"
         )
 
 

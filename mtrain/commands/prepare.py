@@ -63,6 +63,7 @@ def prepare(config: Config) -> str:
         run.check_belongs(config)
     frozen = _FrozenModels(_features(config), _teacher(config, folder))
     inputs = describe_inputs(config) | frozen.identities()
+    _check_vocabulary(config)
     if config.kept_top_k is not None and frozen.teacher is None:
         inputs["teacher_model"] = folder.manifest()["teacher_model"]
     if folder.manifest_path.is_file():
@@ -117,6 +118,14 @@ def _teacher(config: Config, folder: DataFolder) -> "TokenTeacher | None":
     if is_prepared and not any(path.exists() for path in config.distillation.teachers):
         return None
     return _open_teacher(config)
+
+
+def _check_vocabulary(config: Config) -> None:
+    """Raise UserError if the data are to have distributions of another vocabulary."""
+    if config.kept_top_k is not None:
+        from mtrain.inference.student_vocabulary import check_student_vocabulary  # loads torch
+
+        check_student_vocabulary(config)
 
 
 def _open_teacher(config: Config) -> "TokenTeacher":

@@ -5,10 +5,11 @@ program has to ask where a setting came from.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtrain.config.base_layers import KEY, layers_to_copy
 from mtrain.config.model import MODEL_PARTS, TransformerConfig
 from mtrain.config.section import expand
 from mtrain.errors import UserError
@@ -25,12 +26,13 @@ def with_base_settings(tree: Tree, read: ReadTree, where: Callable[..., str]) ->
     Takes over the keys of `model` that the tree lacks, and the tokenizer unless the tree names its
     own. `read` returns the tree of a file, `where` the line of a key. Raises `UserError` if
     `model.init_from` names no run, or one of another architecture; a transformer may start from a
-    bert.
+    bert. Raises it as well if `init_from.layers` does not fit the numbers of layers.
     """
     base = _base_in(tree)
     if base is None:  # there is none, or validation will refuse it
         return tree
-    settings = _begun_run(tree, base, read) or _base_run(base, read, where)
+    begun = _begun_run(tree, base, read)
+    settings = begun or _base_run(base, read, where)
     own, taken = tree["model"], settings["model"] | {"init_from": None}
     training = tree.get("training")
     objective = training.get("objective") if isinstance(training, dict) else None
@@ -42,6 +44,8 @@ def with_base_settings(tree: Tree, read: ReadTree, where: Callable[..., str]) ->
             f"model.type is {taken.get('type')}",
             "leave out model.type, which is taken over",
         )
+    if begun is None:
+        _check_layers(base, taken | own, settings["model"], where)
     tokenizer = tree.get("tokenizer", {})
     if isinstance(tokenizer, dict) and tokenizer.keys() <= KEEPING:
         tokenizer = settings["tokenizer"] | tokenizer
@@ -55,11 +59,27 @@ def _of_transformer(bert: Tree, own: Tree) -> Tree:
     """
     keys = TransformerConfig.model_fields.keys() - {"type", "tie_embeddings"}
     taken = {key: value for key, value in bert.items() if key in keys}
-    given = own.get("init_from")
-    parts = given.get("parts", MODEL_PARTS) if isinstance(given, dict) else MODEL_PARTS
-    if isinstance(parts, list | tuple) and "decoder" in parts and "encoder_layers" in bert:
+    if "decoder" in _parts(own) and "encoder_layers" in bert:
         taken["decoder_layers"] = bert["encoder_layers"]
     return taken | {"type": "transformer"}
+
+
+def _check_layers(base: str, own: Tree, of_run: Tree, where: Callable[..., str]) -> None:
+    """Raise UserError, with its line, if a side cannot start from every second layer."""
+    given = own.get("init_from")
+    if isinstance(given, dict) and given.get("layers") == "every_second":
+        try:
+            layers_to_copy(base, _parts(own), own, of_run)
+        except UserError as error:
+            place = where(*KEY.split("."))
+            raise UserError(f"{place}: {error.message}", error.hint) from None
+
+
+def _parts(model: Tree) -> Sequence[Any]:
+    """Return the parts that a section `model` copies, none where they are no list."""
+    given = model.get("init_from")
+    parts = given.get("parts", MODEL_PARTS) if isinstance(given, dict) else MODEL_PARTS
+    return parts if isinstance(parts, list | tuple) else ()
 
 
 def _base_in(tree: Tree) -> str | None:

@@ -30,6 +30,9 @@ class BaseRun(Section):
     """run folder"""
     parts: Annotated[tuple[ModelPart, ...], Field(min_length=1)] = MODEL_PARTS
     """parts to copy; the others are newly initialised"""
+    layers: Literal["all", "every_second"] = "all"
+    """layers to copy: each by its number (all), or every second one into a side that has half as
+    many, as DistilBERT does (Sanh 2019)"""
 
 
 class FeaturesConfig(Section):
@@ -66,8 +69,8 @@ class ModelSection(Section):
         ]
         | None
     ) = None
-    """run folder to start from, or {run: ..., parts: [encoder, decoder, embeddings]}: its best
-    weights, and its `model` and `tokenizer` settings where the configuration has none"""
+    """run folder to start from, or {run: ..., parts: [encoder, decoder, embeddings], layers: all}:
+    its best weights, and its `model` and `tokenizer` settings where the configuration has none"""
     dropout: Probability = 0.1
     """dropout on embeddings, sub-layer outputs, between recurrent layers and on the readout"""
     max_positions: Annotated[int, Field(ge=8, le=1 << 20)] = 512

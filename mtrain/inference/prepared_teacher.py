@@ -19,7 +19,7 @@ from mtrain.data.store import TEACHER, IntArray, TokenStore, Vectors, token_dtyp
 from mtrain.data.vector_writer import OFFSET_BYTES, VectorWriter, check_room
 from mtrain.errors import UserError
 from mtrain.inference.search import ready
-from mtrain.inference.teacher import KEY, TokenTeacher, check_positions, check_vocabulary
+from mtrain.inference.teacher import KEY, TokenTeacher, check_positions
 from mtrain.models import TranslationModel
 from mtrain.runtime.threads import ordered_map
 from mtrain.text.lines import file_digests
@@ -31,13 +31,13 @@ MOST_LOGITS = 1 << 26  # of a batch: 268 MB in fp32
 def add_teacher(folder: Path, manifest: dict[str, Any], teacher: TokenTeacher, top_k: int) -> None:
     """Compute a teacher's likeliest tokens for the split `train`, and complete the manifest.
 
-    Raises `UserError`, before it computes any, if the teacher does not fit these data, or if the
-    disk has no room.
+    Both have the same vocabulary. Raises `UserError`, before it computes any, if the teacher does
+    not fit these data, or if the disk has no room.
     """
     about = manifest["splits"]["train"]
     store = TokenStore(folder / "train", about["columns"], about["vocab_size"], "")
     vocab_size = teacher.tokenizers.target.vocab_size
-    _check(teacher, store, manifest["tokenizers"], top_k)
+    _check(teacher, store, top_k)
     num_places = len(store.target.tokens) + len(store)
     kinds = vector_dtype(top_k, token_dtype(vocab_size)), vector_dtype(top_k)
     size = num_places * sum(np.dtype(kind).itemsize for kind in kinds)
@@ -70,8 +70,7 @@ def likeliest_tokens(model: TranslationModel, batch: PairBatch, top_k: int) -> t
     return ids, known
 
 
-def _check(teacher: TokenTeacher, store: TokenStore, tokenizers: str, top_k: int) -> None:
-    check_vocabulary(teacher.tokenizers, tokenizers, teacher.run)
+def _check(teacher: TokenTeacher, store: TokenStore, top_k: int) -> None:
     longest = max(int(side.lengths.max(initial=0)) + 1 for side in (store.source, store.target))
     check_positions(longest, teacher.model.max_positions, teacher.run)
     vocab_size = teacher.tokenizers.target.vocab_size

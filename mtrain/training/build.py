@@ -189,7 +189,7 @@ def _initial_model(
     model = build_model(config, *sizes, 0 if features is None else features.width).to(device)
     base = config.model.base
     if base is not None and not resumable_checkpoints(RunFolder(config.run_dir).checkpoints):
-        report = initialise(model, tokenizers, base)
+        report = initialise(model, tokenizers, config.model, base)
         if group.is_first:
             say(report)
     if config.training.compile_layers and device.type == "cuda":

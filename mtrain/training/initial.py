@@ -2,7 +2,7 @@
 
 Tensors are copied by name. Tables, whose rows stand for words, are copied row by row: a row of the
 new vocabulary takes the row of the same piece in the base's. The optimiser and the schedule are not
-taken over.
+taken over. A student with half the layers of the run may start from every second one.
 """
 
 import re
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mtrain.checkpoints.format import read_state
-from mtrain.config.model import BaseRun, ModelPart
+from mtrain.config.base_layers import layers_to_copy
+from mtrain.config.model import BaseRun, ModelPart, ModelSection
 from mtrain.errors import UserError
 from mtrain.inference.load import LoadedRun, load
 from mtrain.models import Model
@@ -42,17 +43,20 @@ class _Copy:
     rows: Rows | None = None  # None: all of it
 
 
-def initialise(model: Model, tokenizers: TokenizerPair, base: BaseRun) -> str:
+def initialise(
+    model: Model, tokenizers: TokenizerPair, settings: ModelSection, base: BaseRun
+) -> str:
     """Copy the best weights of a run into a model, in place, and report what became of each tensor.
 
-    Raises `UserError`, before it copies anything, if a tensor has another shape there, or if the
-    vocabularies share no piece, or if the run cannot be loaded.
+    `settings` are the model's own. Raises `UserError`, before it copies anything, if a tensor has
+    another shape there, if the vocabularies share no piece, if a side has a number of layers that
+    `layers: every_second` does not fit, or if the run cannot be loaded.
     """
     try:
         run = load(base.run, None, ("device=cpu", "decoding.precision=fp32"))
     except UserError as error:
         raise UserError(f"model.init_from: {error.message}", error.hint) from None
-    copies = _plan(model, tokenizers, run, base)
+    copies = _plan(model, tokenizers, run, base, _layers(settings, run, base))
     filled = _execute(copies)
     copied = sum(len(rows) * _row_size(tensor) for tensor, rows in filled.items())
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -74,12 +78,37 @@ def part_of(model: Model, name: str) -> ModelPart:
     return "encoder" if name.startswith(model.encoder_prefixes) else "decoder"
 
 
-def _plan(model: Model, tokenizers: TokenizerPair, run: LoadedRun, base: BaseRun) -> list[_Copy]:
+def _layers(settings: ModelSection, run: LoadedRun, base: BaseRun) -> dict[str, list[int]]:
+    """Return the layer of the run that each layer of a side starts from, if by another number."""
+    if base.layers == "all":
+        return {}
+    own, of_run = (section.model_dump() for section in (settings, run.config.model))
+    return layers_to_copy(str(base.run), base.parts, own, of_run)
+
+
+def _origin(model: Model, name: str, layers: Mapping[str, Sequence[int]]) -> str:
+    """Return the name of a tensor in the layer of the run that its own layer starts from."""
+    in_layer, side = re.fullmatch(r"(\w+)\.(\d+)\.(.+)", name), part_of(model, name)
+    if in_layer is None or side not in layers:
+        return name
+    stack, number, rest = in_layer.groups()
+    return f"{stack}.{layers[side][int(number)]}.{rest}"
+
+
+def _plan(
+    model: Model,
+    tokenizers: TokenizerPair,
+    run: LoadedRun,
+    base: BaseRun,
+    layers: Mapping[str, Sequence[int]],
+) -> list[_Copy]:
     """Return what to copy, tables in the order of TABLES; raise UserError if something misfits."""
     new, old = (dict(each.named_parameters(remove_duplicate=False)) for each in (model, run.model))
     named = [*(name for name in new if name not in TABLES), *TABLES]
     is_other_kind = isinstance(run.model, Bert) and not isinstance(model, Bert)
-    origins = {name: origin_in_bert(name) if is_other_kind else name for name in named}
+    origins = {name: _origin(model, name, layers) for name in named}
+    if is_other_kind:
+        origins = {name: origin_in_bert(origin) for name, origin in origins.items()}
     wanted = [name for name in named
               if name in new and origins[name] in old
               and part_of(model, name) in base.parts]  # fmt: skip

@@ -172,8 +172,6 @@ def test_another_teacher_or_top_k_prepares_again(folder: Path, warm: WarmCommand
          "distillation.teachers: nowhere: there is no such run folder", ""),
         ("student", ["distillation.teachers=[bert]"], "this teacher is a bert",
          "name the run of a model that translates"),
-        ("student", ["tokenizer={vocab_size: 310}"], "another vocabulary than the student",
-         "tokenizer: {path: teacher/tokenizer/shared.model}"),
         ("student", ["distillation.top_k=321"], "the vocabulary has 320 tokens",
          "set distillation.top_k: 320"),
     ],
@@ -186,6 +184,33 @@ def test_a_teacher_that_does_not_fit_is_refused_by_prepare(
     assert problem in refused.err
     assert hint in refused.err
     assert not (beside.folder / "student" / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "tokenizer"),
+    [
+        ("prepare student.yaml", "vocab_size: 310"),
+        ("prepare student.yaml", "path: bert/tokenizer/shared.model"),
+        ("distill teacher student.yaml", "vocab_size: 310"),
+        ("distill bert small-bert.yaml", "vocab_size: 310"),
+    ],
+)
+def test_another_vocabulary_is_refused_before_anything_is_made(
+    command: str, tokenizer: str, beside: WarmCommandLine
+) -> None:
+    words, other = command.split(), f"tokenizer={{{tokenizer}}}"
+    refused = beside(*words, *options(other, "run_dir=nothing"))
+    assert refused.code == 2
+    assert "another vocabulary than the student" in refused.err
+    teacher = "bert" if "bert" in words else "teacher"
+    assert f"tokenizer: {{path: {teacher}/tokenizer/shared.model}}" in refused.err
+    assert not (beside.folder / "nothing").exists()
+
+
+def test_files_of_the_same_pieces_are_one_vocabulary(folder: Path, warm: WarmCommandLine) -> None:
+    shutil.copy(folder / "teacher/tokenizer/shared.model", folder / "a.model")
+    sides = options("tokenizer={path: {source: a.model, target: teacher/tokenizer/shared.model}}")
+    assert "teacher  4 likeliest" in succeed(warm, "prepare", "student.yaml", *sides).out
 
 
 def test_a_teacher_that_reads_too_little_or_features_is_refused(
@@ -294,7 +319,9 @@ def test_the_verb_distills_translations_and_distributions_together(
 def test_the_verb_distills_a_bert_and_compares_the_same_masks(
     folder: Path, warm: WarmCommandLine
 ) -> None:
-    done = succeed(warm, "distill", "bert", "small-bert.yaml", "--json")
+    halved = options("model={init_from: {run: bert, layers: every_second}, encoder_layers: 1}")
+    done = succeed(warm, "distill", "bert", "small-bert.yaml", "--json", *halved)
+    assert "copied 100.0% of " in done.err
     teacher, student = json.loads(done.out)["rows"]
     assert teacher["parameters"] > student["parameters"]
     for row, run in ((teacher, "bert"), (student, "small-bert")):

@@ -77,6 +77,25 @@ def test_a_trained_run_is_tuned_with_symbols_and_a_frozen_encoder(
     assert "init_from" not in card  # the path on this machine
 
 
+def test_a_student_starts_from_every_second_layer(folder: Path, warm: WarmCommandLine) -> None:
+    """Patterns name its own layers."""
+    model = "model={init_from: {run: run, layers: every_second}, encoder_layers: 1}"
+    given = [*NO_SYMBOLS, "--set", model, "--set", "training.freeze=['encoder.0.*']",
+             "--set", "training.ema_decay=0.5", "--set", "training.max_updates=2"]  # fmt: skip
+    succeed(warm, "prepare", "tune.yaml", *given)
+    said = succeed(warm, "train", "tune.yaml", *given).err
+    assert "copied 100.0% of " in said
+    assert "left out: encoder.1.* (" in said
+    base, student = newest(folder / "run").weights, newest(folder / "tuned").weights
+    assert base.keys() - student.keys() == {name for name in base if name.startswith("encoder.1.")}
+    frozen = [name for name in student if name.startswith("encoder.0.")]
+    assert all(torch.equal(student[name], base[name]) for name in frozen)
+    refused = warm("train", "tune.yaml", *given, "--set", "model.decoder_layers=3")
+    assert refused.code == 2
+    assert "model.decoder_layers is 3, neither half of the 2 layers of run nor all" in refused.err
+    assert "set model.decoder_layers: 1, half of the run's, or 2, all of them" in refused.err
+
+
 def test_a_tuning_run_resumes_to_the_same_bits_when_its_base_is_gone(
     folder: Path, warm: WarmCommandLine
 ) -> None:

@@ -91,6 +91,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("beside_base_runs")
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_configuration_loads(name: str) -> None:
     load_config(ROOT / name)

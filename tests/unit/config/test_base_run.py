@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtrain.config import Config, load_config
+from mtrain.config.base_layers import every_second
 from mtrain.config.compare import without_defaults
 from mtrain.config.load import dump_config, dump_tree
 from mtrain.config.model import BaseRun, TransformerConfig
@@ -174,6 +175,8 @@ def test_a_run_that_has_begun_knows_what_it_took_over(base: Path, tmp_path: Path
         ("init_from: {run: base, parts: []}", "8: model.init_from.parts: tuple should have at"),
         ("init_from: {run: base, parts: [all]}", "8: model.init_from.parts.0: input should be "
                                                  "'encoder', 'decoder' or 'embeddings'"),
+        ("init_from: {run: base, layers: half}", "8: model.init_from.layers: input should be 'all' "
+                                                 "or 'every_second'"),
         ("init_from: base\n  num_heads: 5", "7: model: num_heads 5 does not divide d_model 64"),
     ],
 )  # fmt: skip
@@ -231,3 +234,60 @@ def test_a_bert_that_starts_from_a_bert_stays_one(bert: Path, tmp_path: Path) ->
 def test_no_other_architecture_starts_from_a_bert(bert: Path, tmp_path: Path) -> None:
     line, *_ = fail(tmp_path, SMALLEST + "model: {type: rnn, init_from: bert}")
     assert "type: rnn cannot start from bert" in line
+
+
+def halved(own: str, base: str) -> str:
+    return f"model: {{init_from: {{run: {base}, layers: every_second}}{own}}}"
+
+
+@pytest.mark.parametrize(
+    ("own", "problem", "hint"),
+    [
+        (", decoder_layers: 1",
+         "model.decoder_layers is 1, neither half of the 6 layers of base nor all",
+         "set model.decoder_layers: 3, half of the run's, or 6, all of them"),
+        (", encoder_layers: 1",
+         "model.encoder_layers is 1, neither half of the 3 layers of base nor all",
+         "set model.encoder_layers: 3, all of them; or set model.init_from.layers: all"),
+        ("", "no side has half as many layers as base",
+         "set model.decoder_layers: 3; or set model.init_from.layers: all"),
+    ],
+)  # fmt: skip
+def test_layers_that_cannot_be_halved_are_refused_with_the_numbers_that_can(
+    own: str, problem: str, hint: str, base: Path, tmp_path: Path
+) -> None:
+    deep = BASE.replace("num_heads: 8", "num_heads: 8, decoder_layers: 6")
+    (base / "config.yaml").write_text(dump_config(load(tmp_path, SMALLEST + deep)))
+    told = fail(tmp_path, SMALLEST + halved(own, "base"))
+    assert told[0] == f"config.yaml:7: model.init_from.layers: every_second: {problem}"
+    assert hint in told[1]
+    config = load(tmp_path, SMALLEST + halved(", decoder_layers: 3", "base"))
+    assert config.model.base == BaseRun(run=Path("base"), layers="every_second")
+    assert load(tmp_path, dump_config(config)) == config
+
+
+def test_a_run_with_half_the_layers_that_has_begun_needs_its_base_no_more(
+    bert: Path, tmp_path: Path
+) -> None:
+    """A decoder may start from every second layer of a BERT too."""
+    config = load(tmp_path, SMALLEST + halved(", decoder_layers: 2", "bert"))
+    assert (transformer(config).encoder_layers, transformer(config).decoder_layers) == (4, 2)
+    run = tmp_path / "runs" / "a"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(dump_config(config))
+    shutil.rmtree(bert)
+    assert load(tmp_path, SMALLEST + halved(", decoder_layers: 2", "bert")) == config
+
+
+def test_layers_of_an_rnn_are_not_halved(base: Path, tmp_path: Path) -> None:
+    rnn = SMALLEST + "model: {type: rnn, encoder_layers: 2}"
+    (base / "config.yaml").write_text(dump_config(load(tmp_path, rnn)))
+    told = fail(tmp_path, SMALLEST + halved(", encoder_layers: 1", "base"))
+    assert "the layers of an rnn read states of different widths" in told[0]
+
+
+def test_every_second_layer_has_the_first_and_the_last() -> None:
+    """The lists of DistilBERT's code and of Shleifer and Rush 2020."""
+    assert every_second(12) == [0, 2, 4, 7, 9, 11]
+    assert every_second(6) == [0, 2, 5]
+    assert every_second(2) == [0]

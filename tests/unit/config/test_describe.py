@@ -48,7 +48,8 @@ OTHER_KINDS: dict[str, Any] = {
     "data": {"source_lang": "en", "target_lang": "de", "train": [PAIR | {"weight": 2}],
              "valid": [PAIR], "test": {"from_train": 3}},
     "tokenizer": {"path": {"source": "a.model", "target": "b.model"}},
-    "model": {"init_from": {"run": "runs/b", "parts": ["encoder"]}, "d_model": 64},
+    "model": {"init_from": {"run": "runs/b", "parts": ["encoder"], "layers": "all"},
+              "d_model": 64},
 }  # fmt: skip
 
 
@@ -82,6 +83,7 @@ def test_the_examples_are_valid_themselves() -> None:
     assert errors(SOME_KINDS) == errors(OTHER_KINDS) == set()
 
 
+@pytest.mark.usefixtures("beside_base_runs")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_is_accepted_as_written_and_with_all_its_defaults(path: Path) -> None:
     assert accepts(yaml.safe_load(path.read_text("utf-8")))

@@ -33,7 +33,7 @@ OPTIONS = {
     "tokenizer": "type vocab_size shared path symbols character_coverage normalization "
     "train_sentences source_prefix target_prefix",
     "tokenizer.path": "source target",
-    "model.init_from": "run parts",
+    "model.init_from": "run parts layers",
     "model.features": "run layer drop",
     "model": "type init_from dropout max_positions tie_embeddings encoder_layers decoder_layers "
     "output_bias d_model num_heads ffn_dim activation attention_dropout norm norm_type positions "

@@ -382,3 +382,73 @@ def test_a_bert_of_another_width_is_refused(bert: Path, tmp_path: Path) -> None:
     config = translation_from(bert, tmp_path / "run", ["encoder"], d_model=32)
     with pytest.raises(UserError, match=r"shape \(16\) in .*, \(32\) here|of different shapes"):
         open_setup(config)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "origins"),
+    [
+        ({"encoder_layers": 6, "decoder_layers": 2}, {"encoder_layers": 3, "decoder_layers": 2},
+         {"encoder": [0, 2, 5], "decoder": [0, 1]}),
+        ({"encoder_layers": 1, "decoder_layers": 4}, {"encoder_layers": 1, "decoder_layers": 2},
+         {"encoder": [0], "decoder": [0, 3]}),
+        ({"type": "decoder_only", "decoder_layers": 4},
+         {"type": "decoder_only", "decoder_layers": 2}, {"stack": [0, 3]}),
+    ],
+    ids=["encoder", "decoder", "decoder-only"],
+)  # fmt: skip
+def test_every_second_layer_is_copied_bit_for_bit(
+    old: dict[str, Any], new: dict[str, Any], origins: dict[str, list[int]],
+    tasks: dict[str, Path], tmp_path: Path, capsys: Capture,
+) -> None:  # fmt: skip
+    small = {key: value for key, value in SMALL_MODEL.items()
+             if key != "encoder_layers" or key in old}  # fmt: skip
+    base = save_base(config_on(tasks, "same", tmp_path / "base", small | old))
+    model = small | new | {"init_from": {"run": tmp_path / "base", "layers": "every_second"}}
+    found, said = start(config_on(tasks, "same", tmp_path / "run", model, seed=2), capsys)
+    assert "copied 100.0%" in said
+    for name, tensor in found.items():
+        stack, _, rest = name.partition(".")
+        if stack in origins:
+            number, _, rest = rest.partition(".")
+            name = f"{stack}.{origins[stack][int(number)]}.{rest}"
+        assert torch.equal(tensor, base[name]), name
+    for stack, kept in origins.items():
+        for number in {int(name.split(".")[1]) for name in base if name.startswith(f"{stack}.")}:
+            assert (f"{stack}.{number}.* (" in said.partition("left out")[2]) is (
+                number not in kept
+            )
+
+
+def test_only_the_layers_of_the_parts_that_are_named_are_halved(
+    tasks: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    deep = SMALL_MODEL | {"encoder_layers": 4, "decoder_layers": 3}
+    base = save_base(config_on(tasks, "same", tmp_path / "base", deep))
+    start_from: dict[str, Any] = {"run": tmp_path / "base", "layers": "every_second"}
+    model = SMALL_MODEL | {"encoder_layers": 2, "decoder_layers": 2, "init_from": start_from}
+    config = config_on(tasks, "same", tmp_path / "run", model)
+    with pytest.raises(UserError, match="decoder_layers is 2, neither half of the 3 layers of"):
+        open_setup(config)
+    model |= {"init_from": start_from | {"parts": ["encoder"]}}
+    config = config_on(tasks, "same", tmp_path / "run", model, seed=2)
+    (found, _), own = start(config, capsys), fresh(config)
+    for name, tensor in found.items():
+        if name.startswith("encoder."):
+            assert torch.equal(tensor, base[name.replace("encoder.1.", "encoder.3.")]), name
+        elif not name.startswith("encoder"):
+            assert torch.equal(tensor, own[name]), name
+
+
+def test_a_bert_and_a_decoder_start_from_every_second_layer_of_a_bert(
+    bert: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    old = weights(load(bert / "base", None, ("device=cpu",)).model)
+    start_from = {"init_from": {"run": bert / "base", "layers": "every_second"}}
+    model = BERT_MODEL | {"encoder_layers": 1} | start_from
+    found, said = start(small_config(bert, tmp_path / "run", MASKED, model), capsys)
+    assert "copied 100.0%" in said
+    assert all(torch.equal(tensor, old[name]) for name, tensor in found.items())
+    shallow = translation_from(bert, tmp_path / "two", [], decoder_layers=1, **start_from)
+    found, _ = start(shallow, capsys)
+    for name in ("encoder.1.feed_forward.inner.weight", "decoder.0.feed_forward.inner.weight"):
+        assert torch.equal(found[name], old[name.replace("decoder", "encoder")])
