@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import transfer
 from heads import PAIRS, compare_all, judge_it, look_of_it, table
+from steps import best_dev_bleu
 
 from mtrain.evaluation.attention import SentenceAttention
 from mtrain.evaluation.heatmaps import check_available
@@ -116,11 +117,6 @@ def gather(results: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
             if len(each) == len(transfer.SEEDS)}  # fmt: skip
 
 
-def dev_bleu(result: dict[str, Any]) -> float:
-    """Return the best BLEU on val."""
-    return float(max(event["bleu"] for event in result["dev"]))
-
-
 def spread(values: Sequence[float]) -> str:
     """Return the mean and the standard deviation."""
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
@@ -143,7 +139,7 @@ def describe_transfer(results: Path, pictures: Path) -> str:
         settings = ", ".join(f"{key.partition('.')[2]} {value}"
                              for key, value in sorted(each[0]["changes"].items()))  # fmt: skip
         rows.append((f"{pairs:,}", transfer.WAYS[way].title, settings,
-                     spread([dev_bleu(result) for result in each]), spread(test), gain,
+                     spread([best_dev_bleu(result) for result in each]), spread(test), gain,
                      f"{statistics.mean(result['minutes'] for result in each):.0f}"))  # fmt: skip
         curve.setdefault(way, []).append((pairs, test))
     draw(curve, pictures / "transfer.png")

@@ -13,21 +13,25 @@ so that the same command resumes; second_half.py writes the page.
 import argparse
 import json
 import random
-import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from origin import origin
+from steps import (
+    best_dev_bleu,
+    learning_curve,
+    mtrain,
+    processor_minutes,
+    score_run,
+    write_config,
+    write_result,
+)
 
 from mtrain.console import say
 from mtrain.text.lines import read_lines
-from mtrain.training.log import read_metrics
 
 UPDATES = {2_000: 1_200, 5_000: 2_400, 29_000: 7_200}  # by pairs
 SEEDS = (1, 2, 3)
@@ -114,7 +118,10 @@ class Lab:
                 "data": {"train": train, "valid": valid, "test": test}}  # fmt: skip
         minutes = self._train("bert", tree)
         scores = json.loads(mtrain("score", str(self.bert), "--json"))
-        _write(result, {**origin(), "minutes": minutes, "dev": _curve(self.bert), "test": scores})
+        write_result(
+            result,
+            {**origin(), "minutes": minutes, "dev": learning_curve(self.bert), "test": scores},
+        )
 
     def tune(self, way_name: str, pairs: int) -> Changes:
         """Return the settings of a way that are best on val, one factor after another."""
@@ -129,8 +136,7 @@ class Lab:
 
     def quality(self, way_name: str, pairs: int, changes: Changes) -> float:
         """Return the best dev BLEU of one training with the first seed."""
-        result = self.learn(way_name, pairs, changes)
-        return float(max(event["bleu"] for event in result["dev"]))
+        return best_dev_bleu(self.learn(way_name, pairs, changes))
 
     def learn(self, way_name: str, pairs: int, changes: Changes, seed: int = 1) -> dict[str, Any]:
         """Train and score one model, unless it has a result; return that."""
@@ -140,29 +146,25 @@ class Lab:
         if not result.exists():
             minutes = self._train(name, self._config(name, way_name, pairs, changes, seed))
             run = self.out / "runs" / name
-            scored = json.loads(mtrain("score", str(run), "--json"))["sets"][0]
-            scores = {score["name"]: score["value"] for score in scored["scores"]}
-            signatures = {score["name"]: score["signature"] for score in scored["scores"]}
-            _write(result, {
+            curve = learning_curve(run)
+            write_result(result, {
                 **origin(), "way": way_name, "pairs": pairs, "seed": seed,
-                "changes": dict(changes),
-                "minutes": minutes, "dev": _curve(run), "test": scores, "signatures": signatures,
+                "changes": dict(changes), "minutes": minutes, "dev": curve, **score_run(run),
             })  # fmt: skip
             for folder in ("checkpoints", "data"):  # large, and not needed any more
                 shutil.rmtree(run / folder)
-            dev = max(event["bleu"] for event in _curve(run))
-            say(f"{name}: dev BLEU {dev:.2f}, {minutes:.1f} minutes")
+            say(f"{name}: dev BLEU {best_dev_bleu({'dev': curve}):.2f}, {minutes:.1f} minutes")
         found: dict[str, Any] = json.loads(result.read_text("utf-8"))
         return found
 
     def _train(self, name: str, tree: dict[str, Any]) -> float:
         """Prepare and train; return the minutes of processor time that this call took."""
         path = self.out / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
-        before = _processor_minutes()
+        write_config(path, tree)
+        before = processor_minutes()
         mtrain("prepare", str(path))
         mtrain("train", str(path))
-        return round(_processor_minutes() - before, 2)
+        return round(processor_minutes() - before, 2)
 
     def _config(
         self, name: str, way_name: str, pairs: int, changes: Changes, seed: int
@@ -216,32 +218,6 @@ def _neighbour(changes: Changes, key: str, step: int) -> dict[str, Any] | None:
     grid = GRIDS[key]
     place = grid.index(changes[key]) + step
     return {**changes, key: grid[place]} if 0 <= place < len(grid) else None
-
-
-def _processor_minutes() -> float:
-    """Return what the processes that this one has waited for took."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (used.ru_utime + used.ru_stime) / 60
-
-
-def _curve(run: Path) -> list[dict[str, float]]:
-    """Return the validations of a run."""
-    keys = ("update", "minutes", "loss", "bleu", "accuracy")
-    return [{key: event[key] for key in keys if key in event}
-            for event in read_metrics(run / "metrics.jsonl")
-            if event["kind"] == "valid"]  # fmt: skip
-
-
-def _write(path: Path, content: Any) -> None:
-    whole = path.with_suffix(".part")
-    whole.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    whole.rename(path)
-
-
-def mtrain(*arguments: str) -> str:
-    """Run a verb; return what it prints on stdout."""
-    command = [sys.executable, "-m", "mtrain", *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from mtrain.config import load_config
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parents[3] / "scripts" / "lesson"))
     import second_half
+    import steps
     import transfer
 
 
@@ -48,6 +49,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return json.dumps({"sets": []})
 
     monkeypatch.setattr(transfer, "mtrain", noted)
+    monkeypatch.setattr(steps, "mtrain", noted)
     return commands
 
 
