@@ -62,11 +62,19 @@ class Ensemble(SearchedModel):
         return EnsembleState([model.read(tokens, own) for model, own in self._with_states(state)])
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, EnsembleState]:
-        stepped = [model.step(tokens, own) for model, own in self._with_states(state)]
-        return log_mean(logits for logits, _ in stepped), EnsembleState([own for _, own in stepped])
+        states: list[State] = []
+
+        def logits() -> Iterator[Tensor]:
+            for model, own in self._with_states(state):
+                of_model, stepped = model.step(tokens, own)
+                states.append(stepped)
+                yield of_model
+
+        mean = log_mean(logits(), len(self.members))
+        return mean, EnsembleState(states)
 
     def logits(self, batch: PairBatch) -> Tensor:
-        return log_mean(model.logits(batch) for model in self._models())
+        return log_mean((model.logits(batch) for model in self._models()), len(self.members))
 
     def _models(self) -> Iterator[SearchedModel]:
         return cast(Iterator[SearchedModel], iter(self.members))
@@ -76,11 +84,11 @@ class Ensemble(SearchedModel):
         return zip(self._models(), state.states, strict=True)
 
 
-def log_mean(logits: Iterable[Tensor]) -> Tensor:
-    """Return the log of the mean probability (...,V) of M members' logits (...,V), in fp32.
+def log_mean(logits: Iterable[Tensor], count: int) -> Tensor:
+    """Return the log of the mean probability (...,V) of the logits (...,V) of M members, in fp32.
 
     log p(token) = log sum_m p_m(token) - log M: the arithmetic mean, so that a token which one
-    member finds impossible stays possible.
+    member finds impossible stays possible. Holds the logits of one member at a time.
     """
-    log_probs = [each.float().log_softmax(dim=-1) for each in logits]
-    return reduce(torch.logaddexp, log_probs) - log(len(log_probs))
+    log_probs = (each.float().log_softmax(dim=-1) for each in logits)
+    return reduce(torch.logaddexp, log_probs) - log(count)

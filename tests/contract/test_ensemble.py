@@ -62,9 +62,9 @@ def test_probabilities_are_the_mean_in_any_order_of_the_members() -> None:
 
 def test_what_one_member_finds_impossible_stays_possible_and_nan_stays_nan() -> None:
     sure, even = torch.tensor([0.0, -torch.inf]), torch.zeros(2)
-    assert_close(log_mean([sure, even]).exp(), torch.tensor([0.75, 0.25]))
-    assert log_mean([sure, sure]).tolist() == [0.0, -torch.inf]
-    assert log_mean([even, torch.full((2,), torch.nan)]).isnan().all()
+    assert_close(log_mean([sure, even], 2).exp(), torch.tensor([0.75, 0.25]))
+    assert log_mean([sure, sure], 2).tolist() == [0.0, -torch.inf]
+    assert log_mean([even, torch.full((2,), torch.nan)], 2).isnan().all()
 
 
 def test_step_equals_forward_through_reorder_and_keep() -> None:
