@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtrain.cli.options import ConfigArgument, SetOption
+from mtrain.cli.options import ConfigArgument, SetOption, WithOption
 from mtrain.commands.options import check_finite
 
 
@@ -14,6 +14,7 @@ def distill(
         Path, typer.Argument(metavar="RUN", help="The teacher's run_dir.", show_default=False)
     ],
     config: ConfigArgument,
+    others: WithOption = None,
     fail_if_gap: Annotated[
         float | None,
         typer.Option(
@@ -26,13 +27,14 @@ def distill(
     overrides: SetOption = None,
 ) -> None:
     """Train a small student on a teacher's translations, and compare both."""
-    from mtrain.commands.opening import open_run
+    from mtrain.commands.opening import open_run, with_others
     from mtrain.config import load_config
     from mtrain.config.load import dump_value
 
-    named = dump_value([str(teacher).replace("$", "$$")])
-    loaded = load_config(config, (f"distillation.teachers={named}", *(overrides or ())))
-    opened = open_run(teacher, None)
+    named = dump_value([str(run).replace("$", "$$") for run in (teacher, *(others or ()))])
+    loaded = load_config(config, (*(overrides or ()), f"distillation.teachers={named}"))
+    searched = {"decoding.engine": "torch"} if others else None  # CTranslate2 has one model
+    opened = with_others(open_run(teacher, None, searched), others)
     from mtrain.commands.distill import distill
 
     report = distill(opened, loaded, config, fail_if_gap)

@@ -41,6 +41,12 @@ GivenSourceLangOption = Annotated[
 GivenTargetLangOption = Annotated[
     str | None, typer.Option(metavar="CODE", help="Target language.", show_default=False)
 ]
+WithOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--with", metavar="RUN", help="Average with this run's probabilities; again for each more."
+    ),
+]
 CheckpointOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Use this checkpoint of the run; the best by default."),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtrain.cli.options import CheckpointOption, SetOption
+from mtrain.cli.options import CheckpointOption, SetOption, WithOption
 from mtrain.commands.options import check_finite
 
 FailUnderOption = Annotated[
@@ -49,6 +49,7 @@ def score(
     ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     fail_under: FailUnderOption = None,
+    others: WithOption = None,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -56,20 +57,21 @@ def score(
     if alignments or gold_alignments:
         from mtrain.commands import score_alignments
 
-        others = {"a run": run, "--hypotheses": hypotheses, "--baseline": baseline,
-                  "--fail-under": fail_under, "--checkpoint": checkpoint,
+        unused = {"a run": run, "--hypotheses": hypotheses, "--baseline": baseline,
+                  "--fail-under": fail_under, "--with": others, "--checkpoint": checkpoint,
                   "--set": overrides}  # fmt: skip
         typer.echo(
             score_alignments.answer(
-                alignments, gold_alignments, gold_first_index, sources, references, others, json
+                alignments, gold_alignments, gold_first_index, sources, references, unused, json
             )
         )
         return
     from mtrain.commands import score as command
 
-    command.check_request(run, hypotheses, references, sources or baseline, checkpoint or overrides)
+    of_run = others or checkpoint or overrides
+    command.check_request(run, hypotheses, references, sources or baseline, of_run)
     if run is not None:
-        scored = command.score_run(run, tuple(overrides or ()), checkpoint)
+        scored = command.score_run(run, overrides, others, checkpoint)
     else:
         assert hypotheses is not None
         scored = command.score_files(hypotheses, references or [], sources, baseline, target_lang)

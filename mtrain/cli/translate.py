@@ -13,6 +13,7 @@ from mtrain.cli.options import (
     SetOption,
     SourceLangOption,
     TargetLangOption,
+    WithOption,
 )
 
 
@@ -32,16 +33,17 @@ def translate(
     engine: Annotated[
         str | None, typer.Option(metavar="NAME", help="torch, ctranslate2 or ctranslate2-int8.")
     ] = None,
+    others: WithOption = None,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Translate text, line by line, in order."""
-    from mtrain.commands.opening import open_translator
+    from mtrain.commands.opening import open_translator, with_others
 
     options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best,
                "decoding.engine": engine, "decoding.source_lang": source_lang,
                "decoding.target_lang": target_lang}  # fmt: skip
-    opened = open_translator(run, overrides, options)
+    opened = with_others(open_translator(run, overrides, options), others)
     from mtrain.commands.translate import translate
 
     translate(opened, input, output, alignments, checkpoint)

@@ -1,5 +1,6 @@
 """`mtrain distill`: train a student on what its teacher makes of the training data, and compare.
 
+Several runs that translate are one teacher: their probabilities are averaged.
 Every step is one that another verb does, and is left alone where it is done: the same command
 resumes after a kill.
 """
@@ -7,6 +8,7 @@ resumes after a kill.
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from mtrain.console import say, warn
 from mtrain.data.folders import DataFolder, OpenedRun, hold
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.inference.distilled_text import check_sources, write_distilled
+from mtrain.inference.ensemble import load_ensemble
 from mtrain.inference.load import LoadedRun, load_run
 from mtrain.inference.student_vocabulary import check_student_vocabulary
 from mtrain.models import build_model
@@ -33,16 +36,17 @@ LARGE_LOSS = 0.5  # BLEU that eight bits may cost without a warning
 
 
 def distill(
-    opened: OpenedRun, config: Config, config_path: Path, fail_if_gap: float | None
+    opened: Sequence[OpenedRun], config: Config, config_path: Path, fail_if_gap: float | None
 ) -> Report:
     """Translate, prepare, train, export in eight bits, and compare the student with its teacher.
 
     Raises `UserError`, with EXIT_GATE_FAILED, if a student's main score is over `fail_if_gap`
     below the teacher's.
     """
-    check_kinds(opened, config)
+    for each in opened:
+        check_kinds(each, config)
     check_student_vocabulary(config)
-    teacher = load_run(*opened, None)
+    teacher = load_ensemble(opened, None)
     if config.has_distilled_targets:
         _translate(teacher, config)
     say(prepare(config))
@@ -91,6 +95,9 @@ def _translate(teacher: LoadedRun, config: Config) -> None:
 
 def _with_fast_engine(teacher: LoadedRun) -> LoadedRun:
     """Return the teacher with CTranslate2 as its engine, where that can search as it does."""
+    if teacher.others:
+        say("searching with our own engine: CTranslate2 has no ensembles")
+        return teacher
     has_choice = teacher.config.decoding.engine == "torch" and find_spec("ctranslate2") is not None
     can_write = os.access(teacher.checkpoint, os.W_OK)  # where the engine keeps its export
     if not has_choice or not can_write or _limit(teacher):
@@ -114,12 +121,11 @@ def _warn_of_size(teacher: LoadedRun, config: Config) -> None:
     tokenizers = DataFolder(config.data_path).tokenizers()
     with UninitialisedWeights():
         student = build_model(config, tokenizers.source.vocab_size, tokenizers.target.vocab_size)
-    sizes = [sum(weight.numel() for weight in model.parameters())
-             for model in (student, teacher.model)]  # fmt: skip
-    if sizes[0] > sizes[1]:
+    size = sum(weight.numel() for weight in student.parameters())
+    if size > teacher.num_parameters:
         warn(
-            f"the student has {sizes[0]:,} parameters, more than its teacher with {sizes[1]:,}: "
-            "it need not be faster, nor better"
+            f"the student has {size:,} parameters, more than its teacher with "
+            f"{teacher.num_parameters:,}: it need not be faster, nor better"
         )
 
 

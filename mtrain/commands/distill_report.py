@@ -159,8 +159,8 @@ def _tests(student: LoadedRun) -> list[HeldOutText]:
 def _system(name: str, loaded: LoadedRun) -> _System:
     return _System(
         name,
-        _num_parameters(loaded),
-        _megabytes(loaded.checkpoint / MODEL),
+        loaded.num_parameters,
+        _megabytes(*(run.checkpoint / MODEL for run in loaded.runs)),
         lambda languages, beam_size: loaded.with_decoding(
             engine="torch", method="beam", beam_size=beam_size, n_best=1
         ).translator(languages),
@@ -170,16 +170,12 @@ def _system(name: str, loaded: LoadedRun) -> _System:
 def _int8_system(student: LoadedRun, folder: Path) -> _System:
     return _System(
         "student int8",
-        _num_parameters(student),
+        student.num_parameters,
         _megabytes(folder / "model.bin"),
         lambda languages, beam_size: student.with_decoding(
             engine="ctranslate2-int8", method="beam", beam_size=beam_size, n_best=1
         ).translator_of_export(folder, languages),
     )
-
-
-def _num_parameters(loaded: LoadedRun) -> int:
-    return sum(weight.numel() for weight in loaded.model.parameters())
 
 
 def _megabytes(*paths: Path) -> float:
@@ -235,7 +231,7 @@ def compare_berts(teacher: LoadedRun, student: LoadedRun) -> Report:
         for name, loaded in systems.items():
             gap = scores[name]["accuracy"] - scores["teacher"]["accuracy"]
             rows.append(Row(
-                test.name, name, _num_parameters(loaded), _megabytes(loaded.checkpoint / MODEL),
+                test.name, name, loaded.num_parameters, _megabytes(loaded.checkpoint / MODEL),
                 {"texts/s": num_texts / statistics.median(seconds[name])}, scores[name],
                 None if name == "teacher" else gap,
             ))  # fmt: skip

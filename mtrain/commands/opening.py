@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtrain.config.purpose import check_translates
-from mtrain.data.folders import OpenedRun, RunFolder
+from mtrain.data.folders import OpenedRun, RunFolder, open_alike
 
 
 def open_run(
@@ -30,3 +30,11 @@ def open_translator(
     opened = open_run(path, overrides, options)
     check_translates(opened[1])
     return opened
+
+
+def with_others(opened: OpenedRun, paths: Sequence[Path] | None) -> list[OpenedRun]:
+    """Return an opened run and those to translate together with it.
+
+    Raises UserError if a folder is not a run.
+    """
+    return [opened, *open_alike(opened[1], paths or ())]

@@ -110,12 +110,13 @@ def _features(config: Config) -> "BertFeatures | None":
 def _teacher(config: Config, folder: DataFolder) -> "TokenTeacher | None":
     """Load the teacher whose distributions the data have, if they have any.
 
-    Return None as well if it is gone and the prepared data have the distributions of some teacher.
+    Return None as well if it is gone, or one of several is, and the prepared data have the
+    distributions of some teacher.
     """
     if config.kept_top_k is None or config.distillation is None:
         return None
     is_prepared = folder.manifest_path.is_file() and "teacher_model" in folder.manifest()
-    if is_prepared and not any(path.exists() for path in config.distillation.teachers):
+    if is_prepared and not all(path.exists() for path in config.distillation.teachers):
         return None
     return _open_teacher(config)
 

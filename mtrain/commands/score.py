@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtrain.commands.opening import open_run, with_others
 from mtrain.config import Config
 from mtrain.config.corpora import Languages
 from mtrain.console import progress, warn
-from mtrain.data.folders import HeldOutText, RunFolder
+from mtrain.data.folders import HeldOutText
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.evaluation.buckets import Bucket, score_by_length
 from mtrain.evaluation.metrics import PairedScore, References, Score, compare, score
@@ -44,7 +45,7 @@ def check_request(
     hypotheses: Path | None,
     references: Sequence[Path] | None,
     beside: Path | None,
-    of_run: Sequence[str] | None,
+    of_run: object,
 ) -> None:
     """Raise UserError unless either a run or files are given, with matching options.
 
@@ -63,20 +64,24 @@ def check_request(
         )
     if run is None and of_run:
         raise UserError(
-            "--checkpoint and --set belong to a run; --hypotheses are scored as they are",
+            "--with, --checkpoint and --set belong to a run; --hypotheses are scored as they are",
             "leave them out, or: mtrain score RUN",
         )
 
 
 def score_run(
-    run_dir: Path, overrides: tuple[str, ...], checkpoint_name: str | None
+    run_dir: Path,
+    overrides: Sequence[str] | None,
+    others: Sequence[Path] | None,
+    checkpoint_name: str | None,
 ) -> list[ScoredSet]:
     """Score the run's test sets, by default with its best checkpoint.
 
-    A run that translates translates them; one that fills masked tokens predicts some of theirs.
+    A run that translates translates them, together with the others; one that fills masked tokens
+    predicts some of theirs.
     """
-    run = RunFolder.open(run_dir)
-    config = run.config(overrides)
+    opened = with_others(open_run(run_dir, overrides), others)
+    run, config = opened[0]
     tests = run.test_sets(config)
     if not tests:
         raise UserError(
@@ -84,9 +89,9 @@ def score_run(
             "name one under data.test and run `mtrain prepare` and `mtrain train` again, "
             "or score files: mtrain score --hypotheses OUT.txt --references REF.txt",
         )
-    from mtrain.inference.load import load_run  # loads torch, which scoring files does not need
+    from mtrain.inference.ensemble import load_ensemble  # loads torch, which files do not need
 
-    loaded = load_run(run, config, checkpoint_name)
+    loaded = load_ensemble(opened, checkpoint_name)
     if config.learns_from_text:
         return _score_masked(loaded, tests)
     return score_tests(loaded.translator, tests, config)

@@ -1,5 +1,6 @@
 """`mtrain translate`: translate a text line by line, in order."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
@@ -10,7 +11,7 @@ from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
 from mtrain.decoding.translator import Translation
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import format_links
-from mtrain.inference.load import load_run
+from mtrain.inference.ensemble import load_ensemble
 from mtrain.text.lines import (
     STREAM,
     open_bytes,
@@ -21,7 +22,7 @@ from mtrain.text.streams import is_stdout, open_output
 
 
 def translate(
-    opened: OpenedRun,
+    opened: Sequence[OpenedRun],
     input_path: Path | None,
     output_path: Path | None,
     alignments_path: Path | None,
@@ -29,7 +30,8 @@ def translate(
 ) -> None:
     """Translate a file or stdin to a file, which appears when it is complete, or to stdout.
 
-    With n_best over 1 each hypothesis is a line `line number ||| text ||| score`. Writes the word
+    Several runs translate together; word alignments and the named checkpoint are the first's. With
+    n_best over 1 each hypothesis is a line `line number ||| text ||| score`. Writes the word
     alignment of each line and its best translation to `alignments_path`, if given.
     """
     if alignments_path and _is_same(output_path, alignments_path):
@@ -48,7 +50,7 @@ def _is_same(output_path: Path | None, alignments_path: Path) -> bool:
 
 
 def _translate(
-    opened: OpenedRun,
+    opened: Sequence[OpenedRun],
     input_path: Path | None,
     sink: BinaryIO,
     link_sink: BinaryIO | None,
@@ -56,7 +58,7 @@ def _translate(
 ) -> None:
     is_stream = input_path in (None, STREAM) or not input_path.is_file()
     refuse_early(input_path)
-    loaded = load_run(*opened, checkpoint_name)
+    loaded = load_ensemble(opened, checkpoint_name)
     decoding = loaded.config.decoding
     translator = loaded.translator()
     linker = loaded.linker() if link_sink else None

@@ -98,6 +98,9 @@ def _check_distillation(config: "Config") -> None:
         "original_share: all targets are the corpora's own": (
             given.original_share > 0 and not has_targets
         ),
+        f"teachers: {len(given.teachers)} runs, and a bert has one teacher: name one": (
+            len(given.teachers) > 1 and is_bert
+        ),
         "hidden_weight: only a bert learns hidden states": (
             given.hidden_weight > 0 and not is_bert
         ),

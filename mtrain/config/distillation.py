@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from mtrain.config.section import (
     HomePath,
@@ -15,10 +15,11 @@ from mtrain.config.section import (
 
 
 class DistillationConfig(Section):
-    """What a student learns from the run that `mtrain distill` names as its teacher."""
+    """What a student learns from the runs that `mtrain distill` names as its teachers."""
 
     teachers: list[HomePath] = Field([])
-    """run folder of the teacher, which `mtrain distill` names"""
+    """run folders that teach, which `mtrain distill` names; of several that translate, the
+    probabilities are averaged"""
     targets: Literal["best", "interpolated", "original"] = "best"
     """translations to learn from: the teacher's best (Kim and Rush 2016), of its beam the one
     nearest the corpus's own by sentence BLEU (their interpolation), or the corpus's own"""
@@ -36,10 +37,3 @@ class DistillationConfig(Section):
     hidden_weight: NonNegativeFloat = 0.0
     """weight of the cosine distance between the last hidden states of a bert and of its teacher
     (Sanh 2019)"""
-
-    @field_validator("teachers")
-    @classmethod
-    def _names_one_teacher(cls, teachers: list[HomePath]) -> list[HomePath]:
-        if len(teachers) > 1:
-            raise ValueError(f"{len(teachers)} runs, and a student has one teacher: name one")
-        return teachers

@@ -270,6 +270,16 @@ class RunFolder:
 OpenedRun = tuple[RunFolder, Config]  # the configuration has overrides applied
 
 
+def open_alike(config: Config, paths: Sequence[Path]) -> list[OpenedRun]:
+    """Open runs for the device of a configuration and for the precision that it decodes in.
+
+    Raises `UserError` if a folder is not a run.
+    """
+    alike = f"device={config.device}", f"decoding.precision={config.decoding.precision}"
+    runs = map(RunFolder.open, paths)
+    return [(run, run.config(alike)) for run in runs]
+
+
 @contextmanager
 def hold(lock_path: Path, refusal: str) -> Iterator[None]:
     """Hold a file lock; it ends with its process. Raises UserError if it is already held."""

@@ -15,7 +15,7 @@ from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Doubles, Hypothesis, Marks
 from mtrain.decoding.repetition import RepetitionGuard
 from mtrain.decoding.row_selection import rows_to_keep
 from mtrain.decoding.top import top_sums
-from mtrain.models.base import TranslationModel
+from mtrain.models.base import SearchedModel
 from mtrain.nn.feature_attention import Features
 
 # largest length penalty for the look-ahead: above it a much longer hypothesis can still win
@@ -78,7 +78,7 @@ def look_ahead(length: int) -> int:
 
 
 def beam_search(
-    model: TranslationModel,
+    model: SearchedModel,
     source: Tensor,
     source_lengths: Tensor,
     limits: list[int],

@@ -21,7 +21,7 @@ from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Marks, Scoring
 from mtrain.decoding.sampling import sample_search
 from mtrain.decoding.source_features import SourceFeatures, features_of
-from mtrain.models.base import Head, TranslationModel
+from mtrain.models.base import Head, SearchedModel
 from mtrain.nn.feature_attention import Features
 from mtrain.runtime.threads import ordered_map
 from mtrain.text.tokenizer import TokenizerPair
@@ -97,7 +97,7 @@ class TorchEngine(Engine):
 
     def __init__(
         self,
-        model: TranslationModel,
+        model: SearchedModel,
         tokenizers: TokenizerPair,
         decoding: DecodingConfig,
         device: torch.device,

@@ -12,7 +12,7 @@ from torch import Tensor
 from mtrain.decoding.hypothesis import NO_HYPOTHESIS, Hypothesis, Marks
 from mtrain.decoding.repetition import RepetitionGuard
 from mtrain.decoding.row_selection import rows_to_keep
-from mtrain.models.base import TranslationModel
+from mtrain.models.base import SearchedModel
 from mtrain.nn.feature_attention import Features
 from mtrain.nn.largest import largest
 
@@ -40,7 +40,7 @@ class _Sentence:
 
 
 def greedy_search(
-    model: TranslationModel,
+    model: SearchedModel,
     source: Tensor,
     source_lengths: Tensor,
     limits: list[int],
@@ -59,13 +59,10 @@ def greedy_search(
     tokens = source.new_full((len(rows), 1), marks.start[-1])  # (B,1+t)
     guard = RepetitionGuard(source, source_lengths) if repetition_guard else None
     while rows:
-        features, state = model.step_features(tokens[:, -1:], state)
-        if guard is None:
-            best, newest = model.likeliest(features[:, 0])
-        else:
-            logits = model.output(features)  # (B,1,V)
+        logits, state = model.step(tokens[:, -1:], state)  # (B,1,V)
+        if guard is not None:
             guard.forbid(logits, tokens[:, None])
-            best, newest = largest(logits[:, 0])
+        best, newest = largest(logits[:, 0])
         tokens = torch.cat([tokens, newest[:, None]], dim=1)
         for sentence, token, logit in zip(rows, newest.tolist(), best.tolist(), strict=True):
             sentence.add(token, logit, eos_id)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mtrain.config.decoding import DecodingConfig
-from mtrain.models.base import Head, State, TranslationModel
+from mtrain.models.base import Head, SearchedModel, State
 from mtrain.nn.feature_attention import Features
 
 Doubles = npt.NDArray[np.float64]
@@ -38,7 +38,7 @@ class Marks:
 
     def begin(
         self,
-        model: TranslationModel,
+        model: SearchedModel,
         source: Tensor,
         source_lengths: Tensor,
         watched: Head | None = None,
@@ -47,7 +47,7 @@ class Marks:
         """Read sources (B,S), then all start tokens but the last, which the search reads."""
         state = model.encode(source, source_lengths, watched, features)
         for token in self.start[:-1]:
-            _, state = model.step_features(source.new_full((len(source), 1), token), state)
+            state = model.read(source.new_full((len(source), 1), token), state)
         return state
 
 

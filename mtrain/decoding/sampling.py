@@ -8,12 +8,12 @@ from torch import Tensor
 
 from mtrain.decoding.hypothesis import Hypothesis, Marks, Scoring
 from mtrain.decoding.repetition import RepetitionGuard
-from mtrain.models.base import TranslationModel
+from mtrain.models.base import SearchedModel
 from mtrain.nn.feature_attention import Features
 
 
 def sample_search(
-    model: TranslationModel,
+    model: SearchedModel,
     source: Tensor,
     source_lengths: Tensor,
     limits: list[int],

@@ -4,6 +4,7 @@ import re
 
 from mtrain.config import Config
 from mtrain.config.corpora import Languages
+from mtrain.errors import UserError
 from mtrain.text.languages import find_language
 
 
@@ -20,6 +21,28 @@ def direction_of(config: Config, wanted: Languages) -> Languages | None:
             return languages
     is_imported = not config.data.train  # of a model whose vocabulary knows its languages
     return wanted if is_imported and config.tokenizer.names("target") else None
+
+
+def check_same_direction(config: Config, other: Config, languages: Languages) -> None:
+    """Raise UserError if another run does not translate as a run does between these languages."""
+    is_known = direction_of(config, languages) is not None  # else the vocabulary decides
+    theirs = direction_of(other, languages) if is_known else languages
+    runs = f"{config.run_dir} and {other.run_dir}"
+    if theirs is None:
+        known = ", ".join(" to ".join(each) for each in other.data.directions)
+        raise UserError(
+            f"{runs} cannot be averaged: the first is to translate {' to '.join(languages)}, and "
+            f"the second translates {known}",
+            "name runs of the same direction",
+        )
+    prefixes = config.tokenizer.prefixes(languages), other.tokenizer.prefixes(theirs)
+    if prefixes[0] != prefixes[1]:
+        told = [" and ".join(" ".join(side) or "none" for side in each) for each in prefixes]
+        raise UserError(
+            f"{runs} cannot be averaged: their prefixes of source and target are {told[0]}, and "
+            f"{told[1]}",
+            "name runs with the same tokenizer.source_prefix and tokenizer.target_prefix",
+        )
 
 
 def _is_same_language(one: str, other: str) -> bool:

@@ -58,9 +58,11 @@ def translate_lines(
 
 def _identity(loaded: LoadedRun, languages: Languages) -> dict[str, Any]:
     """Return, as JSON values, what translations by a run depend on besides the text."""
+    others = [weights_digest(other.checkpoint) for other in loaded.others]
     return {
         "languages": list(languages),
         "model": weights_digest(loaded.checkpoint),
+        **({"others": others} if others else {}),
         "seed": loaded.config.seed,
         "decoding": loaded.config.decoding.model_dump(
             mode="json", exclude_defaults=True, exclude=NO_MATTER

@@ -17,13 +17,15 @@ from mtrain.decoding.source_features import SourceFeatures
 from mtrain.decoding.translator import Translation, Translator
 from mtrain.errors import UserError
 from mtrain.exchange import exchange_format
+from mtrain.inference.directions import check_same_direction
 from mtrain.inference.features import features_of_run
 from mtrain.inference.filling import FilledLine, Filler
 from mtrain.inference.linking import Linker
 from mtrain.inference.search import searches_with_mkl, torch_engine
 from mtrain.inference.weights import languages_of_text, load_model
-from mtrain.models import Model, TranslationModel, alignment_head
+from mtrain.models import Model, SearchedModel, TranslationModel, alignment_head
 from mtrain.models.bert import Bert
+from mtrain.models.ensemble import Ensemble
 from mtrain.runtime.onednn import multiply_with_mkl
 from mtrain.runtime.precision import Precision
 from mtrain.text.tokenizer import MissingPiece, TokenizerPair, available_cores
@@ -33,7 +35,8 @@ from mtrain.text.tokenizer import MissingPiece, TokenizerPair, available_cores
 class LoadedRun:
     """A run's model with its configuration and tokenizers. No method changes the model.
 
-    Methods that take no languages work in those that the configuration chooses.
+    Methods that take no languages work in those that the configuration chooses. With `others`, it
+    translates as an ensemble; all else, such as alignments, is its own.
     """
 
     config: Config
@@ -42,6 +45,7 @@ class LoadedRun:
     precision: Precision
     checkpoint: Path
     source_features: SourceFeatures | None = None  # None: the model reads none
+    others: tuple["LoadedRun", ...] = ()  # whose probabilities are averaged with its own
 
     def translate(
         self, lines: Iterable[str], alignments: bool = False, **decoding: Any
@@ -91,9 +95,16 @@ class LoadedRun:
             ) from None
 
     def translator(self, languages: Languages | None = None) -> Translator:
-        """Return a translator with the engine that the configuration names."""
+        """Return a translator with the engine that the configuration names.
+
+        Raises UserError if the model does not translate, or if not all runs of an ensemble
+        translate alike between these languages.
+        """
         _, decoding = self.translation_model, self.config.decoding
-        tokenizers = self._tokenizers_for(languages or self.config.languages)
+        languages = languages or self.config.languages
+        tokenizers = self._tokenizers_for(languages)
+        for other in self.others:
+            check_same_direction(self.config, other.config, languages)
         if decoding.engine == "torch":
             engine = self._torch_engine(tokenizers)
         else:
@@ -106,6 +117,22 @@ class LoadedRun:
         if not isinstance(self.model, TranslationModel):
             raise not_a_translator(self.config)
         return self.model
+
+    @property
+    def searched_model(self) -> SearchedModel:
+        """What search asks: the model, or the ensemble. Raises UserError for one of BERTs."""
+        models = [run.translation_model for run in self.runs]
+        return Ensemble(models) if self.others else models[0]
+
+    @property
+    def runs(self) -> tuple["LoadedRun", ...]:
+        """All runs that translate together, this one first."""
+        return (self, *self.others)
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of parameters of all runs that translate together."""
+        return sum(weight.numel() for run in self.runs for weight in run.model.parameters())
 
     @property
     def masked_model(self) -> Bert:
@@ -128,13 +155,19 @@ class LoadedRun:
         return not is_lacking
 
     def _torch_engine(self, tokenizers: TokenizerPair) -> Engine:
-        if searches_with_mkl(self.model, self.precision):
+        model = self.searched_model
+        if searches_with_mkl(model, self.precision):
             multiply_with_mkl()
-        return torch_engine(
-            self.translation_model, self.config, tokenizers, self.precision, self.source_features
-        )
+        return torch_engine(model, self.config, tokenizers, self.precision, self.source_features)
 
     def _ctranslate2_engine(self, tokenizers: TokenizerPair) -> Engine:
+        if self.others:
+            raise UserError(
+                f"decoding.engine: {self.config.decoding.engine}: CTranslate2 searches with one "
+                f"model, and these are {len(self.runs)}: "
+                + ", ".join(str(run.config.run_dir) for run in self.runs),
+                "search with --engine torch, or name one run",
+            )
         exchange_format("ctranslate2", f"decoding.engine: {self.config.decoding.engine}")
         from mtrain.exchange.ctranslate2 import open_engine  # needs an extra
 
@@ -206,19 +239,19 @@ class LoadedRun:
 def load(path: Path, checkpoint_name: str | None, overrides: Sequence[str]) -> LoadedRun:
     """Return the model of a run folder without printing anything."""
     run = RunFolder.open(path)
-    return _load(run, run.config(tuple(overrides)), checkpoint_name)
+    return load_quietly(run, run.config(tuple(overrides)), checkpoint_name)
 
 
 def load_run(run: RunFolder, config: Config, checkpoint_name: str | None) -> LoadedRun:
     """Return the run's model; print its checkpoint, device and precision."""
-    loaded = _load(run, config, checkpoint_name)
+    loaded = load_quietly(run, config, checkpoint_name)
     precision = loaded.precision
     say(f"using {loaded.checkpoint} on {precision.device} in {precision.name}")
     return loaded
 
 
-def _load(run: RunFolder, config: Config, checkpoint_name: str | None) -> LoadedRun:
-    """Return the run's model with its best checkpoint, or the named one.
+def load_quietly(run: RunFolder, config: Config, checkpoint_name: str | None) -> LoadedRun:
+    """Return the run's model with its best checkpoint, or the named one, and print nothing.
 
     Raises `UserError` if there is no checkpoint, or if something that belongs to it is missing.
     """

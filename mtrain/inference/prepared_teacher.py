@@ -20,7 +20,7 @@ from mtrain.data.vector_writer import OFFSET_BYTES, VectorWriter, check_room
 from mtrain.errors import UserError
 from mtrain.inference.search import ready
 from mtrain.inference.teacher import KEY, TokenTeacher, check_positions
-from mtrain.models import TranslationModel
+from mtrain.models import SearchedModel
 from mtrain.runtime.threads import ordered_map
 from mtrain.text.lines import file_digests
 
@@ -45,14 +45,14 @@ def add_teacher(folder: Path, manifest: dict[str, Any], teacher: TokenTeacher, t
     told = f"{num_places:,} distributions of {top_k} tokens, {size / 1e9:,.3f} GB"
     check_room(folder, size, f"distillation: {told}", "lower distillation.top_k")
     precision = teacher.precision
-    say(f"distillation: {told}, by {teacher.checkpoint} on {precision.device} in {precision.name}")
+    say(f"distillation: {told}, by {teacher.checkpoints} on {precision.device} in {precision.name}")
     _write(folder / "train", store, teacher, kinds, top_k)
     about["columns"] |= zip(TEACHER, kinds, strict=True)
     about["sha256"] = file_digests(folder / "train")
     content = f"{about['fingerprint']}/{teacher.identity}/{top_k}"
     about["fingerprint"] = hashlib.sha256(content.encode()).hexdigest()
     manifest["teacher"] = {
-        "model": teacher.run.name,
+        "model": " + ".join(run.name for run in teacher.runs),
         "top_k": top_k,
         "places": num_places,
         "bytes": size,
@@ -60,7 +60,7 @@ def add_teacher(folder: Path, manifest: dict[str, Any], teacher: TokenTeacher, t
 
 
 @torch.inference_mode()
-def likeliest_tokens(model: TranslationModel, batch: PairBatch, top_k: int) -> tuple[Tensor, ...]:
+def likeliest_tokens(model: SearchedModel, batch: PairBatch, top_k: int) -> tuple[Tensor, ...]:
     """Return the likeliest tokens at each place of a target, and their log probabilities.
 
     Both are (B,T,K), the likeliest first; the log probabilities are in fp32.
@@ -72,7 +72,7 @@ def likeliest_tokens(model: TranslationModel, batch: PairBatch, top_k: int) -> t
 
 def _check(teacher: TokenTeacher, store: TokenStore, top_k: int) -> None:
     longest = max(int(side.lengths.max(initial=0)) + 1 for side in (store.source, store.target))
-    check_positions(longest, teacher.model.max_positions, teacher.run)
+    check_positions(longest, teacher.model.max_positions, teacher.name)
     vocab_size = teacher.tokenizers.target.vocab_size
     if top_k > vocab_size:
         raise UserError(
@@ -122,7 +122,7 @@ def _computing(
             both = likeliest_tokens(model, batch, top_k)
         if bool(both[1].isnan().any()):
             raise UserError(
-                f"{KEY}: {teacher.checkpoint} on {teacher.precision.device} in "
+                f"{KEY}: {teacher.checkpoints} on {teacher.precision.device} in "
                 f"{teacher.precision.name}: the teacher's probabilities are NaN",
                 "set decoding.precision: fp32, or name another teacher",
             )

@@ -4,19 +4,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
+from torch import nn
+
 from mtrain.config import Config
 from mtrain.decoding.engine import TorchEngine
 from mtrain.decoding.source_features import SourceFeatures
-from mtrain.models import Model, TranslationModel, alignment_head
+from mtrain.models import SearchedModel, alignment_head
 from mtrain.nn.prepacked import has_recurrent_layers, prepacked
 from mtrain.runtime.precision import Precision
 from mtrain.text.tokenizer import TokenizerPair
 
-SomeModel = TypeVar("SomeModel", bound=Model)
+SomeModel = TypeVar("SomeModel", bound=nn.Module)
 
 
 def torch_engine(
-    model: TranslationModel,
+    model: SearchedModel,
     config: Config,
     tokenizers: TokenizerPair,
     precision: Precision,
@@ -45,6 +47,6 @@ def ready(
     return model, precision.autocast
 
 
-def searches_with_mkl(model: Model, precision: Precision) -> bool:
+def searches_with_mkl(model: nn.Module, precision: Precision) -> bool:
     """Tell whether MKL should compute the products that remain beside prepacked weights."""
     return precision.prepacks_weights and not has_recurrent_layers(model)

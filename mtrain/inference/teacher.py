@@ -1,4 +1,7 @@
-"""The teacher of a student: the run that `distillation.teachers` names, loaded and checked."""
+"""The teacher of a student: the run or runs of `distillation.teachers`, loaded and checked.
+
+Several runs that translate teach as one: their probabilities are averaged.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +10,12 @@ from mtrain.checkpoints.format import weights_digest
 from mtrain.config import Config
 from mtrain.data.folders import DataFolder
 from mtrain.errors import UserError
-from mtrain.inference.load import LoadedRun, load
-from mtrain.models import TranslationModel
+from mtrain.inference.ensemble import load_together
+from mtrain.inference.load import LoadedRun
+from mtrain.models import SearchedModel
 from mtrain.models.bert import Bert
 from mtrain.runtime.precision import Precision
-from mtrain.text.tokenizer import TokenizerPair, tokenizer_file
+from mtrain.text.tokenizer import TokenizerPair, given_as
 
 KEY = "distillation.teachers"
 
@@ -20,13 +24,18 @@ KEY = "distillation.teachers"
 class TokenTeacher:
     """A model that translates, whose distributions of each target token a student learns."""
 
-    model: TranslationModel
+    model: SearchedModel
     tokenizers: TokenizerPair
     precision: Precision
     batch_tokens: int
-    run: Path
-    checkpoint: Path  # where the weights come from
+    runs: tuple[Path, ...]  # the first one's tokenizers are these
+    checkpoints: str  # where the weights come from
     identity: str  # what two teachers of the same weights and vocabularies have in common
+
+    @property
+    def name(self) -> str:
+        """All runs that teach."""
+        return " + ".join(map(str, self.runs))
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,8 @@ class MaskedTeacher:
 def token_teacher(config: Config) -> TokenTeacher:
     """Load the teacher of a student that translates.
 
-    Raises `UserError` if there is none, if it cannot be loaded, or if it does not translate.
+    Raises `UserError` if there is none, if it cannot be loaded, if it does not translate, or if
+    several do not fit together.
     """
     run = _load(config)
     if run.config.learns_from_text:
@@ -57,12 +67,12 @@ def token_teacher(config: Config) -> TokenTeacher:
         )
     device = run.precision.device.type
     return TokenTeacher(
-        run.translation_model,
+        run.searched_model,
         run.tokenizers,
         run.precision,
         run.config.decoding.tokens_at_once(device),
-        run.config.run_dir,
-        run.checkpoint,
+        tuple(each.config.run_dir for each in run.runs),
+        " + ".join(str(each.checkpoint) for each in run.runs),
         _identity(run),
     )
 
@@ -93,7 +103,7 @@ def masked_teacher(
         ) from None
     assert isinstance(model, Bert)
     check_vocabulary(run.tokenizers, tokenizers.digest(), folder)
-    check_positions(longest, model.max_positions, folder)
+    check_positions(longest, model.max_positions, str(folder))
     widths = [bert.source_embedding.embedding_dim for bert in (model, student)]
     if config.distillation.hidden_weight and widths[0] != widths[1]:
         raise UserError(
@@ -108,24 +118,18 @@ def check_vocabulary(teacher: TokenizerPair, student_digest: str, folder: Path) 
     """Raise UserError, naming the teacher's folder, if a student has other vocabularies."""
     if teacher.digest() == student_digest:
         return
-    paths = {side: tokenizer_file(folder / "tokenizer", side)
-             for side in ("shared", "source", "target")}  # fmt: skip
-    is_shared = paths["shared"].is_file()
-    given = str(paths["shared"]) if is_shared else (
-        f"{{source: {paths['source']}, target: {paths['target']}}}"
-    )  # fmt: skip
     raise UserError(
         f"{KEY}: {folder}: this teacher has another vocabulary than the student, so its "
         "distributions are of other tokens",
-        f"take over the teacher's: tokenizer: {{path: {given}}}",
+        f"take over the teacher's: tokenizer: {{path: {given_as(folder / 'tokenizer')}}}",
     )
 
 
-def check_positions(longest: int, max_positions: int, folder: Path) -> None:
+def check_positions(longest: int, max_positions: int, name: str) -> None:
     """Raise UserError if a teacher reads fewer tokens at once than the longest text has."""
     if longest > max_positions:
         raise UserError(
-            f"{KEY}: {folder}: this teacher reads {max_positions} tokens at once, and the "
+            f"{KEY}: {name}: this teacher reads {max_positions} tokens at once, and the "
             f"training data have a text of {longest}, end mark included",
             f"set data.filters.max_tokens: {max_positions}, or name a teacher that reads more",
         )
@@ -144,13 +148,13 @@ def check_taught_by(config: Config, data: DataFolder) -> None:
         return
     if teacher.identity != data.manifest()["teacher_model"]:
         raise UserError(
-            f"{KEY}: {teacher.run}: not the teacher that {data.path} was prepared with",
+            f"{KEY}: {teacher.name}: not the teacher that {data.path} was prepared with",
             "run `mtrain prepare` with this configuration again",
         )
 
 
 def _load(config: Config) -> LoadedRun:
-    """Load the one teacher of a student, on the student's device."""
+    """Load the teacher of a student, on the student's device."""
     assert config.distillation is not None
     teachers = config.distillation.teachers
     if not teachers:
@@ -161,10 +165,11 @@ def _load(config: Config) -> LoadedRun:
         )
     precision = f"decoding.precision={config.decoding.precision}"
     try:
-        return load(teachers[0], None, (f"device={config.device}", precision))
+        return load_together(teachers, None, (f"device={config.device}", precision))
     except UserError as error:
         raise UserError(f"{KEY}: {error.message}", error.hint, error.exit_code) from None
 
 
 def _identity(run: LoadedRun) -> str:
-    return f"{weights_digest(run.checkpoint)}:{run.tokenizers.digest()}"
+    weights = "+".join(weights_digest(each.checkpoint) for each in run.runs)
+    return f"{weights}:{run.tokenizers.digest()}"

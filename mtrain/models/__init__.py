@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mtrain.config.run import Config
-from mtrain.models.base import Head, Model, State, TranslationModel
+from mtrain.models.base import Head, Model, SearchedModel, State, TranslationModel
 from mtrain.models.bert import Bert
 from mtrain.models.decoder_only import DecoderOnly
 from mtrain.models.rnn import Rnn
@@ -16,7 +16,16 @@ MODELS: dict[str, Callable[..., Model]] = {
     "bert": Bert,
 }
 
-__all__ = ["MODELS", "Head", "Model", "State", "TranslationModel", "alignment_head", "build_model"]
+__all__ = [
+    "MODELS",
+    "Head",
+    "Model",
+    "SearchedModel",
+    "State",
+    "TranslationModel",
+    "alignment_head",
+    "build_model",
+]
 
 
 def build_model(

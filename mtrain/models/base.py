@@ -1,7 +1,8 @@
 """The contract between an architecture and everything that uses one.
 
-Training uses `Model`. Search, scoring and alignment use `TranslationModel` and `State`. Nothing
-depends on more: an encoder that only predicts masked tokens need only be a `Model`.
+Training uses `Model`, search and forced scores `SearchedModel` and `State`, alignment
+`TranslationModel`, which is both. Nothing depends on more: an encoder that only predicts masked
+tokens need only be a `Model`, an ensemble only a `SearchedModel`.
 
 Shapes: B sentences, K hypotheses a sentence, S source length, T target length, D width,
 V target vocabulary, N real tokens to predict. Lengths count the end mark.
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 from mtrain.data.batch import Batch, PackedBatch, PairBatch
 from mtrain.errors import UserError
 from mtrain.nn.feature_attention import Features
-from mtrain.nn.largest import largest
 from mtrain.nn.output import OutputLayer
 
 
@@ -108,17 +108,10 @@ class Model(nn.Module, ABC):
         """Let torch.compile fuse the kernels of layers, for packed batches of one static shape."""
 
 
-class TranslationModel(Model):
-    """A conditional model of target tokens given source tokens."""
+class SearchedModel(nn.Module, ABC):
+    """A conditional model of target tokens given source tokens, as search and scoring use it."""
 
-    source_heads: tuple[int, int]  # layers and heads that attend to the source; (0, 0) if none
-
-    @abstractmethod
-    def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
-        """Return the vectors (B,T,D) from which each target token is predicted.
-
-        Adds to `record` the attention weights that it asks for.
-        """
+    max_positions: int  # length of the longest source or target, end mark included
 
     @abstractmethod
     def encode(
@@ -136,26 +129,45 @@ class TranslationModel(Model):
         """
 
     @abstractmethod
-    def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read one more token (B,K) of each hypothesis; return features (B,K,D) of the next."""
+    def read(self, tokens: Tensor, state: State) -> State:
+        """Read one more token (B,K) of each hypothesis, and predict nothing."""
 
+    @abstractmethod
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one more token (B,K) of each hypothesis; return logits (B,K,V) of the next.
 
         The caller may overwrite the logits.
         """
+
+    @abstractmethod
+    def logits(self, batch: PairBatch) -> Tensor:
+        """Return the logits (B,T,V) of every target token, given those before it."""
+
+
+class TranslationModel(Model, SearchedModel):
+    """A network that learns to translate, and that search asks for the next token."""
+
+    source_heads: tuple[int, int]  # layers and heads that attend to the source; (0, 0) if none
+
+    @abstractmethod
+    def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
+        """Return the vectors (B,T,D) from which each target token is predicted.
+
+        Adds to `record` the attention weights that it asks for.
+        """
+
+    @abstractmethod
+    def step_features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one more token (B,K) of each hypothesis; return features (B,K,D) of the next."""
+
+    def read(self, tokens: Tensor, state: State) -> State:
+        return self.step_features(tokens, state)[1]
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         features, state = self.step_features(tokens, state)
         return self.output(features), state
 
-    def likeliest(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the largest logit and its token for each vector (N,D), both (N,).
-
-        Returns NaN for a vector that contains NaN.
-        """
-        return largest(self.output(features))
-
     def logits(self, batch: PairBatch) -> Tensor:
-        """Return the logits (B,T,V) of every target token, given those before it."""
         logits: Tensor = self.output(self.features(batch))
         return logits
 

@@ -188,6 +188,13 @@ def tokenizer_file(folder: Path, side: str) -> Path:
     return path if path.is_file() else path.with_suffix(".model")
 
 
+def given_as(folder: Path) -> str:
+    """Return the value of `tokenizer.path` that takes over the tokenizers of a folder."""
+    shared, source, target = (tokenizer_file(folder, side)
+                              for side in ("shared", "source", "target"))  # fmt: skip
+    return str(shared) if shared.is_file() else f"{{source: {source}, target: {target}}}"
+
+
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -179,10 +179,8 @@ def test_what_cannot_be_distilled_is_named(beside: WarmCommandLine) -> None:
         ((*DISTILL, "--set", "run_dir=run"), "run: the teacher is the run_dir of the student"),
         ((*DISTILL, *bert), "this teacher translates, and its student fills masked tokens"),
         (("distill", "run", "reverse.yaml"), "needs a teacher that translates words to digits"),
-        (
-            (*DISTILL, "--set", "distillation.teachers=[a, a]"),
-            "2 runs, and a student has",
-        ),
+        ((*DISTILL, "--with", "run"), "run: this run is named twice"),
+        ((*DISTILL, "--with", "student"), "student: there is no such run folder"),
         (
             (*DISTILL, "--set", "distillation.targets=original"),
             "nothing is learnt from the teacher",

@@ -167,7 +167,9 @@ def test_another_teacher_or_top_k_prepares_again(folder: Path, warm: WarmCommand
     [
         ("student", ["distillation.teachers=[]"], "none is named",
          "`mtrain distill TEACHER CONFIG.yaml` names it"),
-        ("student", ["distillation.teachers=[teacher, bert]"], "2 runs, and a student", "name one"),
+        ("student", ["distillation.teachers=[teacher, bert]"], "bert: this is a bert model", ""),
+        ("student", ["distillation.teachers=[teacher, teacher]"],
+         "distillation.teachers: teacher: this run is named twice", "name each run once"),
         ("student", ["distillation.teachers=[nowhere]"],
          "distillation.teachers: nowhere: there is no such run folder", ""),
         ("student", ["distillation.teachers=[bert]"], "this teacher is a bert",
@@ -282,7 +284,9 @@ def test_a_teacher_that_does_not_fit_a_bert_is_refused_by_train(
         assert not (folder / "small-bert" / "checkpoints").exists()
 
     refuse("none is named", "mtrain distill", "distillation.teachers=[]")
-    refuse("2 runs, and a student", "name one", "distillation.teachers=[bert, teacher]")
+    refuse(
+        "2 runs, and a bert has one teacher", "name one", "distillation.teachers=[bert, teacher]"
+    )
     refuse("teacher: this teacher translates, and the student is a bert",
            "name the run of a bert", "distillation.teachers=[teacher]")  # fmt: skip
     refuse("the hidden states of this teacher have width 16, those of the student 32",
@@ -314,6 +318,37 @@ def test_the_verb_distills_translations_and_distributions_together(
     assert (folder / "student/data-distilled/0.target").is_file()
     assert "student int8: " in done.out
     assert "nothing changed, nothing to do" in succeed(warm, *both).err
+
+
+def test_several_teachers_are_averaged_and_another_one_is_noticed(
+    folder: Path, warm: WarmCommandLine
+) -> None:
+    shutil.copytree(folder / "teacher", folder / "copy")
+    best = ("student.yaml", *options("distillation.targets=best"))
+    done = succeed(warm, "distill", "teacher", *best, "--with", "copy", "--json")
+    assert "CTranslate2 has no ensembles" in done.err
+    assert "by teacher/checkpoints/update-00000004 + copy/checkpoints/update-00000004" in done.err
+    assert "4 likeliest tokens of teacher + copy at" in done.err
+    wanted = succeed(warm, "translate", "teacher", "train.digits").out
+    assert (folder / "student/data-distilled/0.target").read_text() == wanted
+    row, student = json.loads(done.out)["rows"][:2]
+    sizes = [(run / "checkpoints/update-00000004/model.safetensors").stat().st_size / 1e6
+             for run in (folder / "teacher", folder / "student")]  # fmt: skip
+    assert row["megabytes"] == pytest.approx(2 * sizes[0])
+    assert student["megabytes"] == pytest.approx(sizes[1])
+    scored = succeed(warm, "score", "teacher", "--json", *options("decoding.beam_size=5"))
+    (of_teacher,) = json.loads(scored.out)["sets"]
+    assert row["scores"]["BLEU"] == pytest.approx(of_teacher["scores"][0]["value"])
+    again = succeed(warm, "distill", "teacher", *best, "--with", "copy")
+    assert "translated before, nothing to do" in again.err
+    assert "nothing changed, nothing to do" in again.err
+    new = options("distillation.targets=best", "run_dir=new", "data_dir=student/data")
+    refused = warm("train", "student.yaml", *new)
+    assert refused.code == 2
+    assert "teacher: not the teacher that student/data was prepared with" in refused.err
+    fewer = warm("distill", "teacher", *best)
+    assert "translated before" not in fewer.err
+    assert "distillation.teachers.1: 'copy' -> None" in fewer.err
 
 
 def test_the_verb_distills_a_bert_and_compares_the_same_masks(

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from mtrain.data.batch import PairBatch
-from mtrain.models import TranslationModel
+from mtrain.models import SearchedModel
 from tests.contract.models import TARGET_VOCAB
 from tests.in_process import BOS_ID
 
 
-def check_steps(model: TranslationModel, batch: PairBatch) -> None:
+def check_steps(model: SearchedModel, batch: PairBatch) -> None:
     """Step with as many hypotheses as a search likes, forked, dropped, and sentences leaving.
 
     The batch has five sentences.
@@ -38,7 +38,7 @@ def check_steps(model: TranslationModel, batch: PairBatch) -> None:
 
 
 def last_logits(
-    model: TranslationModel, batch: PairBatch, sentences: Tensor, histories: Tensor
+    model: SearchedModel, batch: PairBatch, sentences: Tensor, histories: Tensor
 ) -> Tensor:
     """Return by `forward` the logits (B,K,V) that follow histories (B,K,t)."""
     num_sentences, num_hypotheses, length = histories.shape

@@ -24,7 +24,7 @@ from mtrain.decoding.beam import beam_search
 from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Marks, Scoring
 from mtrain.distributed.group import ProcessGroup
-from mtrain.models import TranslationModel
+from mtrain.models import SearchedModel, TranslationModel
 from mtrain.nn.prepacked import prepacked
 from mtrain.runtime.onednn import can_prepack
 from mtrain.runtime.precision import choose_precision
@@ -65,14 +65,14 @@ def a_batch(lengths: Sequence[tuple[int, int]] = LENGTHS, seed: int = 1) -> Pair
     return make_batch(lengths, SOURCE_VOCAB, TARGET_VOCAB, seed)
 
 
-def logits_of(model: TranslationModel, batch: PairBatch) -> Tensor:
+def logits_of(model: SearchedModel, batch: PairBatch) -> Tensor:
     with torch.inference_mode():
         logits: Tensor = model.logits(batch)
     return logits
 
 
 def search(
-    model: TranslationModel, batch: PairBatch, limit: int, length_penalty: float = 1.0
+    model: SearchedModel, batch: PairBatch, limit: int, length_penalty: float = 1.0
 ) -> list[list[Hypothesis]]:
     with torch.inference_mode():
         return beam_search(
@@ -200,7 +200,7 @@ def test_forced_score_of_a_beams_output_equals_the_beams_own(name: str) -> None:
 
 
 def forced_score(
-    model: TranslationModel,
+    model: SearchedModel,
     batch: PairBatch,
     row: int,
     hypothesis: Hypothesis,
