@@ -1,6 +1,7 @@
 """Measure what pre-training on text gains a translator, by the number of pairs it learns from.
 
     python scripts/lesson/transfer.py MULTI30K OUT --text EN DE [--text EN DE ...] [--pairs N ...]
+        [--ways WAY ...] [--seeds SEED ...]
 
 MULTI30K is a folder with Multi30k task 1, English and German: train, val and test_2016_flickr as
 .en.gz and .de.gz. The BERT learns from both sides of the --text files and of train, without the
@@ -229,6 +230,7 @@ def main() -> None:
                         metavar=("EN", "DE"), help="text for the BERT; repeatable")  # fmt: skip
     parser.add_argument("--pairs", type=int, nargs="+", choices=UPDATES, default=list(UPDATES))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
     parser.add_argument("--tune", action="store_true", help="try neighbouring settings on val")
     given = parser.parse_args()
     lab = Lab(given.out, given.multi30k, [tuple(pair) for pair in given.text])
@@ -237,7 +239,7 @@ def main() -> None:
     for pairs in sorted(given.pairs):
         for name in given.ways:
             settings = lab.tune(name, pairs) if given.tune else SETTINGS[pairs][name]
-            for seed in SEEDS:
+            for seed in given.seeds:
                 lab.learn(name, pairs, settings, seed)
 
 
