@@ -6,6 +6,7 @@ dropout of an update are the same for any number of processes.
 
 from collections.abc import Sequence
 from datetime import timedelta
+from importlib import import_module
 from types import TracebackType
 from typing import TypeVar
 
@@ -33,6 +34,10 @@ class ProcessGroup:
             if has_gpu:
                 torch.cuda.set_device(local_rank())
                 self._device = torch.device("cuda", torch.cuda.current_device())
+            # Its functions take the group that exists at its import as a default argument, and the
+            # first optimiser imports it. A group kept there outlives `__exit__`, and its threads
+            # may abort the interpreter at its end.
+            import_module("torch.distributed.nn")
             distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=TIMEOUT)
 
     @staticmethod
