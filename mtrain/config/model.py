@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
+from mtrain.config.encoder_attention import EncoderAttention
 from mtrain.config.section import HomePath, PositiveFloat, PositiveInt, Probability, Section
 
 ExportFormat = Literal["ctranslate2", "huggingface"]
@@ -143,6 +144,19 @@ class EncoderSection(StackSection):
     embedding_norm: bool = False
     """normalise the sum of embeddings and positions, as BERT does, instead of multiplying the
     embeddings by the square root of d_model"""
+    encoder_attention: EncoderAttention = EncoderAttention()
+    """which tokens of a source attend to which: {type: block_sparse} for long texts"""
+
+    @model_validator(mode="after")
+    def _pattern_fits(self) -> "EncoderSection":
+        self.encoder_attention.check_fits(self.max_positions)
+        return self
+
+    @property
+    def sparse_limit(self) -> str | None:
+        """Why no export format can hold such an encoder, if so."""
+        is_sparse = self.encoder_attention.is_sparse
+        return "model.encoder_attention: block_sparse" if is_sparse else None
 
 
 class TransformerConfig(EncoderSection):
@@ -162,6 +176,8 @@ class TransformerConfig(EncoderSection):
         """The formats that cannot hold such a model, and why."""
         if self.features is not None:
             return dict.fromkeys(EXPORT_FORMATS, "model.features")
+        if self.sparse_limit is not None:
+            return dict.fromkeys(EXPORT_FORMATS, self.sparse_limit)
         reasons = {
             "model.positions: rotary": self.positions == "rotary",
             "model.norm_type: rms": self.norm_type == "rms",
@@ -227,6 +243,7 @@ class BertConfig(EncoderSection):
         }
         unusual = ", ".join(key for key, is_so in reasons.items() if is_so)
         limits = {"ctranslate2": f"model.type: {self.type}"}
+        unusual = self.sparse_limit or unusual
         return limits | ({"huggingface": unusual} if unusual else {})
 
 

@@ -16,6 +16,7 @@ from mtrain.config.model import BertConfig
 from mtrain.data.batch import Batch, MaskedBatch
 from mtrain.models.base import NO_RECORD, AttentionRecord, Model, Predictions
 from mtrain.nn.attention import sentence_mask
+from mtrain.nn.block_sparse import layer_masks, new_pattern, spans_of_sentences
 from mtrain.nn.embeddings import Combination, tied_embeddings
 from mtrain.nn.layers import (
     ACTIVATIONS,
@@ -53,6 +54,7 @@ class Bert(Model):
         self.max_positions = config.max_positions
         self.num_layers, self.num_heads = config.encoder_layers, config.num_heads
         self._call: LayerCall = call_layer
+        self._pattern = new_pattern(config.encoder_attention.pattern)
         self.export_limits = config.export_limits
         width, shape = config.d_model, LayerShape(**config.layer)
         self.source_positions = POSITIONS[config.positions](
@@ -91,9 +93,16 @@ class Bert(Model):
         """Return the states (R,L,D) of the last layer, or of the last of `num_layers`."""
         embedded = self.source_embedding(batch.tokens), self.source_positions(batch.positions)
         x: Tensor = self.source_combined(*embedded)
-        mask = sentence_mask(batch.sentences, batch.sentences)
+        masks = layer_masks(
+            self._pattern,
+            batch.tokens,
+            lambda: sentence_mask(batch.sentences, batch.sentences),
+            lambda: spans_of_sentences(batch.sentences),
+            self.num_layers,
+        )
         rotate = self.source_positions.rotate(batch.positions)
-        for number, layer in enumerate(islice(self.encoder, num_layers)):
+        layers = zip(islice(self.encoder, num_layers), masks, strict=False)
+        for number, (layer, mask) in enumerate(layers):
             x = self._call(layer, x, mask, rotate, record.list_for("encoder", number))
         is_whole = num_layers in (None, self.num_layers)
         states: Tensor = self.encoder_norm(x) if is_whole else x

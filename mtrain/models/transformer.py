@@ -7,7 +7,7 @@ In search a sentence's K hypotheses are K queries of one attention. They share t
 and one cache with the tokens of all hypotheses (see nn/cache.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,6 +20,14 @@ from mtrain.models.base import NO_RECORD, AttentionRecord, Head, State, Translat
 from mtrain.nn.attention import (
     padding_mask,
     sentence_mask,
+)
+from mtrain.nn.block_sparse import (
+    Mask,
+    Span,
+    layer_masks,
+    new_pattern,
+    spans_of_lengths,
+    spans_of_sentences,
 )
 from mtrain.nn.cache import Kept, KeyValueCache, Past
 from mtrain.nn.embeddings import Combination, tied_embeddings
@@ -75,7 +83,7 @@ class _Layout:
 
     source: Tensor  # (S,) or (B,S)
     target: Tensor  # (T,) or (B,T)
-    source_mask: Tensor
+    source_masks: Sequence[Mask]  # of each encoder layer
     target_mask: Tensor | None  # None: causal
     memory_mask: Tensor
     call: LayerCall
@@ -97,6 +105,7 @@ class Transformer(TranslationModel):
         super().__init__()
         self.max_positions = config.max_positions
         self._call_packed: LayerCall = call_layer
+        self._pattern = new_pattern(config.encoder_attention.pattern)
         self.source_heads = (config.decoder_layers, config.num_heads)
         self.export_limits = config.export_limits
         places = config.max_positions, config.d_model, config.num_heads
@@ -121,7 +130,7 @@ class Transformer(TranslationModel):
     def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:
         layout = self._layout(batch)
         memory = self._read_source(
-            batch.source, layout.source, layout.source_mask, layout.call, batch.source_features,
+            batch.source, layout.source, layout.source_masks, layout.call, batch.source_features,
             record,
         )  # fmt: skip
         besides = self._beside_decoder(self.decoder_features.read(batch.source_features))
@@ -158,7 +167,7 @@ class Transformer(TranslationModel):
         width = source.shape[1]
         memories = [
             self._read_source(
-                part, _positions(part), self._padding_mask(part, lengths), call_layer, of_part
+                part, _positions(part), self._padded_masks(part, lengths), call_layer, of_part
             )
             for part, lengths, of_part in _parts(source, source_lengths, features)
         ]
@@ -200,15 +209,36 @@ class Transformer(TranslationModel):
             return _Layout(
                 batch.source_positions,
                 batch.target_positions,
-                sentence_mask(source, source),
+                self._encoder_masks(
+                    batch.source,
+                    lambda: sentence_mask(source, source),
+                    lambda: spans_of_sentences(source),
+                ),
                 sentence_mask(target, target, causal=True),
                 sentence_mask(target, source),
                 self._call_packed,
             )
-        mask = self._padding_mask(batch.source, batch.source_lengths)
+        padded = batch.source, batch.source_lengths
         return _Layout(
-            _positions(batch.source), _positions(batch.target_in), mask, None, mask, call_layer
+            _positions(batch.source),
+            _positions(batch.target_in),
+            self._padded_masks(*padded),
+            None,
+            self._padding_mask(*padded),
+            call_layer,
         )
+
+    def _padded_masks(self, source: Tensor, lengths: Tensor) -> Sequence[Mask]:
+        return self._encoder_masks(
+            source,
+            lambda: self._padding_mask(source, lengths),
+            lambda: spans_of_lengths(lengths),
+        )
+
+    def _encoder_masks(
+        self, source: Tensor, full: Callable[[], Tensor], spans: Callable[[], Sequence[Span]]
+    ) -> Sequence[Mask]:
+        return layer_masks(self._pattern, source, full, spans, len(self.encoder))
 
     def _padding_mask(self, source: Tensor, lengths: Tensor) -> Tensor:
         return padding_mask(lengths, source.shape[1], self.target_embedding.weight.dtype)
@@ -217,7 +247,7 @@ class Transformer(TranslationModel):
         self,
         source: Tensor,
         positions: Tensor,
-        mask: Tensor,
+        masks: Sequence[Mask],
         call: LayerCall,
         features: Features | None,
         record: AttentionRecord = NO_RECORD,
@@ -227,7 +257,8 @@ class Transformer(TranslationModel):
         besides = self.encoder_features.beside(read, len(self.encoder))
         x = self.source_combined(self.source_embedding(source), self.source_positions(positions))
         rotate = self.source_positions.rotate(positions)
-        for number, (layer, beside) in enumerate(zip(self.encoder, besides, strict=True)):
+        layers = zip(self.encoder, masks, besides, strict=True)
+        for number, (layer, mask, beside) in enumerate(layers):
             x = call(layer, x, mask, rotate, record.list_for("encoder", number), None, beside)
         memory: Tensor = self.encoder_norm(x)
         return memory

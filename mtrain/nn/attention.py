@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtrain.nn.block_sparse import Mask, SparseMask
 from mtrain.nn.dropout import dropout
 from mtrain.nn.stacked import StackedLinear
 
@@ -62,12 +63,16 @@ class _Attention(nn.Module):
         query: Tensor,
         keys: Tensor,
         values: Tensor,
-        mask: Tensor | None,
+        mask: Mask | None,
         causal: bool = False,
         noted: Noted = None,
     ) -> Tensor:
         """Attend from queries (B,H,L,Dh) to keys and values (B,H,S,Dh); return (B,L,D)."""
         rate = self.dropout if self.training else 0.0
+        if isinstance(mask, SparseMask):
+            if noted is None:
+                return self._joined(mask.mix(query, keys, values, rate))
+            mask = mask.dense(query[:, 0])
         # a CPU's fused kernel has no dropout; torch would fall back to this code with its own draws
         is_plain = query.device.type == "cpu" and (keys.shape[2] <= MOST_UNFUSED or rate > 0)
         if noted is None and not is_plain:
@@ -77,6 +82,10 @@ class _Attention(nn.Module):
             if noted is not None:  # the fused kernel does not return its weights
                 noted.append(weights)
             mixed = dropout(weights, self.dropout, self.training) @ values
+        return self._joined(mixed)
+
+    def _joined(self, mixed: Tensor) -> Tensor:
+        """Return the output (B,L,D) of all heads (B,H,L,Dh)."""
         out: Tensor = self.out_projection(mixed.transpose(1, 2).flatten(2))
         return out
 

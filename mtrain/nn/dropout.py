@@ -23,6 +23,11 @@ def seeded_dropout(seed: int) -> Iterator[None]:
         _GENERATOR.reset(token)
 
 
+def new_seed() -> int:
+    """Draw a seed from this thread's generator, for draws that a backward pass repeats."""
+    return int(torch.randint(1 << 62, (), generator=_GENERATOR.get()))
+
+
 def dropout(x: Tensor, rate: float, is_training: bool) -> Tensor:
     """Zero a share `rate` of the elements and scale the others up by 1/(1-rate).
 

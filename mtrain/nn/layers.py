@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtrain.nn.attention import CrossAttention, Noted, Rotation, SelfAttention
+from mtrain.nn.block_sparse import Mask
 from mtrain.nn.cache import KeyValueCache
 from mtrain.nn.dropout import dropout
 from mtrain.nn.feature_attention import Beside
@@ -120,7 +121,7 @@ class SelfAttentionLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        mask: Tensor,
+        mask: Mask,
         rotate: Rotation | None,
         noted: Noted,
         cache: KeyValueCache | None = None,

@@ -23,6 +23,9 @@ _TRANSFORMER = {
     "tie_embeddings": "all",
 }
 
+# a block attends to 3 blocks, so that 4 tokens are sparse
+_SPARSE = {"type": "block_sparse", "block_size": 1, "window_blocks": 1, "global_blocks": 1,
+           "random_blocks": 1}  # fmt: skip
 _MODERN = {"positions": "rotary", "norm_type": "rms", "activation": "swiglu"}
 _DECODER_ONLY = {"type": "decoder_only", **{key: value for key, value in _TRANSFORMER.items()
                                             if key not in ("type", "encoder_layers")}}  # fmt: skip
@@ -60,6 +63,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "transformer-deep-encoder": {**_TRANSFORMER, "encoder_layers": 6, "decoder_layers": 1,
                                  "output_bias": True},
     "transformer-modern": {**_TRANSFORMER, **_MODERN},
+    "transformer-sparse": {**_TRANSFORMER, "encoder_attention": _SPARSE},
     "decoder-only": {**_DECODER_ONLY, "positions": "learned"},
     "decoder-only-causal": {**_DECODER_ONLY, "source_attention": "causal", "source_loss": True},
     "decoder-only-modern": {**_DECODER_ONLY, **_MODERN, "tie_embeddings": "decoder"},

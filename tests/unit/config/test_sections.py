@@ -35,6 +35,7 @@ OPTIONS = {
     "tokenizer.path": "source target",
     "model.init_from": "run parts layers",
     "model.features": "run layer drop",
+    "model.encoder_attention": "type block_size window_blocks global_blocks random_blocks",
     "model": "type init_from dropout max_positions tie_embeddings encoder_layers decoder_layers "
     "output_bias d_model num_heads ffn_dim activation attention_dropout norm norm_type positions "
     "norm_epsilon embedding_norm "

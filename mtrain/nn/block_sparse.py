@@ -1,0 +1,174 @@
+"""Block-sparse self-attention: the pattern, and how a batch is computed by it (Zaheer et al. 2020).
+
+A sequence is cut into blocks of tokens. A block of queries attends to a window of blocks around it,
+to the first and last blocks, which attend to everything (global), and to a few others drawn once
+for each layer. So the cost grows linearly with the length.
+
+The pattern is data: `attended_blocks` alone says which blocks attend to which. It depends on the
+length of a sequence and the layer, never on the batch. A batch whose sequences are short is
+computed by full attention with a mask of the same pattern, which is faster there.
+
+Shapes: B rows, H heads, L width, Dh width of a head, N blocks of a sequence.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mtrain.nn.blocked_attention import attend_in_blocks
+
+Blocks = npt.NDArray[np.int64]
+# tokens up to which full attention with a mask is as fast on a CPU, forward and backward
+DENSE_UP_TO = 1024
+
+
+@dataclass(frozen=True)
+class BlockPattern:
+    """The size of a block, and how many blocks one attends to, by kind; `window_blocks` is odd."""
+
+    block_size: int
+    window_blocks: int
+    global_blocks: int
+    random_blocks: int
+
+    @property
+    def num_attended(self) -> int:
+        """The blocks that one attends to: a sequence of no more has full attention."""
+        return self.window_blocks + self.global_blocks + self.random_blocks
+
+    def num_blocks(self, length: int) -> int:
+        """Return the blocks of a sequence; the last may be short."""
+        return -(-length // self.block_size)
+
+    def covers(self, length: int) -> bool:
+        """Tell whether all tokens of a sequence attend to all."""
+        return self.num_blocks(length) <= self.num_attended
+
+
+def new_pattern(sizes: Mapping[str, int] | None) -> BlockPattern | None:
+    """Return the pattern of some sizes, or none for full attention."""
+    return None if sizes is None else BlockPattern(**sizes)
+
+
+@lru_cache(maxsize=1024)
+def attended_blocks(pattern: BlockPattern, num_blocks: int, layer: int) -> tuple[Blocks, ...]:
+    """Return for each block of queries the blocks of keys that it attends to, in order.
+
+    Of the global blocks, one more stands at the beginning than at the end if their number is odd.
+    The random blocks are drawn from those that are neither global nor in the window.
+    """
+    every = np.arange(num_blocks)
+    if num_blocks <= pattern.num_attended:
+        return (every,) * num_blocks
+    ends = pattern.global_blocks // 2
+    is_global = (every < pattern.global_blocks - ends) | (every >= num_blocks - ends)
+    draws = np.random.default_rng((layer, num_blocks))
+    attended = []
+    for block in every:
+        if is_global[block]:
+            attended.append(every)
+            continue
+        is_near = np.abs(every - block) <= pattern.window_blocks // 2
+        others = np.flatnonzero(~is_global & ~is_near)
+        drawn = draws.choice(others, pattern.random_blocks, replace=False)
+        attended.append(np.sort(np.concatenate([np.flatnonzero(is_global | is_near), drawn])))
+    return tuple(attended)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A sequence in a batch: its row, where it begins there, and its length."""
+
+    row: int
+    start: int
+    length: int
+
+
+def spans_of_lengths(lengths: Tensor) -> list[Span]:
+    """Return the sequences of a padded batch, one a row."""
+    return [Span(row, 0, length) for row, length in enumerate(lengths.tolist())]
+
+
+def spans_of_sentences(sentences: Tensor) -> list[Span]:
+    """Return the sequences of packed rows, whose tokens (R,L) have the number of theirs."""
+    spans = []
+    for row, numbers in enumerate(sentences.tolist()):
+        starts = [0, *(place for place in range(1, len(numbers))
+                       if numbers[place] != numbers[place - 1]), len(numbers)]  # fmt: skip
+        spans += [Span(row, start, end - start)
+                  for start, end in pairwise(starts)]  # fmt: skip
+    return spans
+
+
+@dataclass(frozen=True)
+class SparseMask:
+    """The pattern of one layer for the sequences of a batch, to be computed block by block."""
+
+    pattern: BlockPattern
+    spans: Sequence[Span]
+    layer: int
+
+    def mix(self, query: Tensor, keys: Tensor, values: Tensor, dropout_rate: float) -> Tensor:
+        """Return the mean values (B,H,L,Dh) that queries attend to; zero outside all spans."""
+        out = torch.zeros_like(query)
+        for span in self.spans:
+            tokens = slice(span.start, span.start + span.length)
+            own = [x[span.row, :, tokens] for x in (query, keys, values)]
+            num_blocks = self.pattern.num_blocks(span.length)
+            blocks = attended_blocks(self.pattern, num_blocks, self.layer)
+            out[span.row, :, tokens] = attend_in_blocks(
+                own[0], own[1], own[2], blocks, self.pattern.block_size, dropout_rate
+            )
+        return out
+
+    def dense(self, x: Tensor) -> Tensor:
+        """Return the mask (B,1,L,L) that full attention adds to its scores, for x (B,L,...).
+
+        Padding attends to itself.
+        """
+        num_rows, width = x.shape[:2]
+        mask = torch.full((num_rows, 1, width, width), float("-inf"))
+        for span in self.spans:
+            tokens = slice(span.start, span.start + span.length)
+            mask[span.row, 0, tokens, tokens].masked_fill_(self._allowed(span.length), 0)
+        mask.diagonal(dim1=-2, dim2=-1).zero_()
+        return mask.to(x.device)
+
+    def _allowed(self, length: int) -> Tensor:
+        """Return for each token of a sequence whether it attends to each, (L,L)."""
+        size, num_blocks = self.pattern.block_size, self.pattern.num_blocks(length)
+        allowed = np.zeros((num_blocks, num_blocks), np.bool_)
+        for block, attended in enumerate(attended_blocks(self.pattern, num_blocks, self.layer)):
+            allowed[block, attended] = True
+        tokens = allowed.repeat(size, axis=0).repeat(size, axis=1)
+        return torch.from_numpy(tokens[:length, :length])
+
+
+Mask = Tensor | SparseMask
+
+
+def layer_masks(
+    pattern: BlockPattern | None,
+    tokens: Tensor,
+    full: Callable[[], Tensor],
+    spans: Callable[[], Sequence[Span]],
+    num_layers: int,
+) -> Sequence[Mask]:
+    """Return the mask of each layer's self-attention, for the tokens (B,L) of a batch.
+
+    `full` returns the mask of full attention, `spans` the sequences of the batch. Without a
+    pattern, and where all sequences are too short for one, all tokens attend to all.
+    """
+    found = () if pattern is None else spans()
+    if pattern is None or all(pattern.covers(span.length) for span in found):
+        return [full()] * num_layers
+    masks = [SparseMask(pattern, found, layer) for layer in range(num_layers)]
+    if tokens.is_cpu and max(span.length for span in found) > DENSE_UP_TO:
+        return masks
+    return [mask.dense(tokens) for mask in masks]
