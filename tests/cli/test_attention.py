@@ -42,8 +42,9 @@ def guided_folder(tmp_path_factory: pytest.TempPathFactory, server: None) -> Pat
     write_task(folder, {"train": 2000, "valid": 60, "test": 60})
     write_links(folder / "train.align", every_line((folder / "train.digits").read_text()))
     config = (
-        TINY_CONFIG.replace("max_updates: 40", "max_updates: 500")
-        .replace("valid_every: 20", "valid_every: 250\n  alignment_weight: 0.5")
+        TINY_CONFIG.replace("max_updates: 40", "max_updates: 300\n  optimizer: muon")
+        .replace("learning_rate: 3.0e-3", "learning_rate: 0.01")
+        .replace("valid_every: 20", "valid_every: 300\n  alignment_weight: 0.5")
         .replace("target: train.words}", "target: train.words, alignments: train.align}")
     )
     backwards = config.replace("run_dir: run", "run_dir: back")
