@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mtrain.config.base_run import with_base_settings
+from mtrain.config.model import MODEL_SECTIONS
 from mtrain.config.run import UNION_MEMBERS, Config
 from mtrain.config.section import MAX_INT
 from mtrain.errors import UserError
@@ -262,8 +263,13 @@ def _where(place: KeyPath, lines: dict[KeyPath, str], path: str) -> str:
 
 
 def _nearest(loc: tuple[str | int, ...]) -> str:
-    section = _section(loc[:-1])
-    return _suggest(str(loc[-1]), list(section.model_fields) if section else [])
+    key, section = str(loc[-1]), _section(loc[:-1])
+    if section in MODEL_SECTIONS.values():
+        of_others = [tag.strip("<>") for tag, other in MODEL_SECTIONS.items()
+                     if key in other.model_fields]  # fmt: skip
+        if of_others:
+            return f"; it is a key of {' and '.join(of_others)} models"
+    return _suggest(key, list(section.model_fields) if section else [])
 
 
 def _suggest(name: str, names: Sequence[str]) -> str:

@@ -56,6 +56,18 @@ def new_pattern(sizes: Mapping[str, int] | None) -> BlockPattern | None:
     return None if sizes is None else BlockPattern(**sizes)
 
 
+def describe_pattern(pattern: BlockPattern, longest: int, device_type: str) -> str:
+    """Return how a text of the longest length is computed, and from which length on otherwise."""
+    covered = pattern.num_attended * pattern.block_size
+    if longest <= covered:
+        how = "is full"
+    elif longest <= DENSE_UP_TO or device_type != "cpu":
+        how = "is computed in full with a mask, and saves no time"
+    else:
+        how = f"is computed in blocks; up to {DENSE_UP_TO:,} that would save no time"
+    return f"block-sparse over {covered:,} tokens; that of the longest text, {longest:,}, {how}"
+
+
 @lru_cache(maxsize=1024)
 def attended_blocks(pattern: BlockPattern, num_blocks: int, layer: int) -> tuple[Blocks, ...]:
     """Return for each block of queries the blocks of keys that it attends to, in order.

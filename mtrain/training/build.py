@@ -10,6 +10,7 @@ import torch
 
 from mtrain.config import Config
 from mtrain.config.corpora import Languages
+from mtrain.config.model import EncoderSection
 from mtrain.console import say
 from mtrain.data.folders import DataFolder, RunFolder, read_held_out
 from mtrain.data.makers.base import Maker
@@ -30,6 +31,7 @@ from mtrain.inference.search import searches_with_mkl, torch_engine
 from mtrain.inference.teacher import check_taught_by, masked_teacher
 from mtrain.models import Head, Model, TranslationModel, alignment_head, build_model
 from mtrain.models.bert import Bert
+from mtrain.nn.block_sparse import describe_pattern, new_pattern
 from mtrain.runtime.onednn import multiplying_with_mkl
 from mtrain.runtime.precision import Precision, choose_precision
 from mtrain.text.tokenizer import TokenizerPair
@@ -111,7 +113,19 @@ def build_forecaster(setup: Setup, group: ProcessGroup) -> Forecaster:
         setup.updates,
         group,
         setup.precision.device,
+        _describe_attention(setup),
     )
+
+
+def _describe_attention(setup: Setup) -> str | None:
+    """Return how the encoder's attention is computed, if it is block-sparse."""
+    model = setup.config.model
+    pattern = new_pattern(model.encoder_attention.pattern if isinstance(model, EncoderSection)
+                          else None)  # fmt: skip
+    if pattern is None:
+        return None
+    longest = int(setup.store.source.lengths.max(initial=0)) + 1
+    return describe_pattern(pattern, longest, setup.precision.device.type)
 
 
 def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:

@@ -32,6 +32,7 @@ class Forecast:
     """Estimated time, memory and disk space of a training run."""
 
     largest_batch: str
+    attention: str | None  # how a block-sparse encoder is computed
     peak_memory: float  # GB
     seconds_per_update: float
     tokens_per_second: float
@@ -55,6 +56,7 @@ class Forecast:
         return "\n".join(
             (
                 f"largest batch      {self.largest_batch}",
+                *([f"attention          {self.attention}"] if self.attention else []),
                 f"peak memory        {self.peak_memory:.2f} GB",
                 f"an update          {self.seconds_per_update:.3f} s, "
                 f"{self.tokens_per_second:,.0f} {self.predicted} tokens/s",
@@ -93,8 +95,10 @@ class Forecaster:
         updates: Callable[[int, int, int], Iterator[PlannedUpdate]],
         group: ProcessGroup,
         device: torch.device,
+        attention: str | None,
     ) -> None:
         self._config = config
+        self._attention = attention
         self._maker = maker
         self._plan = plan
         self._state = state
@@ -125,6 +129,7 @@ class Forecaster:
         existing = next(path for path in (run_dir, *run_dir.resolve().parents) if path.exists())
         return Forecast(
             largest_batch=str(largest),
+            attention=self._attention,
             peak_memory=peak_memory(self._device) / 1e9,
             seconds_per_update=seconds,
             tokens_per_second=num_tokens / seconds,

@@ -2,7 +2,8 @@
 
 Tensors are copied by name. Tables, whose rows stand for words, are copied row by row: a row of the
 new vocabulary takes the row of the same piece in the base's. The optimiser and the schedule are not
-taken over. A student with half the layers of the run may start from every second one.
+taken over. A student with half the layers of the run may start from every second one. Where the new
+model has more learned positions, those of the run repeat.
 """
 
 import re
@@ -29,6 +30,7 @@ TABLES = {
     "output.bias": "target",
     "source_embedding.weight": "source",
 }
+POSITIONS = "_positions.weight"  # how the names of learned positions end
 MOST_NAMED = 8  # tensors, or layers, in a list of the report
 
 Rows = tuple[list[int], list[int]]  # of the new table, and of the base's
@@ -66,7 +68,8 @@ def initialise(
         used.setdefault(copy.old, set()).update(rows)
     return (
         f"initialised from {_describe(run)}: copied {copied / total:.1%} of {total:,} parameters; "
-        f"newly initialised: {_remainder(model, filled)}; left out: {_remainder(run.model, used)}; "
+        f"{_repetition(copies)}newly initialised: {_remainder(model, filled)}; "
+        f"left out: {_remainder(run.model, used)}; "
         "the optimiser and the schedule start afresh"
     )
 
@@ -131,14 +134,32 @@ def _plan(
         )
     sides = {TABLES[name] for name in wanted if name in TABLES}
     rows = {side: _matched_rows(side, tokenizers, run, base) for side in sorted(sides)}
-    return [
-        _Copy(new[name], old[origins[name]], rows[TABLES[name]] if name in TABLES else None)
-        for name in wanted
-    ]
+    copies = []
+    for name in wanted:
+        pair = new[name], old[origins[name]]
+        if name in TABLES:
+            copies.append(_Copy(*pair, rows[TABLES[name]]))
+        elif name.endswith(POSITIONS):
+            copies.append(_Copy(*pair, _repeated_rows(*map(len, pair))))
+        else:
+            copies.append(_Copy(*pair))
+    return copies
 
 
 def _comparable(name: str, tensor: Tensor) -> tuple[int, ...]:
-    return tuple(tensor.shape[1:] if name in TABLES else tensor.shape)
+    may_be_longer = name in TABLES or name.endswith(POSITIONS)
+    return tuple(tensor.shape[1:] if may_be_longer else tensor.shape)
+
+
+def _repeated_rows(num_new: int, num_old: int) -> Rows:
+    return list(range(num_new)), [row % num_old for row in range(num_new)]
+
+
+def _repetition(copies: Sequence[_Copy]) -> str:
+    """Return how far learned positions repeat, if they do."""
+    counts = {(len(copy.old), len(copy.new)) for copy in copies
+              if copy.rows and len(set(copy.rows[1])) < len(copy.rows[1])}  # fmt: skip
+    return "".join(f"the {old:,} learned positions repeat up to {new:,}; " for old, new in counts)
 
 
 def _matched_rows(side: str, tokenizers: TokenizerPair, run: LoadedRun, base: BaseRun) -> Rows:

@@ -68,6 +68,8 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("decoding: {engine: ctranslate2-int8, length_norm: gnmt}", "7: decoding: length_norm"),
         ("decoding: {engine: ctranslate2, coverage_penalty: 0.1}", "7: decoding: coverage_penalty"),
         ("model: {<<: {d_modle: 8}}", "7: unknown key model.d_modle; did you mean d_model?"),
+        ("model: {type: rnn, encoder_attention: {type: block_sparse}}",
+         "7: unknown key model.encoder_attention; it is a key of transformer and bert models"),
         ("2016: x", "7: 2016: keys should be strings, not 2016"),
         ("training:\n  max_updates: soon",
          "8: training.max_updates: input should be a valid integer"),

@@ -452,3 +452,19 @@ def test_a_bert_and_a_decoder_start_from_every_second_layer_of_a_bert(
     found, _ = start(shallow, capsys)
     for name in ("encoder.1.feed_forward.inner.weight", "decoder.0.feed_forward.inner.weight"):
         assert torch.equal(found[name], old[name.replace("decoder", "encoder")])
+
+
+@pytest.mark.parametrize("num_positions", [100, 40])
+def test_learned_positions_repeat_where_there_are_more_and_end_earlier_where_there_are_fewer(
+    num_positions: int, bert: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    config = translation_from(
+        bert, tmp_path / "run", ["encoder", "decoder", "embeddings"], max_positions=num_positions
+    )
+    found, said = start(config, capsys)
+    old = weights(load(bert / "base", None, ("device=cpu",)).model)["source_positions.weight"]
+    expected = torch.cat([old, old])[:num_positions]
+    assert torch.equal(found["source_positions.weight"], expected)
+    assert torch.equal(found["target_positions.weight"], expected)
+    repeats = f"the {len(old)} learned positions repeat up to {num_positions};"
+    assert (repeats in said) == (num_positions > len(old))
