@@ -57,10 +57,10 @@ def tokenizer_of(task: Path) -> Tokenizer:
     return TokenizerPair.load(task / "data-text" / "tokenizer").source
 
 
-def ready_bert(seed: int = 1) -> Bert:
+def ready_bert(seed: int = 1, **settings: Any) -> Bert:
     """Return a model in which every parameter matters: none is left at 0 or 1."""
     torch.manual_seed(seed)
-    config = bert_config(Path("nowhere"), Path("nowhere/run"))
+    config = bert_config(Path("nowhere"), Path("nowhere/run"), model=SMALL_BERT | settings)
     model = build_model(config, 340, 340).eval()
     assert isinstance(model, Bert)
     with torch.no_grad():

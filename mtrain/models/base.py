@@ -93,6 +93,7 @@ class Model(nn.Module, ABC):
     max_positions: int  # length of the longest sequence it reads, end mark included
     export_limits: dict[str, str]  # format: why this model cannot be exported to it
     takes_packed_sequences: bool = False  # whether `forward` takes a PackedBatch
+    is_capturable: bool = True  # whether `forward` runs on a GPU without host synchronisation
     output: OutputLayer  # maps features to logits
     # how the names of the encoder's parameters begin; the other layers are the decoder's
     encoder_prefixes: tuple[str, ...] = ("encoder", "source_positions", "source_combined")

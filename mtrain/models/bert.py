@@ -55,6 +55,7 @@ class Bert(Model):
         self.num_layers, self.num_heads = config.encoder_layers, config.num_heads
         self._call: LayerCall = call_layer
         self._pattern = new_pattern(config.encoder_attention.pattern)
+        self.is_capturable = self._pattern is None
         self.export_limits = config.export_limits
         width, shape = config.d_model, LayerShape(**config.layer)
         self.source_positions = POSITIONS[config.positions](

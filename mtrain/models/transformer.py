@@ -106,6 +106,7 @@ class Transformer(TranslationModel):
         self.max_positions = config.max_positions
         self._call_packed: LayerCall = call_layer
         self._pattern = new_pattern(config.encoder_attention.pattern)
+        self.is_capturable = self._pattern is None
         self.source_heads = (config.decoder_layers, config.num_heads)
         self.export_limits = config.export_limits
         places = config.max_positions, config.d_model, config.num_heads

@@ -24,6 +24,7 @@ from mtrain.data.makers.texts import pad_texts
 from mtrain.data.store import Column
 from mtrain.distributed.group import ProcessGroup
 from mtrain.models import build_model
+from mtrain.nn import block_sparse
 from mtrain.nn.output import IGNORE_INDEX
 from mtrain.training.build import Setup
 from tests.in_process import (
@@ -381,3 +382,29 @@ def test_a_validation_is_the_same_each_time_and_learning_lowers_its_loss(
     before = validate()["loss"]
     learn(setup, 30)
     assert validate()["loss"] < before - 1
+
+
+@pytest.mark.parametrize("dense_up_to", [0, 1024])
+def test_a_text_has_the_same_states_in_a_packed_batch_with_block_sparse_attention(
+    dense_up_to: int, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_sparse, "DENSE_UP_TO", dense_up_to)
+    pattern = {"type": "block_sparse", "block_size": 4, "random_blocks": 1}
+    model, tokenizer = ready_bert(encoder_attention=pattern), tokenizer_of(task)
+    lengths = [5, 60, 9, 40, 1, 30]
+    maker = maker_of(task, random_ids(tokenizer, lengths))
+    batch = maker.make(maker.plan_in_order(np.arange(len(lengths)))[0], seed=3)
+    num_texts = 0
+    with torch.inference_mode():
+        packed = model.hidden_states(batch)
+        for row in range(batch.num_rows):
+            for number in range(int(batch.sentences[row].max()) + 1):
+                here = batch.sentences[row] == number
+                alone = pad_texts([batch.tokens[row, here][:-1].tolist()], [[0]], 3)
+                states = model.hidden_states(alone)[0]
+                torch.testing.assert_close(states, packed[row, here], atol=2e-5, rtol=1e-4)
+                num_texts += 1
+        full = ready_bert().hidden_states(batch)
+    assert num_texts == len(lengths)
+    long = batch.sentences >= 0
+    assert not torch.allclose(full[long], packed[long], atol=1e-3)

@@ -65,6 +65,8 @@ class CudaGraphStep(EagerStep):
     def prepare(self, batch: Batch) -> None:
         """Capture forward and backward of packed batches of this shape; changes gradients."""
         part = self._parts(batch)[0]
+        if not self._state.model.is_capturable:
+            return
         if not part.has_static_shape or part.num_rows in self._captured:
             return
         started = time.monotonic()
