@@ -60,6 +60,14 @@ class FilterConfig(Section):
     left out would remove. `language` needs the extra langid"""
 
 
+class ContextConfig(Section):
+    """Consecutive sentences of a document, one text with the piece `<sep>` between them."""
+
+    tokens: PositiveInt = 512
+    """maximum tokens of a chunk on either side, end of sentence included. How far each chunk is
+    filled is drawn: one sentence, or up to an eighth, a quarter, half or all of these tokens"""
+
+
 class DataConfig(Section):
     """Corpora for training, validation and test."""
 
@@ -84,6 +92,9 @@ class DataConfig(Section):
     test: HeldOutCorpora = Field([])
     """held-out text for `mtrain score`; a list, or {from_train: 1000}"""
     filters: FilterConfig = FilterConfig()
+    context: ContextConfig | None = None
+    """chunks of consecutive sentences to learn from, in the training corpora that name their
+    `documents`; then `translate --documents` translates chunks. By default sentences alone"""
 
     @field_validator("train", "valid")
     @classmethod

@@ -117,8 +117,17 @@ class DataFolder:
         return [(Part(split, config.data.directions[0], lines), about["pairs"])]
 
     def corpus_sizes(self) -> list[int]:
-        """Return the number of training pairs of each corpus, in the order of the token store."""
-        return [ledger["counts"][REASONS[KEPT]] for ledger in self.manifest()["filtered"]]
+        """Return the number of training pairs of each corpus, in the order of the token store.
+
+        A chunk of a document is one pair there.
+        """
+        manifest = self.manifest()
+        ledgers = manifest["filtered"]
+        chunks = manifest.get("chunks", [None] * len(ledgers))
+        return [
+            sum(joined["chunks"].values()) if joined else ledger["counts"][REASONS[KEPT]]
+            for ledger, joined in zip(ledgers, chunks, strict=True)
+        ]
 
     def as_prepared(self, config: Config) -> Config:
         """Return the configuration with the defaults of this folder's manifest format."""

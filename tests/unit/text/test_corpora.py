@@ -17,7 +17,7 @@ from pyarrow import parquet
 from mtrain.config.corpora import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
 from mtrain.errors import UserError
 from mtrain.text.checks import check_readable
-from mtrain.text.corpora import corpus_name, input_digests, read_linked_pairs, read_pairs
+from mtrain.text.corpora import corpus_name, input_digests, read_training_pairs, read_pairs
 from mtrain.text.records import RawPair
 from tests.unit.text.test_lines import zstandard
 
@@ -317,7 +317,7 @@ def aligned(folder: Path, links: bytes, pairs: list[RawPair] | None = None) -> A
 
 
 def read_linked(corpus: Corpus) -> list[Any]:
-    return list(read_linked_pairs(corpus, LANGUAGES))
+    return [(pair, links) for pair, links, _ in read_training_pairs(corpus, LANGUAGES)]
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress, zstandard])
@@ -472,5 +472,5 @@ def test_links_of_a_line_with_a_no_break_space_are_not_guessed(tmp_path: Path) -
     paths = {side: tmp_path / side for side in files}
     for side, text in files.items():
         paths[side].write_text(text)
-    found = list(read_linked_pairs(AlignedPairFiles(**paths), ("", "")))
-    assert [links for _, links in found] == [None, [(1, 1)]]
+    found = list(read_training_pairs(AlignedPairFiles(**paths), ("", "")))
+    assert [links for _, links, _ in found] == [None, [(1, 1)]]
