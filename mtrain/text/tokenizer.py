@@ -102,10 +102,14 @@ class Tokenizer:
             f'add one with tokenizer.symbols: ["{MASK}"], or let mtrain train a vocabulary',
         )
 
+    def find_separator(self) -> int | None:
+        """Return the id of the piece between the sentences of a document, or None without one."""
+        return self._backend.find(SEPARATOR)
+
     @property
     def separator_id(self) -> int:
         """The id of the piece between the sentences of a document. Raises UserError without one."""
-        number = self._backend.find(SEPARATOR)
+        number = self.find_separator()
         if number is None:
             raise UserError(
                 f"{self.path}: this vocabulary has no piece {SEPARATOR} to stand between sentences",
