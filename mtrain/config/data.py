@@ -15,6 +15,7 @@ from mtrain.config.corpora import (
     Languages,
     MonolingualText,
     Name,
+    PairFiles,
     PlainText,
     TrainCorpus,
     as_pairs,
@@ -259,6 +260,12 @@ class DataConfig(Section):
     def test_sets(self) -> dict[str, Corpus]:
         """The test sets by name, as pairs; none if they are taken from train."""
         return {corpus.name or "test": corpus for corpus in _listed(self.test)}
+
+    @property
+    def tests_with_documents(self) -> list[str]:
+        """The names of the test sets that say where their documents end."""
+        return [name for name, corpus in self.test_sets.items()
+                if isinstance(corpus, PairFiles) and corpus.documents is not None]  # fmt: skip
 
     @property
     def test_languages(self) -> dict[str, Languages]:

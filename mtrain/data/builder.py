@@ -79,6 +79,8 @@ class DataBuilder:
             {name: held_out.write(name, [corpus]) for name, corpus in sets.items()}
             for sets in (data.watch_sets, data.test_sets)
         )
+        for name, corpus in data.test_sets.items():
+            held_out.write_documents(name, corpus)
         taken = take_from_train(self._config, held_out)
         valid, tests = [*valid, *taken.valid], tests | taken.tests
         self.held_out_parts = {"valid": valid, **watch, **tests}

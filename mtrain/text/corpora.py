@@ -85,6 +85,11 @@ def read_training_pairs(corpus: Corpus, languages: tuple[str, str]) -> Iterator[
         yield (source, target), parsed if plain == cleaned else None, document
 
 
+def read_document_numbers(corpus: PairFiles) -> Iterator[int]:
+    """Yield the number of each pair's document, in a corpus that has documents."""
+    return (document or 0 for _, document, _ in _read_documents(corpus))
+
+
 def _read_documents(
     corpus: PairFiles, *besides: Path
 ) -> Iterator[tuple[int, int | None, Sequence[bytes]]]:
