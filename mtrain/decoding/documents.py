@@ -23,7 +23,7 @@ class DocumentTranslator:
     def __init__(
         self, engine: Engine, tokenizers: TokenizerPair, budget: int, decoding: DecodingConfig
     ) -> None:
-        """Translate chunks of up to `budget` source tokens, end mark included.
+        """Translate chunks of up to `budget` source tokens, unless `decoding` says how many.
 
         Raises UserError if a vocabulary lacks the separator.
         """
@@ -31,7 +31,7 @@ class DocumentTranslator:
         self._tokenizers = tokenizers
         self._alone = Translator(engine, tokenizers, n_best=1)
         self._separators = tokenizers.source.separator_id, tokenizers.target.separator_id
-        self._budget = min(budget, engine.max_ids + 1)
+        self._budget = min(decoding.context_tokens or budget, engine.max_ids + 1)
         self._overlap = decoding.context_overlap
 
     def translate(

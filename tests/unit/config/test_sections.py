@@ -49,7 +49,8 @@ OPTIONS = {
     "log_every tensorboard",
     "decoding": "engine precision source_lang target_lang method beam_size length_penalty "
     "length_norm coverage_penalty alignment_layer alignment_head repetition_guard n_best "
-    "max_length_ratio temperature top_k top_p batch_tokens buffer_lines context_overlap",
+    "max_length_ratio temperature top_k top_p batch_tokens buffer_lines context_tokens "
+    "context_overlap",
     "distillation": "teachers targets original_share weight temperature top_k hidden_weight",
 }
 FROZEN = {f"{section}.{key}".removeprefix(".")

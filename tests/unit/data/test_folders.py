@@ -48,6 +48,7 @@ MAY_CHANGE = {
     "decoding.top_p": "0.5",
     "decoding.batch_tokens": "7",
     "decoding.buffer_lines": "7",
+    "decoding.context_tokens": "7",
     "decoding.context_overlap": "7",
     "training.compile_layers": "false",
     "training.max_updates": "7",

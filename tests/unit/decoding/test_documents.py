@@ -110,6 +110,14 @@ def test_every_line_has_its_translation_whatever_the_model_does(
                for ids in engine.asked)  # fmt: skip
 
 
+def test_chunks_may_be_shorter_than_those_that_were_learnt(tokenizers: TokenizerPair) -> None:
+    lines, engine = [b"ant bee"] * 12, CopyingEngine(tokenizers)
+    found = translate(engine, tokenizers, lines, [0] * 12, context_tokens=12)
+    assert [each.text.encode() for each in found] == lines
+    assert {len(ids) < 12 for ids in engine.asked} == {True}
+    assert len(engine.asked) > 3
+
+
 def test_a_line_that_has_the_separator_and_bytes_that_are_no_text_are_kept(
     tokenizers: TokenizerPair,
 ) -> None:
