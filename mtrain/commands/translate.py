@@ -86,7 +86,12 @@ def _check_documents(
         )
     if documents.ids_path is not None:
         read_stdin_once(input_path or STREAM, documents.ids_path)
-        refuse_early(documents.ids_path)
+        refuse_early(input_path, documents.ids_path)
+        if input_path is not None and input_path.is_file() and documents.ids_path.is_file():
+            with open_bytes(input_path) as text:
+                blocks = full_blocks(text, config.decoding.buffer_lines)
+                for _ in numbered_by_ids(blocks, documents.ids_path, input_path):
+                    pass  # say now what does not fit
 
 
 def _is_same(output_path: Path | None, alignments_path: Path) -> bool:

@@ -168,6 +168,7 @@ def test_what_documents_cannot_be_combined_with_is_named(
     finished = documents("translate", "run", *arguments)
     assert finished.code == 2
     assert error in finished.err
+    assert "using run/checkpoints" not in finished.err  # before the model is loaded
     assert finished.out == ""
 
 
