@@ -11,8 +11,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
     """Return the data report as text."""
     train, valid = manifest["splits"]["train"], manifest["splits"]["valid"]
     chunks = manifest.get("chunks")  # only of documents
-    num_kept = train["pairs"] if chunks is None else sum(
-        entry["counts"][REASONS[KEPT]] for entry in manifest["filtered"])  # fmt: skip
+    num_kept = sum(entry["counts"][REASONS[KEPT]] for entry in manifest["filtered"])
     tokens, unit, read = train["tokens"], "pairs", "sources"
     told = f"{tokens['source']:,} source and {tokens['target']:,} target tokens"
     if manifest["settings"].get("learns_from_text"):
