@@ -30,6 +30,12 @@ def translate(
     alignments: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write links between words there, 0-0 1-2.")
     ] = None,
+    documents: Annotated[
+        bool, typer.Option("--documents", help="Translate with context; empty lines end documents.")
+    ] = False,
+    document_ids: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same, with an id for each line there.")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(metavar="NAME", help="torch, ctranslate2 or ctranslate2-int8.")
     ] = None,
@@ -44,6 +50,7 @@ def translate(
                "decoding.engine": engine, "decoding.source_lang": source_lang,
                "decoding.target_lang": target_lang}  # fmt: skip
     opened = with_others(open_translator(run, overrides, options), others)
-    from mtrain.commands.translate import translate
+    from mtrain.commands.translate import Documents, translate
 
-    translate(opened, input, output, alignments, checkpoint)
+    given = Documents(document_ids) if documents or document_ids else None
+    translate(opened, input, output, alignments, checkpoint, given)

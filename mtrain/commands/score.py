@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mtrain.commands.opening import open_run, with_others
 from mtrain.config import Config
 from mtrain.config.corpora import Languages
-from mtrain.console import progress, warn
+from mtrain.console import progress, say, warn
 from mtrain.data.folders import HeldOutText
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.evaluation.buckets import Bucket, score_by_length
@@ -19,6 +19,7 @@ from mtrain.text.lines import count_invalid, decode_line, read_lines, warn_of_in
 from mtrain.text.streams import read_stdin_once
 
 if TYPE_CHECKING:
+    from mtrain.decoding.documents import DocumentTranslator
     from mtrain.decoding.translator import Translator
     from mtrain.inference.load import LoadedRun
 
@@ -94,7 +95,8 @@ def score_run(
     loaded = load_ensemble(opened, checkpoint_name)
     if config.learns_from_text:
         return _score_masked(loaded, tests)
-    return score_tests(loaded.translator, tests, config)
+    of_documents = loaded.document_translator if config.data.context is not None else None
+    return score_tests(loaded.translator, tests, config, of_documents)
 
 
 def _score_masked(loaded: "LoadedRun", tests: Sequence[HeldOutText]) -> list[ScoredSet]:
@@ -112,15 +114,26 @@ def score_tests(
     translator_for: "Callable[[Languages], Translator]",
     tests: Sequence[HeldOutText],
     config: Config,
+    document_translator_for: "Callable[[Languages], DocumentTranslator] | None" = None,
 ) -> list[ScoredSet]:
-    """Translate test sets and score each; `translator_for` returns one for two languages."""
+    """Translate test sets and score each; `translator_for` returns one for two languages.
+
+    Sets that have documents are translated with their context, given a translator for it.
+    """
     scored = []
     for test in tests:
         languages = config.data.test_languages[test.name]
         _warn_of_ter(languages[1])
-        translator = translator_for(languages)
         with progress(f"translating {test.name}", len(test.sources), "lines") as shown:
-            translations = translator.translate(test.sources, shown.advance)
+            if document_translator_for is None or test.documents is None:
+                translations = translator_for(languages).translate(test.sources, shown.advance)
+            else:
+                translations = document_translator_for(languages).translate(
+                    test.sources, test.documents, shown.advance
+                )
+                num_alone = sum(each.is_from_mismatch for each in translations)
+                say(f"{test.name}: documents translated chunk by chunk, {num_alone} lines alone "
+                    "because the separators of their chunk did not match")  # fmt: skip
         hypotheses = [translation.texts[0] for translation in translations]
         sources, references = _text(test.sources, test.name), [_text(test.references, test.name)]
         scored.append(_score(test.name, languages, hypotheses, references, sources, None))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def check_sections(config: "Config") -> None:
     """Raise ValueError, with the keys, for the first disagreement."""
-    for check in (_check_parts, _check_objective, _check_distillation, _check_reached):
+    for check in CHECKS:
         check(config)
 
 
@@ -119,6 +119,31 @@ def _check_distillation(config: "Config") -> None:
         raise ValueError(f"distillation: {found[0]}")
 
 
+def _check_context(config: "Config") -> None:
+    """Raise ValueError for chunks that do not fit the model, or for data that have none."""
+    context, filters = config.data.context, config.data.filters
+    if context is None:
+        return
+    is_lacking = not any(getattr(corpus, "documents", None) for corpus in config.data.train)
+    wrong = {
+        f"tokens {context.tokens} is over model.max_positions {config.model.max_positions}: the "
+        "model could not read such a chunk": context.tokens > config.model.max_positions,
+        f"tokens {context.tokens} is under data.filters.max_tokens {filters.max_tokens}: a single "
+        "sentence could be over the budget of a chunk; lower max_tokens, which reports what it "
+        "drops, or raise tokens": context.tokens < filters.max_tokens,
+        "no corpus of data.train says where its documents end: set documents: empty_lines, or name "
+        "a file of document ids": is_lacking and bool(config.data.train),
+        "cannot be used with training.objective: masked_lm": config.learns_from_text,
+        "cannot be used with model.features, which are of sentences": config.features is not None,
+        "cannot be used with distillation, whose teacher translates sentences": (
+            config.distillation is not None
+        ),
+        "cannot be used with alignments in data.train": config.data.has_alignments,
+    }
+    if found := [told for told, stands in wrong.items() if stands]:
+        raise ValueError(f"data.context: {found[0]}")
+
+
 def _check_reached(config: "Config") -> None:
     """Raise ValueError for a language or a stage that training does not reach."""
     several = sorted({target for _, target in config.data.directions})
@@ -143,3 +168,6 @@ def _check_reached(config: "Config") -> None:
             f"data.stages: training.max_updates {config.training.max_updates} ends training "
             f"before the stage that begins after update {late[0]}"
         )
+
+
+CHECKS = (_check_parts, _check_objective, _check_distillation, _check_context, _check_reached)

@@ -7,11 +7,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from mtrain.config.corpora import EMPTY_LINES
 from mtrain.config.run import Config
 from mtrain.config.section import constants
 
 PLACE = re.compile(
-    r"data\.(train|valid|watch|test)\.\d+\.(source|target|alignments|path|hub|text)"
+    r"data\.(train|valid|watch|test)\.\d+\.(source|target|alignments|documents|path|hub|text)"
     r"|tokenizer\.path(\.source|\.target)?|model\.features\.run|distillation\.teachers\.\d+"
 )
 TABLE_KIND = re.compile(r"\.(tsv|jsonl|parquet)(\.\w+)?$")
@@ -89,6 +90,8 @@ def _without_defaults(value: Any, tree: Any, default: Any = None) -> Any:
 
 def _kind(key: str, path: str | None) -> str | None:
     """Return the kind of a file, which decides how it is read, or None for no path."""
+    if path == EMPTY_LINES and key.endswith(".documents"):
+        return path
     if path is None or not key.startswith("data.") or not key.endswith(".path"):
         return path and "file"
     found = TABLE_KIND.search(Path(path).name)

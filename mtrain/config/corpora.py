@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
@@ -22,6 +22,7 @@ def check_piece(piece: str) -> str:
 
 Piece = Annotated[str, Field(pattern=r"^\S+\z"), AfterValidator(check_piece)]  # never split
 Languages = tuple[str, str]  # of source and target
+EMPTY_LINES = "empty_lines"  # what separates documents
 
 
 class _Corpus(Section):
@@ -49,6 +50,9 @@ class PairFiles(_Corpus):
     """text file in the source language"""
     target: HomePath
     """its translation, line by line"""
+    documents: Literal["empty_lines"] | HomePath | None = None
+    """where documents end: at empty_lines, empty on both sides and no pairs; or a file with the id
+    of each line's document"""
 
 
 class AlignedPairFiles(PairFiles, _TrainCorpus):
@@ -145,7 +149,7 @@ def as_pairs(corpus: "AnyCorpus") -> "Corpus":
     if isinstance(corpus, PlainText):
         about = {"name": corpus.name, "source_lang": corpus.lang, "target_lang": corpus.lang}
         if corpus.field is None:
-            return PairFiles(source=corpus.text, target=corpus.text, **about)
+            return PairFiles.model_validate({"source": corpus.text, "target": corpus.text, **about})
         return TableFile(path=corpus.text, fields=(corpus.field, corpus.field), **about)
     if isinstance(corpus, HubText):
         return HubDataset(

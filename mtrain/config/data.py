@@ -15,6 +15,7 @@ from mtrain.config.corpora import (
     Languages,
     MonolingualText,
     Name,
+    PairFiles,
     PlainText,
     TrainCorpus,
     as_pairs,
@@ -60,6 +61,14 @@ class FilterConfig(Section):
     left out would remove. `language` needs the extra langid"""
 
 
+class ContextConfig(Section):
+    """Consecutive sentences of a document, one text with the piece `<sep>` between them."""
+
+    tokens: PositiveInt = 512
+    """maximum tokens of a chunk on either side, end of sentence included. How far each chunk is
+    filled is drawn: one sentence, or up to an eighth, a quarter, half or all of these tokens"""
+
+
 class DataConfig(Section):
     """Corpora for training, validation and test."""
 
@@ -84,6 +93,9 @@ class DataConfig(Section):
     test: HeldOutCorpora = Field([])
     """held-out text for `mtrain score`; a list, or {from_train: 1000}"""
     filters: FilterConfig = FilterConfig()
+    context: ContextConfig | None = None
+    """chunks of consecutive sentences to learn from, in the training corpora that name their
+    `documents`; then `translate --documents` translates chunks. By default sentences alone"""
 
     @field_validator("train", "valid")
     @classmethod
@@ -248,6 +260,12 @@ class DataConfig(Section):
     def test_sets(self) -> dict[str, Corpus]:
         """The test sets by name, as pairs; none if they are taken from train."""
         return {corpus.name or "test": corpus for corpus in _listed(self.test)}
+
+    @property
+    def tests_with_documents(self) -> list[str]:
+        """The names of the test sets that say where their documents end."""
+        return [name for name, corpus in self.test_sets.items()
+                if isinstance(corpus, PairFiles) and corpus.documents is not None]  # fmt: skip
 
     @property
     def test_languages(self) -> dict[str, Languages]:

@@ -55,6 +55,12 @@ class DecodingConfig(Section):
     and 65,536 on a GPU"""
     buffer_lines: PositiveInt = 10_000
     """lines read at once and sorted by length for batching"""
+    context_tokens: PositiveInt | None = None
+    """translate --documents: maximum source tokens of a chunk, end of sentence included; by default
+    data.context.tokens"""
+    context_overlap: NonNegativeInt = 0
+    """translate --documents: earlier lines of the document put before each chunk as context; their
+    second translation is dropped"""
 
     @property
     def is_greedy(self) -> bool:

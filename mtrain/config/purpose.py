@@ -1,5 +1,6 @@
 """What the model of a run is for, and the errors for a verb that asks it for something else."""
 
+from mtrain.config.data import ContextConfig
 from mtrain.config.run import Config
 from mtrain.errors import UserError
 
@@ -31,3 +32,15 @@ def check_fills(config: Config) -> None:
             f"mtrain translate {run}; to fill, train a model with training.objective: masked_lm "
             "and model.type: bert",
         )
+
+
+def require_context(config: Config) -> ContextConfig:
+    """Return how the model of a run has learnt documents. Raises UserError if it has not."""
+    context = config.data.context
+    if context is None:
+        raise UserError(
+            f"{config.run_dir}: this model has learnt sentences alone, no documents",
+            "translate line by line, or train one with data.context and corpora that name their "
+            "`documents`",
+        )
+    return context

@@ -29,45 +29,24 @@ from mtrain.data.held_out import HeldOut, Part, look_at, warn_of_undecoded
 from mtrain.data.manifest import FORMAT, watch_split
 from mtrain.data.mixture import mixtures
 from mtrain.data.plan import derive_seed
-from mtrain.data.splits import describe_split, encode, one_sided, text_of, write_held_out
-from mtrain.data.store import LINKS, StoreWriter, translation_columns
+from mtrain.data.splits import write_held_out
+from mtrain.data.train_split import Block, TrainSplit
 from mtrain.data.vocabulary import TextPair, make_tokenizers
 from mtrain.errors import UserError
-from mtrain.text.corpora import corpus_name, read_linked_pairs
+from mtrain.text.corpora import corpus_name, read_training_pairs
 from mtrain.text.filters import (
     CODES,
     KEPT,
     REASONS,
     Ledger,
-    judge_lengths,
     judge_texts,
     nothing_left,
     pair_hashes,
 )
-from mtrain.text.lines import blocks, clean_pairs
-from mtrain.text.links import Link, LinkMapper
-from mtrain.text.tokenizer import MASK, TokenizerPair
+from mtrain.text.lines import blocks
+from mtrain.text.tokenizer import MASK, SEPARATOR, TokenizerPair
 
 BLOCK_PAIRS = 10_000
-DUPLICATES = [CODES["duplicate"], CODES["near_duplicates"]]  # found after all pairs were read
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Raw pairs of one corpus."""
-
-    corpus: int  # its index in data.train
-    sources: Sequence[bytes]
-    targets: Sequence[bytes]
-    links: Sequence[list[Link] | None]  # word links of each pair
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def take(self, rows: npt.NDArray[np.int64]) -> tuple[list[str], list[str]]:
-        """Return the sources and the targets of the pairs `rows`, cleaned."""
-        sides = ([side[row] for row in rows.tolist()] for side in (self.sources, self.targets))
-        return clean_pairs(*sides)
 
 
 @dataclass
@@ -100,6 +79,8 @@ class DataBuilder:
             {name: held_out.write(name, [corpus]) for name, corpus in sets.items()}
             for sets in (data.watch_sets, data.test_sets)
         )
+        for name, corpus in data.test_sets.items():
+            held_out.write_documents(name, corpus)
         taken = take_from_train(self._config, held_out)
         valid, tests = [*valid, *taken.valid], tests | taken.tests
         self.held_out_parts = {"valid": valid, **watch, **tests}
@@ -115,7 +96,7 @@ class DataBuilder:
                 _ = tokenizers.source.mask_id  # refuse a vocabulary without it
             else:
                 _refuse_same_prefixes(self._config, tokenizers)
-            train = self._write_train(scan, tokenizers)
+            train, chunks = self._write_train(scan, tokenizers)
             for ledger in scan.ledgers:
                 warn_of_undecoded("train", ledger)
             num_scanned = len(scan.verdicts)
@@ -129,6 +110,7 @@ class DataBuilder:
             "valid_pairs": _num_lines(valid),
             "watch": {name: _num_lines(parts) for name, parts in watch.items()},
             "tests": {name: _num_lines(parts) for name, parts in tests.items()},
+            **chunks,
             "read_pairs": num_scanned,
             "filtered": [ledger.as_dict() for ledger in scan.ledgers],
             "would_drop": scan.would_drop,
@@ -141,17 +123,18 @@ class DataBuilder:
             "seconds": round(time.monotonic() - started, 1),
         }
 
-    def _read_train(self, shown: Progress) -> Iterator[_Block]:
+    def _read_train(self, shown: Progress) -> Iterator[Block]:
         """Yield all training pairs in blocks; each block comes from one corpus."""
         config = self._config
         for number, corpus in enumerate(config.data.train):
             pairs, languages = config.pairs_of(corpus), config.data.languages_of(corpus)
-            for block in blocks(read_linked_pairs(pairs, languages), BLOCK_PAIRS):
-                yield _Block(
+            for block in blocks(read_training_pairs(pairs, languages), BLOCK_PAIRS):
+                yield Block(
                     number,
-                    [source for (source, _), _ in block],
-                    [target for (_, target), _ in block],
-                    [links for _, links in block],
+                    [source for (source, _), _, _ in block],
+                    [target for (_, target), _, _ in block],
+                    [links for _, links, _ in block],
+                    [document for _, _, document in block],
                 )
                 shown.advance(len(block))
 
@@ -227,62 +210,14 @@ class DataBuilder:
                 sample += zip(sources, [""] * len(kept) if is_text else targets, strict=True)
         return sample
 
-    def _write_train(self, scan: _Scan, tokenizers: TokenizerPair) -> dict[str, Any]:
-        """Tokenise the kept pairs into the store; return its manifest entry."""
-        filters = self._config.data.filters
-        has_links, mapper = self._config.data.has_alignments, LinkMapper(tokenizers)
-        of_corpus = [tokenizers.with_prefixes(self._config.prefixes_of(corpus))
-                     for corpus in self._config.data.train]  # fmt: skip
-        has_text = self._config.features is not None
-        columns = translation_columns(tokenizers.vocab_size, has_links, has_text)
-        position, has_words = 0, False
-        with (
-            progress("tokenising", len(scan.verdicts), "pairs") as shown,
-            StoreWriter(self._folder / "train", columns) as writer,
-        ):
-            for block in self._read_train(shown):
-                codes = scan.verdicts[position : position + len(block)]
-                if len(codes) < len(block):
-                    raise UserError("data.train: a file grew while it was read; run it again")
-                position += len(block)
-                ledger = scan.ledgers[block.corpus]
-                is_duplicate = np.isin(codes, DUPLICATES)
-                ledger.note(codes[is_duplicate], *block.take(np.flatnonzero(is_duplicate)))
-                kept = np.flatnonzero(codes == KEPT)
-                sources, targets = block.take(kept)
-                has_words = has_words or any(map(str.isalpha, chain(*sources, *targets)))
-                is_text = self._config.is_text(self._config.data.train[block.corpus])
-                source_ids, target_ids = encode(
-                    (sources, targets), of_corpus[block.corpus], is_text
-                )
-                codes = judge_lengths(_lengths(source_ids), _lengths(target_ids), filters)
-                ledger.note(codes, sources, targets)
-                chosen = np.flatnonzero(codes == KEPT).tolist()
-                links = [
-                    list(chain.from_iterable(
-                        mapper.map(block.links[kept[row]], (sources[row], targets[row]),
-                                   (source_ids[row], target_ids[row]))))
-                    for row in chosen
-                ] if has_links else []  # fmt: skip
-                ids = {"source": source_ids, "target": target_ids}
-                rows = {side: [theirs[row] for row in chosen] for side, theirs in ids.items()}
-                rows = one_sided(rows) if is_text else rows
-                rows |= {LINKS: links} if has_links else {}
-                texts = text_of([sources[row] for row in chosen]) if has_text else {}
-                writer.append({**rows, **texts})
-        if position < len(scan.verdicts):
-            raise UserError("data.train: a file shrank while it was read; run it again")
-        if not writer.num_pairs:
-            raise nothing_left(scan.ledgers)
-        if self._config.learns_from_text and not has_words:
-            raise UserError(
-                "data.train: no text has a letter in it, so there are no words to learn",
-                "look at the files: they may hold numbers, symbols or another column",
-            )
-        figures = describe_split(self._folder / "train", writer, tokenizers)
-        if has_links:
-            figures[LINKS] = {"count": writer.counts()[LINKS] // 2, **mapper.counts()}
-        return figures
+    def _write_train(
+        self, scan: _Scan, tokenizers: TokenizerPair
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Tokenise the kept pairs into the store; return its manifest entry, and its chunks."""
+        split = TrainSplit(self._config, self._folder / "train", tokenizers, scan.ledgers)
+        with progress("tokenising", len(scan.verdicts), "pairs") as shown:
+            figures = split.write(self._read_train(shown), scan.verdicts)
+        return figures, split.describe_chunks()
 
     def _write_held_out(
         self, valid: Sequence[Part], watch: Mapping[str, Sequence[Part]], tokenizers: TokenizerPair
@@ -306,9 +241,13 @@ class DataBuilder:
         return written
 
     def _own_pieces(self) -> list[str]:
-        """Return the pieces that the vocabulary must have: prefixes, and that of masked tokens."""
+        """Return the pieces that the vocabulary must have.
+
+        These are prefixes, that of masked tokens, and that between the sentences of a document.
+        """
         pieces = list(chain(*self._config.prefix_pieces))
-        return [*pieces, MASK] if self._config.learns_from_text else pieces
+        pieces += [MASK] if self._config.learns_from_text else []
+        return [*pieces, SEPARATOR] if self._config.data.context is not None else pieces
 
     def _tokenizers_of(self, part: Part, tokenizers: TokenizerPair) -> TokenizerPair:
         return tokenizers.with_prefixes(self._config.tokenizer.prefixes(part.languages))
@@ -341,7 +280,3 @@ def _refuse_empty_in_mix(data: DataConfig, ledgers: Sequence[Ledger]) -> None:
 
 def _num_lines(parts: Sequence[Part]) -> int:
     return sum(part.lines for part in parts)
-
-
-def _lengths(ids: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
-    return np.fromiter(map(len, ids), np.int64, len(ids))

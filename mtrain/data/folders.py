@@ -7,7 +7,7 @@ import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class HeldOutText:
     name: str
     sources: list[bytes]
     references: list[bytes]
+    documents: list[int] | None = None  # the number of each line's document, if it has documents
 
 
 def read_held_out(folder: Path, name: str) -> HeldOutText:
@@ -70,6 +71,18 @@ def read_held_out(folder: Path, name: str) -> HeldOutText:
             "restore both from the original folder",
         )
     return HeldOutText(name, sources, references)
+
+
+def with_documents(text: HeldOutText, folder: Path) -> HeldOutText:
+    """Return a set with the documents in NAME.documents; raise UserError if line counts differ."""
+    path = folder / f"{text.name}.documents"
+    documents = [int(line) for line in read_lines(path)]
+    if len(documents) != len(text.sources):
+        raise UserError(
+            f"{path} has {len(documents)} lines but its text has {len(text.sources)}",
+            "restore it from the original folder",
+        )
+    return replace(text, documents=documents)
 
 
 @dataclass(frozen=True)
@@ -117,8 +130,17 @@ class DataFolder:
         return [(Part(split, config.data.directions[0], lines), about["pairs"])]
 
     def corpus_sizes(self) -> list[int]:
-        """Return the number of training pairs of each corpus, in the order of the token store."""
-        return [ledger["counts"][REASONS[KEPT]] for ledger in self.manifest()["filtered"]]
+        """Return the number of training pairs of each corpus, in the order of the token store.
+
+        A chunk of a document is one pair there.
+        """
+        manifest = self.manifest()
+        ledgers = manifest["filtered"]
+        chunks = manifest.get("chunks", [None] * len(ledgers))
+        return [
+            sum(joined["chunks"].values()) if joined else ledger["counts"][REASONS[KEPT]]
+            for ledger, joined in zip(ledgers, chunks, strict=True)
+        ]
 
     def as_prepared(self, config: Config) -> Config:
         """Return the configuration with the defaults of this folder's manifest format."""
@@ -254,17 +276,21 @@ class RunFolder:
         """Create or update the folder: the config first, then tokenizer and test sets."""
         self.begin_empty(config)
         _copy_files(sorted((data.path / "tokenizer").iterdir()), self.path / "tokenizer")
-        tests = [data.path / "text" / f"{name}.{side}" for name in data.manifest()["tests"]
+        tests = [f"{name}.{side}" for name in data.manifest()["tests"]
                  for side in ("source", "target")]  # fmt: skip
-        _copy_files(tests, self.tests)
+        tests += [f"{name}.documents" for name in config.data.tests_with_documents]
+        _copy_files([data.path / "text" / name for name in tests], self.tests)
 
     def tokenizers(self) -> TokenizerPair:
         """Read the tokenizers."""
         return TokenizerPair.load(self.path / "tokenizer")
 
     def test_sets(self, config: Config) -> list[HeldOutText]:
-        """Read the test sets that the run's configuration names."""
-        return [read_held_out(self.tests, name) for name in sorted(config.data.test_languages)]
+        """Read the test sets that the run's configuration names, with the documents of some."""
+        texts = [read_held_out(self.tests, name) for name in sorted(config.data.test_languages)]
+        documented = config.data.tests_with_documents
+        return [with_documents(text, self.tests) if text.name in documented else text
+                for text in texts]  # fmt: skip
 
 
 OpenedRun = tuple[RunFolder, Config]  # the configuration has overrides applied

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mtrain.config.corpora import Corpus, Languages
+from mtrain.config.corpora import Corpus, Languages, PairFiles
 from mtrain.config.data import FilterConfig
 from mtrain.config.run import Config
 from mtrain.console import warn
 from mtrain.errors import UserError
 from mtrain.text.checks import looks_like_header
-from mtrain.text.corpora import corpus_name, read_pairs
+from mtrain.text.corpora import corpus_name, read_document_numbers, read_pairs
 from mtrain.text.encoding import ENCODING_HINT
 from mtrain.text.filters import Ledger, judge_texts, pair_hashes, tell_pair, text_hashes
 from mtrain.text.lines import blocks
@@ -56,6 +56,13 @@ class HeldOut:
             about = Part(corpus_name(corpus), languages, 0, self.config.is_text(corpus))
             texts.append((about, read_pairs(corpus, languages)))
         return self.write_texts(name, texts)
+
+    def write_documents(self, name: str, corpus: Corpus) -> None:
+        """Write NAME.documents, the number of each line's document, if the corpus has documents."""
+        if isinstance(corpus, PairFiles) and corpus.documents is not None:
+            numbers = read_document_numbers(corpus)
+            path = self.folder / f"{name}.documents"
+            path.write_text("".join(f"{number}\n" for number in numbers))
 
     def write_texts(self, name: str, texts: Sequence[tuple[Part, Iterable[RawPair]]]) -> list[Part]:
         """Do what `write` does, for parts whose lines are not counted yet, with their pairs."""

@@ -18,7 +18,7 @@ from mtrain.text.checks import check_readable
 from mtrain.text.corpora import input_digests
 from mtrain.text.encoding import refuse_pointer
 from mtrain.text.lines import file_digest
-from mtrain.text.tokenizer import Tokenizer, no_such_tokenizer
+from mtrain.text.tokenizer import SEPARATOR, Tokenizer, no_such_tokenizer
 from mtrain.text.tokenizer_model import append_symbols
 
 
@@ -88,7 +88,9 @@ def describe_inputs(config: Config) -> dict[str, Any]:
     for path in given:
         if path is not None:
             refuse_pointer(path)
-            Tokenizer(path)  # load it now: a later error would name the copy
+            tokenizer = Tokenizer(path)  # load it now: a later error would name the copy
+            if config.data.context is not None and SEPARATOR not in config.tokenizer.symbols:
+                _ = tokenizer.separator_id
             append_symbols(path, config.tokenizer.symbols)
     return {
         "settings": data_settings(config),

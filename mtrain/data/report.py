@@ -10,12 +10,14 @@ from mtrain.text.filters import KEPT, REASONS, WORDS, tell_pair
 def describe_manifest(manifest: dict[str, Any]) -> str:
     """Return the data report as text."""
     train, valid = manifest["splits"]["train"], manifest["splits"]["valid"]
+    chunks = manifest.get("chunks")  # only of documents
+    num_kept = sum(entry["counts"][REASONS[KEPT]] for entry in manifest["filtered"])
     tokens, unit, read = train["tokens"], "pairs", "sources"
     told = f"{tokens['source']:,} source and {tokens['target']:,} target tokens"
     if manifest["settings"].get("learns_from_text"):
         told, unit, read = f"{sum(tokens.values()):,} tokens", "texts", "texts"
     lines = [
-        f"train    {train['pairs']:,} {unit} kept of {manifest['read_pairs']:,} read, {told}",
+        f"train    {num_kept:,} {unit} kept of {manifest['read_pairs']:,} read, {told}",
         f"valid    {manifest['valid_pairs']:,} {unit}{_describe_origin(manifest, 'valid')}"
         f"{_describe_directions(valid)}{_describe_left_out(valid)}",
         *_describe_held_out(manifest, "valid"),
@@ -36,6 +38,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
     would_drop = manifest.get("would_drop", [])  # absent from old manifests
     for number, entry in enumerate(manifest["filtered"]):
         lines.append(f"corpus   {entry['corpus']}: {entry['counts'][REASONS[KEPT]]:,} kept")
+        lines += _describe_chunks(chunks[number] if chunks else None)
         lines += _describe_looks(entry, entry["counts"]["identical"])
         for reason, count in entry["counts"].items():
             if count and reason != REASONS[KEPT]:
@@ -43,6 +46,23 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
                 lines += _samples(entry, reason)
         lines += _describe_left_out_checks(would_drop[number] if would_drop else {})
     return "\n".join(lines)
+
+
+def _describe_chunks(joined: dict[str, Any] | None) -> Iterator[str]:
+    """Yield how many chunks were made of how many sentences: of 1, 2, 3-4, 5-8 and so on."""
+    if joined is None:
+        return
+    by_size: dict[int, int] = {}  # by the power of two that holds it
+    for size, count in joined["chunks"].items():
+        most = 1 << (int(size) - 1).bit_length()
+        by_size[most] = by_size.get(most, 0) + count
+    words = {1: "1 sentence", 2: "2"}
+    told = ", ".join(
+        f"{count:,} of {words.get(most, f'{most // 2 + 1}-{most}')}"
+        for most, count in sorted(by_size.items())
+    )
+    total = sum(by_size.values())
+    yield f"         in {total:,} chunks of {joined['documents']:,} documents: {told}"
 
 
 def _describe_directions(split: dict[str, Any]) -> str:

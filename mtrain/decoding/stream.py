@@ -20,6 +20,7 @@ class LineTally:
     split: int = 0
     cut_off: int = 0
     invalid: int = 0
+    mismatched: int | None = None  # None where lines are translated one by one
 
     def note(self, translation: Translation) -> None:
         """Count one line; a line can be both split and cut off."""
@@ -28,6 +29,8 @@ class LineTally:
         self.split += translation.num_segments > 1
         self.cut_off += translation.is_cut_off
         self.invalid += not translation.is_valid_text
+        if self.mismatched is not None:
+            self.mismatched += translation.is_from_mismatch
         self.ordinary += (
             translation.num_segments == 1
             and not translation.is_cut_off
@@ -38,8 +41,13 @@ class LineTally:
         return (
             f"{self.lines} lines: {self.ordinary} ordinary, {self.empty} empty, "
             f"{self.split} split, {self.cut_off} cut off at the length limit, "
-            f"{self.invalid} with invalid UTF-8 replaced"
+            f"{self.invalid} with invalid UTF-8 replaced{self._of_documents()}"
         )
+
+    def _of_documents(self) -> str:
+        if self.mismatched is None:
+            return ""
+        return f", {self.mismatched} alone because the separators of their chunk did not match"
 
 
 def full_blocks(file: BinaryIO, max_lines: int) -> Iterator[list[bytes]]:

@@ -24,6 +24,7 @@ class Translation:
     is_valid_text: bool = True  # False if bytes that are not UTF-8 were replaced
     segments: Sequence[tuple[list[int], list[int]]] = ()  # (source, best target) ids of each
     links: frozenset[Link] | None = None  # of line and best text, by word; None if not requested
+    is_from_mismatch: bool = False  # True if its chunk was translated in vain, and it then alone
 
     @property
     def text(self) -> str:
@@ -53,6 +54,7 @@ class Translator:
         self._engine = engine
         self._tokenizers = tokenizers
         self._n_best = n_best
+        self._separators = tokenizers.source.find_separator(), tokenizers.target.find_separator()
         self.num_tokens = 0  # target tokens so far, end marks included
 
     def translate(
@@ -121,7 +123,10 @@ class Translator:
         starts_word = [segment.starts_word for segment in segments]
         texts, scores = [], []
         for ranked in zip(*found, strict=True):
-            parts = self._tokenizers.target.decode([hypothesis.tokens for hypothesis in ranked])
+            parts = self._tokenizers.target.decode(
+                [self._without_separators(segment, hypothesis)
+                 for segment, hypothesis in zip(segments, ranked, strict=True)]
+            )  # fmt: skip
             texts.append(one_line(join_segments(parts, starts_word)))
             scores.append(sum(hypothesis.score for hypothesis in ranked))
         is_cut_off = any(hypotheses[0].cut_off for hypotheses in found)
@@ -129,3 +134,10 @@ class Translator:
         pairs = [(segment.ids, [*prefix, *hypotheses[0].tokens])
                  for segment, hypotheses in zip(segments, found, strict=True)]  # fmt: skip
         return Translation(texts, scores, False, len(segments), is_cut_off, is_valid, pairs)
+
+    def _without_separators(self, segment: _Segment, hypothesis: Hypothesis) -> list[int]:
+        """Return the tokens; one line has no second sentence, unless its text has separators."""
+        tokens, (source, target) = hypothesis.tokens, self._separators
+        if target is None or source in segment.ids:
+            return tokens
+        return [token for token in tokens if token != target]

@@ -142,15 +142,16 @@ def _data(facts: Facts) -> str:
     title, manifest = "## Training data\n\n", facts.manifest
     if not manifest:
         return f"{title}The prepared data were not at hand when this card was written."
-    rows = []
+    rows, num_kept = [], 0
     for corpus in manifest["filtered"]:
         counts = dict(corpus["counts"])
         kept = counts.pop("kept")
+        num_kept += kept
         dropped = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if count)
         name = " + ".join(Path(part).name for part in corpus["corpus"].split(" + "))
         rows.append([name, f"{corpus['seen']:,}", f"{kept:,}", dropped])
     kind = "texts" if facts.is_bert else "pairs"
-    told = f"{manifest['splits']['train']['pairs']:,} {kind}."
+    told = f"{num_kept:,} {kind}."
     if seen := manifest.get("train_sources_also_in_valid_or_test"):
         told += f" {seen:,} training sources are also in valid, watch or test, which raises scores."
     return f"{title}{told}\n\n" + _table(["corpus", kind, "kept", "dropped"], rows)

@@ -8,9 +8,10 @@ from typing import Any
 from mtrain.checkpoints.format import read_state
 from mtrain.config import Config, with_values
 from mtrain.config.corpora import Languages
-from mtrain.config.purpose import check_fills, not_a_translator
+from mtrain.config.purpose import check_fills, not_a_translator, require_context
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
+from mtrain.decoding.documents import DocumentTranslator
 from mtrain.decoding.engine import Engine
 from mtrain.decoding.forced import ForcedDecoder, IdPair
 from mtrain.decoding.source_features import SourceFeatures
@@ -100,16 +101,28 @@ class LoadedRun:
         Raises UserError if the model does not translate, or if not all runs of an ensemble
         translate alike between these languages.
         """
-        _, decoding = self.translation_model, self.config.decoding
+        engine, tokenizers = self._engine_for(languages)
+        return Translator(engine, tokenizers, self.config.decoding.n_best)
+
+    def document_translator(self, languages: Languages | None = None) -> DocumentTranslator:
+        """Return a translator of documents, as `translator` does.
+
+        Raises UserError too if the model has learnt no documents.
+        """
+        context = require_context(self.config)
+        engine, tokenizers = self._engine_for(languages)
+        return DocumentTranslator(engine, tokenizers, context.tokens, self.config.decoding)
+
+    def _engine_for(self, languages: Languages | None) -> tuple[Engine, TokenizerPair]:
+        """Return the engine that the configuration names, and tokenizers with prefixes."""
+        _ = self.translation_model
         languages = languages or self.config.languages
         tokenizers = self._tokenizers_for(languages)
         for other in self.others:
             check_same_direction(self.config, other.config, languages)
-        if decoding.engine == "torch":
-            engine = self._torch_engine(tokenizers)
-        else:
-            engine = self._ctranslate2_engine(tokenizers)
-        return Translator(engine, tokenizers, decoding.n_best)
+        if self.config.decoding.engine == "torch":
+            return self._torch_engine(tokenizers), tokenizers
+        return self._ctranslate2_engine(tokenizers), tokenizers
 
     @property
     def translation_model(self) -> TranslationModel:

@@ -28,6 +28,7 @@ from mtrain.text.tokenizer_backend import WORD_START as WORD_START
 from mtrain.text.tokenizer_sentencepiece import SentencePieceBackend
 
 MASK = MASKS[0]  # in vocabularies trained here
+SEPARATOR = "<sep>"  # between the sentences of a document
 
 
 def word_numbers(pieces: Sequence[str]) -> list[int]:
@@ -100,6 +101,21 @@ class Tokenizer:
             f"{self.path}: this vocabulary has no mask piece ({' or '.join(MASKS)})",
             f'add one with tokenizer.symbols: ["{MASK}"], or let mtrain train a vocabulary',
         )
+
+    def find_separator(self) -> int | None:
+        """Return the id of the piece between the sentences of a document, or None without one."""
+        return self._backend.find(SEPARATOR)
+
+    @property
+    def separator_id(self) -> int:
+        """The id of the piece between the sentences of a document. Raises UserError without one."""
+        number = self.find_separator()
+        if number is None:
+            raise UserError(
+                f"{self.path}: this vocabulary has no piece {SEPARATOR} to stand between sentences",
+                f'add it with tokenizer.symbols: ["{SEPARATOR}"], or let mtrain train a vocabulary',
+            )
+        return number
 
     @property
     def written_marks(self) -> dict[str, str]:

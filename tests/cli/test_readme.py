@@ -154,6 +154,25 @@ def test_the_commands_for_many_corpora_and_languages(trained: Path) -> None:
     assert (trained / "new.fr").read_text().count("\n") == 4
 
 
+def test_the_document_commands_translate_line_by_line(trained: Path) -> None:
+    written = next(text for text in YAMLS if "run_dir: runs/documents\n" in text)
+    assert "max_updates: 6000" in written
+    model = "model: {d_model: 32, num_heads: 4, ffn_dim: 64, encoder_layers: 1, decoder_layers: 1}"
+    small = written.replace("max_updates: 6000", "max_updates: 2")
+    (trained / "documents.yaml").write_text(f"{small}tokenizer: {{vocab_size: 340}}\n{model}\n")
+    write_task(trained, {"talks": 40, "talk": 5}, seed=5)
+    for path in [*trained.glob("talk*.digits"), *trained.glob("talk*.words")]:
+        lines = path.read_text().split("\n")
+        text = "\n".join([*lines[:3], "", *lines[3:]])
+        path.with_suffix(".en" if path.suffix == ".digits" else ".de").write_text(text)
+    (trained / "talk.ids").write_text("a\na\na\na\nb\nb\n")
+    lines = commands("Documents")
+    assert [line.split()[1] for line in lines] == ["prepare", "train", "translate", "translate"]
+    for line in lines:
+        succeed(run, line, trained)
+    assert (trained / "talk.de").read_text().count("\n") == 6
+
+
 def test_the_attention_commands_show_and_link(trained: Path) -> None:
     lines = commands("What the model attends to")
     assert [line.split()[1] for line in lines] == ["attention", "attention", "translate", "align"]

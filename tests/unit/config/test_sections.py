@@ -19,16 +19,17 @@ from mtrain.config.run import Config
 
 BUDGETS = {"": 12, "data": 40, "tokenizer": 12, "model": 45, "training": 45, "decoding": 25,
            "distillation": 8}  # fmt: skip
-CORPUS = "source target path fields hub config split name source_lang target_lang"
+CORPUS = "source target documents path fields hub config split name source_lang target_lang"
 TEXT = "text lang field"
 OPTIONS = {
     "": "run_dir data_dir seed device model export_to distillation",
-    "data": "source_lang target_lang train sampling_temperature stages valid watch test",
+    "data": "source_lang target_lang train sampling_temperature stages valid watch test context",
     "data.train": f"{CORPUS} alignments weight {TEXT} tag",
     "data.stages": "mix until plateau",
     "data.valid": f"{CORPUS} {TEXT} from_train",
     "data.watch": f"{CORPUS} {TEXT}",
     "data.test": f"{CORPUS} {TEXT} from_train",
+    "data.context": "tokens",
     "data.filters": "max_tokens max_ratio drop_identical drop_duplicates drop_overlap checks",
     "tokenizer": "type vocab_size shared path symbols character_coverage normalization "
     "train_sentences source_prefix target_prefix",
@@ -49,7 +50,8 @@ OPTIONS = {
     "log_every tensorboard",
     "decoding": "engine precision source_lang target_lang method beam_size length_penalty "
     "length_norm coverage_penalty alignment_layer alignment_head repetition_guard n_best "
-    "max_length_ratio temperature top_k top_p batch_tokens buffer_lines",
+    "max_length_ratio temperature top_k top_p batch_tokens buffer_lines context_tokens "
+    "context_overlap",
     "distillation": "teachers targets original_share weight temperature top_k hidden_weight",
 }
 FROZEN = {f"{section}.{key}".removeprefix(".")

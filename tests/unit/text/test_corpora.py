@@ -17,7 +17,7 @@ from pyarrow import parquet
 from mtrain.config.corpora import AlignedPairFiles, Corpus, HubDataset, PairFiles, TableFile
 from mtrain.errors import UserError
 from mtrain.text.checks import check_readable
-from mtrain.text.corpora import corpus_name, input_digests, read_linked_pairs, read_pairs
+from mtrain.text.corpora import corpus_name, input_digests, read_pairs, read_training_pairs
 from mtrain.text.records import RawPair
 from tests.unit.text.test_lines import zstandard
 
@@ -317,7 +317,7 @@ def aligned(folder: Path, links: bytes, pairs: list[RawPair] | None = None) -> A
 
 
 def read_linked(corpus: Corpus) -> list[Any]:
-    return list(read_linked_pairs(corpus, LANGUAGES))
+    return [(pair, links) for pair, links, _ in read_training_pairs(corpus, LANGUAGES)]
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress, zstandard])
@@ -472,5 +472,48 @@ def test_links_of_a_line_with_a_no_break_space_are_not_guessed(tmp_path: Path) -
     paths = {side: tmp_path / side for side in files}
     for side, text in files.items():
         paths[side].write_text(text)
-    found = list(read_linked_pairs(AlignedPairFiles(**paths), ("", "")))
-    assert [links for _, links in found] == [None, [(1, 1)]]
+    found = list(read_training_pairs(AlignedPairFiles(**paths), ("", "")))
+    assert [links for _, links, _ in found] == [None, [(1, 1)]]
+
+
+def with_documents(folder: Path, documents: str, texts: tuple[str, str]) -> AlignedPairFiles:
+    """Write a corpus of documents; `documents` is empty_lines, or what its file of ids holds."""
+    paths = [folder / name for name in ("source", "target", "ids")]
+    for path, text in zip(paths, (*texts, documents), strict=True):
+        path.write_text(text)
+    ends = documents if documents == "empty_lines" else paths[2]
+    return AlignedPairFiles(source=paths[0], target=paths[1], documents=ends)
+
+
+def test_documents_end_at_lines_that_are_empty_on_both_sides(tmp_path: Path) -> None:
+    texts = "a\nb\n\n\nc\n\r\nd\n", "A\nB\n \n\n\n\nD\n"
+    corpus = with_documents(tmp_path, "empty_lines", texts)
+    found = [(pair, document) for pair, _, document in read_training_pairs(corpus, LANGUAGES)]
+    assert [pair for pair, _ in found] == list(read_pairs(corpus, LANGUAGES))
+    assert found == [((b"a", b"A"), 0), ((b"b", b"B"), 0), ((b"c", b""), 2), ((b"d", b"D"), 3)]
+
+
+def test_documents_have_ids_beside_their_lines(tmp_path: Path) -> None:
+    corpus = with_documents(tmp_path, "x 1\nx 1 \ny\n", ("a\n\nc\n", "A\nB\nC\n"))
+    found = [(pair, document) for pair, _, document in read_training_pairs(corpus, LANGUAGES)]
+    assert found == [((b"a", b"A"), 0), ((b"", b"B"), 0), ((b"c", b"C"), 1)]
+    assert len(input_digests(corpus)) == 3  # other ids are other data
+
+
+@pytest.mark.parametrize(
+    ("ids", "error"),
+    [
+        ("x\nx\n", "/ids has 2"),
+        ("x\nx\nx\ny\n", "/ids has 4"),
+        ("x\ny\nx\n", "/ids:3: document x comes back after another one; it began in line 1"),
+        ("x\n \nx\n", "/ids:2: no document id"),
+    ],
+)
+def test_document_ids_that_do_not_fit_are_refused_with_their_line(
+    ids: str, error: str, tmp_path: Path
+) -> None:
+    corpus = with_documents(tmp_path, ids, ("a\nb\nc\n", "A\nB\nC\n"))
+    for read in (read_pairs, read_training_pairs):
+        with pytest.raises(UserError) as caught:
+            list(read(corpus, LANGUAGES))
+        assert f"{tmp_path}{error}" in str(caught.value)

@@ -1,0 +1,100 @@
+"""Translates the lines of documents chunk by chunk, and gives back one translation for each line.
+
+A model that has learnt chunks writes a separator for each one it reads. Where it does not, the
+lines of the chunk are translated one by one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from mtrain.config.decoding import DecodingConfig
+from mtrain.decoding.chunks import Chunk, plan_chunks
+from mtrain.decoding.engine import Engine
+from mtrain.decoding.hypothesis import Hypothesis
+from mtrain.decoding.translator import Translation, Translator
+from mtrain.text.lines import clean_lines, one_line
+from mtrain.text.tokenizer import TokenizerPair, available_cores
+
+
+class DocumentTranslator:
+    """Translates lines of documents with an engine and tokenizers."""
+
+    def __init__(
+        self, engine: Engine, tokenizers: TokenizerPair, budget: int, decoding: DecodingConfig
+    ) -> None:
+        """Translate chunks of up to `budget` source tokens, unless `decoding` says how many.
+
+        Raises UserError if a vocabulary lacks the separator.
+        """
+        self._engine = engine
+        self._tokenizers = tokenizers
+        self._alone = Translator(engine, tokenizers, n_best=1)
+        self._separators = tokenizers.source.separator_id, tokenizers.target.separator_id
+        self._budget = min(decoding.context_tokens or budget, engine.max_ids + 1)
+        self._overlap = decoding.context_overlap
+
+    def translate(
+        self,
+        lines: Sequence[bytes],
+        documents: Sequence[int],
+        on_progress: Callable[[int], None] = lambda lines: None,
+    ) -> list[Translation]:
+        """Return the translation of each line; `documents` numbers the document of each.
+
+        Tells `on_progress` how many more lines are done.
+        """
+        ids, validity = self._encode(lines)
+        start = len(self._tokenizers.source.prefix)
+        lengths = [len(row) - start + 1 if row else 0 for row in ids]
+        is_whole = [self._separators[0] not in row for row in ids]  # else it stays alone
+        planned = [length if fits else self._budget + 1
+                   for length, fits in zip(lengths, is_whole, strict=True)]  # fmt: skip
+        chunks = [chunk for chunk in plan_chunks(planned, documents, self._budget - start,
+                  self._overlap) if len(chunk.all_lines) > 1]  # fmt: skip
+        found: dict[int, Translation] = {}
+        mismatched: set[int] = set()
+        sources = [self._joined(chunk, ids) for chunk in chunks]
+        for number, (best, *_) in self._engine.search(sources):
+            chunk = chunks[number]
+            translations = self._split(best, chunk, validity)
+            found |= translations
+            mismatched.update(() if translations else chunk.lines)
+            on_progress(len(translations))
+        rest = [line for line in range(len(lines)) if line not in found]
+        alone = self._alone.translate([lines[line] for line in rest], on_progress)
+        for line, translation in zip(rest, alone, strict=True):
+            found[line] = replace(translation, is_from_mismatch=line in mismatched)
+        return [found[line] for line in range(len(lines))]
+
+    def _encode(self, lines: Sequence[bytes]) -> tuple[list[list[int]], list[bool]]:
+        """Return the ids of each line, prefix included, and whether it was valid UTF-8."""
+        texts, validity = clean_lines(lines)
+        return self._tokenizers.source.encode(texts, available_cores()), validity
+
+    def _joined(self, chunk: Chunk, ids: Sequence[list[int]]) -> list[int]:
+        """Return the ids of a chunk: one prefix, and a separator before each further line."""
+        start = len(self._tokenizers.source.prefix)
+        first, *others = chunk.all_lines
+        return [*ids[first], *chain.from_iterable(
+                    (self._separators[0], *ids[line][start:]) for line in others)]  # fmt: skip
+
+    def _split(
+        self, best: Hypothesis, chunk: Chunk, validity: Sequence[bool]
+    ) -> dict[int, Translation]:
+        """Return the translation of each line of a chunk, or nothing if its parts do not match."""
+        parts: list[list[int]] = [[]]
+        for token in best.tokens:
+            if token == self._separators[1]:
+                parts.append([])
+            else:
+                parts[-1].append(token)
+        if best.cut_off or len(parts) != len(chunk.all_lines):
+            return {}
+        texts = self._tokenizers.target.decode(parts[len(chunk.context) :])
+        if not all(map(str.strip, texts)):
+            return {}
+        return {
+            line: Translation([one_line(text)], [best.score], is_valid_text=validity[line])
+            for line, text in zip(chunk.lines, texts, strict=True)
+        }
