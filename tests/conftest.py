@@ -25,18 +25,14 @@ STREAMS = ("stdin", "stdout", "stderr")
 # They begin first, the longest at the head: a long file that began last would leave a core idle.
 # While one process trains the run that the first of them and others use, the next does without.
 LONGEST = [
-    *("cli/test_line_fidelity.py", "cli/test_prepare.py", "unit/scripts/test_bench.py"),
-    *(
-        "contract/test_models.py",
-        "cli/test_import.py",
-        "cli/test_readme.py",
-        "cli/test_attention.py",
-    ),
-    *("cli/test_damage.py", "cli/test_resume.py", "cli/test_bad_input.py", "cli/test_pipeline.py"),
-    *("contract/test_import.py", "cli/test_fine_tuning.py", "cli/test_multilingual.py"),
-    *("cli/test_export.py", "cli/test_kill.py", "cli/test_package.py", "cli/test_mixture.py"),
-    *("cli/test_from_train.py", "contract/test_huggingface.py", "cli/test_streams.py"),
-    *("unit/decoding/test_beam.py", "cli/test_init.py", "unit/training/test_watch.py"),
+    *("cli/test_line_fidelity.py", "cli/test_resume.py", "contract/test_models.py"),
+    *("unit/scripts/test_bench.py", "cli/test_prepare.py", "cli/test_import.py"),
+    *("cli/test_attention.py", "cli/test_distill.py", "cli/test_bad_input.py"),
+    *("cli/test_pipeline.py", "cli/test_readme.py", "contract/test_import.py"),
+    *("cli/test_damage.py", "cli/test_fine_tuning.py", "cli/test_multilingual.py"),
+    *("cli/test_bert_exchange.py", "cli/test_distillation_words.py", "cli/test_export.py"),
+    *("cli/test_streams.py", "cli/test_translate_documents.py", "unit/training/test_trainer.py"),
+    *("cli/test_kill.py", "cli/test_backtranslate.py", "cli/test_init.py", "cli/test_mixture.py"),
 ]
 
 
