@@ -184,9 +184,12 @@ def describe_bert(run: LoadedRun, result: dict[str, Any]) -> str:
     rows = []
     for entry in result["test"]["sets"]:
         scores = {score["name"]: score["value"] for score in entry["scores"]}
-        rows.append((entry["name"], f"{scores['accuracy']:.1f} %", f"{scores['perplexity']:.1f}"))
+        lang = entry["name"].split("-")[-1]
+        rows.append(
+            (f"test 2016, {lang}", f"{scores['accuracy']:.1f} %", f"{scores['perplexity']:.1f}")
+        )
     return (
-        f"A BERT of {count / 1e6:.1f} million parameters ({run.config.model.type}, "
+        f"A BERT of {count / 1e6:.1f} million parameters ("
         f"{transfer.SHAPE['encoder_layers']} layers, width {transfer.SHAPE['d_model']}), trained "
         f"for {result['minutes']:.0f} minutes of processor time, {last['update']:,} updates, on "
         "English and German text. Masked tokens that it predicts:\n\n"
