@@ -1,13 +1,43 @@
 """The verb `score`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtrain.cli.options import CheckpointOption, SetOption, WithOption
-from mtrain.commands.options import check_finite
+from mtrain.commands.options import check_finite, one_of
 
+if TYPE_CHECKING:
+    from mtrain.evaluation.scored import ScoredSet
+
+RunArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="RUN", help="Score its test sets; a BERT by masked tokens."),
+]
+HypothesesOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Score this file.")]
+ReferencesOption = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE", help="Against this; again for each more.")
+]
+SourcesOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also by the length of these sources.")
+]
+BaselineOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Compare with these hypotheses.")
+]
+LanguageOption = Annotated[
+    str, typer.Option(metavar="CODE", help="Of files; chooses sacreBLEU's tokenizer.")
+]
+AlignmentsOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Score these word alignments, i-j from 0.")
+]
+GoldOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Against these, i-j sure and ipj possible.")
+]
+FirstIndexOption = Annotated[
+    int, typer.Option(min=0, max=1, help="What the gold alignments count words from.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 FailUnderOption = Annotated[
     float | None,
     typer.Option(
@@ -16,39 +46,47 @@ FailUnderOption = Annotated[
         callback=check_finite,
     ),
 ]
+SaveBaselineOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Save the translations for --against, if no gate fails."),
+]
+AgainstOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Exit 1 if a BLEU fell significantly from this baseline's."),
+]
+MaxDropOption = Annotated[
+    float | None, typer.Option(metavar="SCORE", help="A drop that --against allows; default 0.")
+]
+PValueOption = Annotated[
+    float | None,
+    typer.Option("--p", metavar="P", help="Largest p of a significant drop; default 0.05."),
+]
+JunitOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write a JUnit report (XML).")
+]
+MarkdownOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write a comment for a pull request.")
+]
 
 
 def score(
-    run: Annotated[
-        Path | None,
-        typer.Argument(metavar="RUN", help="Score its test sets; a BERT by masked tokens."),
-    ] = None,
-    hypotheses: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Score this file.")
-    ] = None,
-    references: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Against this; again for each more.")
-    ] = None,
-    sources: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also by the length of these sources.")
-    ] = None,
-    baseline: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Compare with these hypotheses.")
-    ] = None,
-    target_lang: Annotated[
-        str, typer.Option(metavar="CODE", help="Of files; chooses sacreBLEU's tokenizer.")
-    ] = "en",
-    alignments: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Score these word alignments, i-j from 0.")
-    ] = None,
-    gold_alignments: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Against these, i-j sure and ipj possible.")
-    ] = None,
-    gold_first_index: Annotated[
-        int, typer.Option(min=0, max=1, help="What the gold alignments count words from.")
-    ] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    run: RunArgument = None,
+    hypotheses: HypothesesOption = None,
+    references: ReferencesOption = None,
+    sources: SourcesOption = None,
+    baseline: BaselineOption = None,
+    target_lang: LanguageOption = "en",
+    alignments: AlignmentsOption = None,
+    gold_alignments: GoldOption = None,
+    gold_first_index: FirstIndexOption = 0,
+    json: JsonOption = False,
     fail_under: FailUnderOption = None,
+    save_baseline: SaveBaselineOption = None,
+    against: AgainstOption = None,
+    max_drop: MaxDropOption = None,
+    p: PValueOption = None,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
     others: WithOption = None,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
@@ -58,23 +96,30 @@ def score(
         from mtrain.commands import score_alignments
 
         unused = {"a run": run, "--hypotheses": hypotheses, "--baseline": baseline,
-                  "--fail-under": fail_under, "--with": others, "--checkpoint": checkpoint,
+                  "--fail-under": fail_under, "--save-baseline": save_baseline,
+                  "--against": against, "--max-drop": max_drop, "--p": p, "--junit": junit,
+                  "--markdown": markdown, "--with": others, "--checkpoint": checkpoint,
                   "--set": overrides}  # fmt: skip
-        typer.echo(
-            score_alignments.answer(
-                alignments, gold_alignments, gold_first_index, sources, references, unused, json
-            )
-        )
+        files = (alignments, gold_alignments, gold_first_index, sources, references)
+        typer.echo(score_alignments.answer(*files, unused, json))
         return
     from mtrain.commands import score as command
+    from mtrain.commands.score_gate import OutputFiles, judge, open_gate
+    from mtrain.commands.score_text import as_json, as_text
 
     of_run = others or checkpoint or overrides
     command.check_request(run, hypotheses, references, sources or baseline, of_run)
-    if run is not None:
-        scored = command.score_run(run, overrides, others, checkpoint)
-    else:
+    one_of({"baseline": baseline is not None, "against": against is not None}, "")
+    outputs = OutputFiles(save_baseline, junit, markdown)
+    gate = open_gate(fail_under, against, max_drop, p, outputs)
+
+    def scorer() -> "list[ScoredSet]":
+        if run is not None:
+            is_saved = save_baseline is not None
+            return command.score_run(run, overrides, others, checkpoint, gate.baseline, is_saved)
         assert hypotheses is not None
-        scored = command.score_files(hypotheses, references or [], sources, baseline, target_lang)
-    typer.echo(command.as_json(scored) if json else command.as_text(scored))
-    if fail_under is not None:
-        command.check_gate(scored, fail_under)
+        compared = baseline or gate.baseline
+        return command.score_files(hypotheses, references or [], sources, compared, target_lang)
+
+    show = as_json if json else as_text
+    judge(scorer, lambda scored: typer.echo(show(scored)), gate, outputs, str(run or "files"))

@@ -1,19 +1,19 @@
-"""`mtrain score`: scores of a run or a file of translations, and a pass/fail gate for CI."""
+"""`mtrain score`: scores of a run or a file of translations."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from mtrain.commands.opening import open_run, with_others
 from mtrain.config import Config
 from mtrain.config.corpora import Languages
 from mtrain.console import progress, say, warn
 from mtrain.data.folders import HeldOutText
-from mtrain.errors import EXIT_GATE_FAILED, UserError
-from mtrain.evaluation.buckets import Bucket, score_by_length
-from mtrain.evaluation.metrics import PairedScore, References, Score, compare, score
+from mtrain.errors import UserError
+from mtrain.evaluation.baseline import Baseline
+from mtrain.evaluation.scored import ScoredSet, SetTexts, score_set
 from mtrain.text.languages import find_language
 from mtrain.text.lines import count_invalid, decode_line, read_lines, warn_of_invalid
 from mtrain.text.streams import read_stdin_once
@@ -22,23 +22,6 @@ if TYPE_CHECKING:
     from mtrain.decoding.documents import DocumentTranslator
     from mtrain.decoding.translator import Translator
     from mtrain.inference.load import LoadedRun
-
-
-@dataclass(frozen=True)
-class ScoredSet:
-    """All scores of one set of sentences."""
-
-    name: str
-    direction: str  # as en-de; empty for files
-    sentences: int
-    scores: list[Score]
-    by_length: list[Bucket]
-    comparison: list[PairedScore]
-
-    @property
-    def main(self) -> Score:
-        """The score that --fail-under checks: BLEU, or masked accuracy."""
-        return self.scores[0]
 
 
 def check_request(
@@ -75,11 +58,14 @@ def score_run(
     overrides: Sequence[str] | None,
     others: Sequence[Path] | None,
     checkpoint_name: str | None,
+    baseline: Baseline | None,
+    is_saved: bool,
 ) -> list[ScoredSet]:
     """Score the run's test sets, by default with its best checkpoint.
 
     A run that translates translates them, together with the others; one that fills masked tokens
-    predicts some of theirs.
+    predicts some of theirs. Raises UserError, before a model is loaded, if a baseline does not fit,
+    or if masked tokens are to be compared with one or saved as one.
     """
     opened = with_others(open_run(run_dir, overrides), others)
     run, config = opened[0]
@@ -90,13 +76,19 @@ def score_run(
             "name one under data.test and run `mtrain prepare` and `mtrain train` again, "
             "or score files: mtrain score --hypotheses OUT.txt --references REF.txt",
         )
+    if config.learns_from_text and (baseline is not None or is_saved):
+        raise UserError(
+            f"{run_dir}: this run fills masked tokens; a baseline holds translations",
+            "use --fail-under, with an accuracy in percent",
+        )
+    before = baseline.hypotheses([_texts(test, config) for test in tests]) if baseline else {}
     from mtrain.inference.ensemble import load_ensemble  # loads torch, which files do not need
 
     loaded = load_ensemble(opened, checkpoint_name)
     if config.learns_from_text:
         return _score_masked(loaded, tests)
     of_documents = loaded.document_translator if config.data.context is not None else None
-    return score_tests(loaded.translator, tests, config, of_documents)
+    return score_tests(loaded.translator, tests, config, of_documents, before)
 
 
 def _score_masked(loaded: "LoadedRun", tests: Sequence[HeldOutText]) -> list[ScoredSet]:
@@ -106,7 +98,7 @@ def _score_masked(loaded: "LoadedRun", tests: Sequence[HeldOutText]) -> list[Sco
     for test in tests:
         languages = dict.fromkeys(loaded.config.data.test_languages[test.name])
         num_texts, scores = score_masked(loaded, test)
-        scored.append(ScoredSet(test.name, "-".join(languages), num_texts, scores, [], []))
+        scored.append(ScoredSet(test.name, "-".join(languages), num_texts, scores, [], [], []))
     return scored
 
 
@@ -115,10 +107,12 @@ def score_tests(
     tests: Sequence[HeldOutText],
     config: Config,
     document_translator_for: "Callable[[Languages], DocumentTranslator] | None" = None,
+    before: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[ScoredSet]:
     """Translate test sets and score each; `translator_for` returns one for two languages.
 
-    Sets that have documents are translated with their context, given a translator for it.
+    Sets that have documents are translated with their context, given a translator for it. `before`
+    are a baseline's hypotheses by the set's name.
     """
     scored = []
     for test in tests:
@@ -134,9 +128,11 @@ def score_tests(
                 num_alone = sum(each.is_from_mismatch for each in translations)
                 say(f"{test.name}: documents translated chunk by chunk, {num_alone} lines alone "
                     "because the separators of their chunk did not match")  # fmt: skip
+        for lines in (test.sources, test.references):
+            warn_of_invalid(test.name, count_invalid(lines))
         hypotheses = [translation.texts[0] for translation in translations]
-        sources, references = _text(test.sources, test.name), [_text(test.references, test.name)]
-        scored.append(_score(test.name, languages, hypotheses, references, sources, None))
+        texts = replace(_texts(test, config), hypotheses=hypotheses)
+        scored.append(score_set(texts, before.get(test.name)))
     return scored
 
 
@@ -144,31 +140,29 @@ def score_files(
     hypotheses: Path,
     references: Sequence[Path],
     sources: Path | None,
-    baseline: Path | None,
+    compared: Path | Baseline | None,
     target_lang: str,
 ) -> list[ScoredSet]:
-    """Score a file of translations, and compare it with a baseline's if given.
+    """Score a file of translations, and compare it with a file of others or a saved baseline.
 
     Each file of `references` has one translation per line of `hypotheses`.
     """
-    read_stdin_once(hypotheses, *references, sources, baseline)
-    texts = {path: _text(list(read_lines(path)), path)
-             for path in (hypotheses, *references, sources, baseline) if path}  # fmt: skip
-    check_in_step({path: len(lines) for path, lines in texts.items()}, references[0])
+    others = compared if isinstance(compared, Path) else None
+    read_stdin_once(hypotheses, *references, sources, others)
+    lines = {path: _decode(list(read_lines(path)), path)
+             for path in (hypotheses, *references, sources, others) if path}  # fmt: skip
+    check_in_step({path: len(texts) for path, texts in lines.items()}, references[0])
     _warn_of_ter(target_lang)
-    wanted = [texts[path] for path in references]
-    source_texts = texts[sources] if sources else None
-    baseline_texts = texts[baseline] if baseline else None
-    return [
-        _score(
-            str(hypotheses),
-            ("", target_lang),
-            texts[hypotheses],
-            wanted,
-            source_texts,
-            baseline_texts,
-        )
-    ]
+    texts = SetTexts(
+        str(hypotheses),
+        ("", target_lang),
+        lines[sources] if sources else None,
+        [lines[path] for path in references],
+        lines[hypotheses],
+    )
+    if isinstance(compared, Baseline):
+        return [score_set(texts, compared.hypotheses([texts])[texts.name])]
+    return [score_set(texts, lines[others] if others else None)]
 
 
 def check_in_step(num_lines: Mapping[Path, int], references: Path) -> None:
@@ -184,75 +178,6 @@ def check_in_step(num_lines: Mapping[Path, int], references: Path) -> None:
         raise UserError(f"{references}: there is not one line to score")
 
 
-def as_json(scored: Sequence[ScoredSet]) -> str:
-    """Return everything as one JSON object."""
-    answer: dict[str, Any] = {"sets": [asdict(entry) for entry in scored]}
-    if means := _means(scored):
-        answer["mean"] = means
-    return json.dumps(answer, indent=1, ensure_ascii=False)
-
-
-def _means(scored: Sequence[ScoredSet]) -> dict[str, float]:
-    """Return the mean of each metric over the sets, if they have several directions."""
-    if len({entry.direction for entry in scored}) < 2:
-        return {}
-    columns = zip(*(entry.scores for entry in scored), strict=True)
-    return {column[0].name: sum(score.value for score in column) / len(column)
-            for column in columns}  # fmt: skip
-
-
-def as_text(scored: Sequence[ScoredSet]) -> str:
-    """Return everything as tables."""
-    lines, means = [], _means(scored)
-    for entry in scored:
-        direction = f", {entry.direction}" if means else ""
-        lines.append(f"{entry.name}{direction}, {entry.sentences:,} sentences")
-        width = max(6, *(len(figure.name) + 1 for figure in entry.scores))
-        for figure in entry.scores:
-            lines.append(f"  {figure.name:<{width}}{figure.value:>7.2f}   {figure.signature}")
-        if entry.by_length:
-            lines.append("  source words  sentences    BLEU    chrF  length ratio")
-        for bucket in entry.by_length:
-            bounds = f"{bucket.shortest}-{bucket.longest}" if bucket.longest else (
-                f"over {bucket.shortest - 1}")  # fmt: skip
-            lines.append(f"  {bounds:>12}{bucket.sentences:>11}{bucket.bleu:>8.2f}"
-                         f"{bucket.chrf:>8.2f}{bucket.length_ratio:>14.3f}")  # fmt: skip
-        for paired in entry.comparison:
-            lines.append(f"  {paired.name:<6}{paired.value:>7.2f} against {paired.baseline:.2f} "
-                         f"(p = {paired.p_value:.4f})   {paired.signature}")  # fmt: skip
-    if means:
-        told = ", ".join(f"{name} {value:.2f}" for name, value in means.items())
-        lines.append(f"mean of {len(scored)} sets: {told}")
-    return "\n".join(lines)
-
-
-def check_gate(scored: Sequence[ScoredSet], fail_under: float) -> None:
-    """Raise UserError, with EXIT_GATE_FAILED, if a set's main score is under `fail_under`."""
-    failed = [f"{entry.name}: {entry.main.name} {entry.main.value:.2f} is under {fail_under:g}"
-              for entry in scored if entry.main.value < fail_under]  # fmt: skip
-    if failed:
-        raise UserError("\n".join(failed), exit_code=EXIT_GATE_FAILED)
-
-
-def _score(
-    name: str,
-    languages: Languages,
-    hypotheses: Sequence[str],
-    references: References,
-    sources: Sequence[str] | None,
-    baseline: Sequence[str] | None,
-) -> ScoredSet:
-    source_lang, target_lang = languages
-    return ScoredSet(
-        name,
-        f"{source_lang}-{target_lang}" if source_lang else "",
-        len(hypotheses),
-        score(hypotheses, references, target_lang),
-        score_by_length(sources, hypotheses, references, target_lang) if sources else [],
-        compare(hypotheses, baseline, references, target_lang) if baseline else [],
-    )
-
-
 def _warn_of_ter(target_lang: str) -> None:
     language = find_language(target_lang)
     if not (language.is_spaced or language.is_han):
@@ -262,6 +187,12 @@ def _warn_of_ter(target_lang: str) -> None:
         )
 
 
-def _text(lines: Sequence[bytes], where: object) -> list[str]:
+def _texts(test: HeldOutText, config: Config) -> SetTexts:
+    sources, references = ([decode_line(line)[0] for line in lines]
+                           for lines in (test.sources, test.references))  # fmt: skip
+    return SetTexts(test.name, config.data.test_languages[test.name], sources, [references])
+
+
+def _decode(lines: Sequence[bytes], where: object) -> list[str]:
     warn_of_invalid(where, count_invalid(lines))
     return [decode_line(line)[0] for line in lines]

@@ -13,6 +13,7 @@ from sacrebleu.significance import PairedTest, Result
 from mtrain.text.languages import find_language
 
 BOOTSTRAP_SAMPLES = 1000
+LEAST_P_VALUE = 1 / (BOOTSTRAP_SAMPLES + 1)
 
 References = Sequence[Sequence[str]]  # one or several references, each a list of lines
 
@@ -67,6 +68,13 @@ def score(hypotheses: Sequence[str], references: References, target_lang: str) -
     ]
 
 
+def signatures(target_lang: str, num_references: int) -> dict[str, str]:
+    """Return the signature of each metric of `score`, which depends on no hypothesis."""
+    return {
+        each.name: each.signature for each in score(["a"], [["a"]] * num_references, target_lang)
+    }
+
+
 def bleu_and_chrf(
     hypotheses: Sequence[str], references: Sequence[str], target_lang: str
 ) -> tuple[float, float]:
@@ -92,6 +100,13 @@ def nearest(hypotheses: Sequence[str], reference: str, target_lang: str) -> int:
     bleu = BLEU(tokenize=bleu_tokenizer(target_lang), effective_order=True)
     scores = [bleu.sentence_score(each, [reference]).score for each in hypotheses]
     return scores.index(max(scores))
+
+
+def sentence_chrf(hypotheses: Sequence[str], references: References) -> list[float]:
+    """Return chrF2 of each sentence."""
+    chrf = CHRF()
+    rows = zip(hypotheses, *references, strict=True)
+    return [chrf.sentence_score(said, wanted).score for said, *wanted in rows]
 
 
 def _corpus_score(metric: Metric, hypotheses: Sequence[str], references: References) -> float:

@@ -201,8 +201,12 @@ def test_scores_are_those_of_a_validation_also_of_a_run_alone(
         table = succeed(command, "score", "moved").out
         assert re.search(r"same, en, 15 sentences\n  accuracy +[\d.]+   masked:0.15\|", table)
         accuracy = by_name["same"]["accuracy"]
-        failed = command("score", "moved", "--fail-under", 101)
+        failed = command("score", "moved", "--fail-under", 101, "--markdown", "comment.md")
         assert failed.code == 1
+        assert f"| accuracy | {accuracy:.2f} |" in (tmp_path / "comment.md").read_text()
+        refused = command("score", "moved", "--save-baseline", "base.json")
+        assert refused.code == 2
+        assert "moved: this run fills masked tokens; a baseline holds translations" in refused.err
         assert f"same: accuracy {accuracy:.2f} is under 101" in failed.err
 
 

@@ -1,0 +1,140 @@
+"""`mtrain score`: the gate for a CI, and the files that are written beside the printed scores."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mtrain.commands.score_reports import junit, markdown
+from mtrain.errors import EXIT_GATE_FAILED, UserError
+from mtrain.evaluation.baseline import Baseline, read_baseline, write_baseline
+from mtrain.evaluation.metrics import LEAST_P_VALUE
+from mtrain.evaluation.scored import ScoredSet
+from mtrain.text.lines import write_whole
+from mtrain.text.streams import is_stdout
+
+DEFAULT_P = 0.05
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a set's main score must hold to pass: a lower bound, and a baseline's score."""
+
+    fail_under: float | None
+    baseline: Baseline | None
+    max_drop: float
+    p: float
+
+    def failures(self, scored: ScoredSet) -> list[str]:
+        """Return why a set fails; nothing if it passes.
+
+        Against a baseline it fails if the score is lower by more than `max_drop` and the p-value
+        of the paired test is at most `p`.
+        """
+        messages, main = [], scored.main
+        if self.fail_under is not None and main.value < self.fail_under:
+            messages.append(
+                f"{scored.name}: {main.name} {main.value:.2f} is under {self.fail_under:g}"
+            )
+        if self.baseline is not None:
+            paired = scored.comparison[0]
+            drop = paired.baseline - paired.value
+            if drop > self.max_drop and paired.p_value <= self.p:
+                messages.append(
+                    f"{scored.name}: {paired.name} {paired.value:.2f} is {drop:.2f} lower than "
+                    f"{paired.baseline:.2f} of {self.baseline.path}, more than --max-drop "
+                    f"{self.max_drop:g}, with p = {paired.p_value:.4f}"
+                )
+        return messages
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """Where to write what, if anywhere."""
+
+    save_baseline: Path | None
+    junit: Path | None
+    markdown: Path | None
+
+
+def open_gate(
+    fail_under: float | None,
+    against: Path | None,
+    max_drop: float | None,
+    p: float | None,
+    files: OutputFiles,
+) -> Gate:
+    """Return the gate that the options describe, its baseline read.
+
+    Raises UserError for options that do not fit together, numbers out of range, an unreadable
+    baseline, and files with the same path; only a baseline may be read and then replaced.
+    """
+    if against is None and (max_drop is not None or p is not None):
+        raise UserError(
+            "--max-drop and --p belong to --against",
+            "mtrain score RUN --against BASELINE.json --max-drop 0.3",
+        )
+    if max_drop is not None and not 0 <= max_drop < math.inf:
+        raise UserError(
+            f"--max-drop: {max_drop} is no drop of a score: 0 or more", "such as 0.3, in BLEU"
+        )
+    if p is not None and not LEAST_P_VALUE <= p <= 1:
+        raise UserError(
+            f"--p: {p} is not between {LEAST_P_VALUE:.4f}, the least p-value of the test, and 1",
+            f"the default is {DEFAULT_P}; with 1 every drop counts as significant",
+        )
+    _check_paths(against, files)
+    baseline = read_baseline(against) if against is not None else None
+    return Gate(fail_under, baseline, max_drop or 0.0, DEFAULT_P if p is None else p)
+
+
+def judge(
+    score: Callable[[], list[ScoredSet]],
+    show: Callable[[list[ScoredSet]], None],
+    gate: Gate,
+    files: OutputFiles,
+    class_name: str,
+) -> None:
+    """Score, show the scores and write the reports; then check the gate, and save the baseline.
+
+    Raises UserError with EXIT_GATE_FAILED if a set fails; then the baseline's file stays as it was.
+    """
+    with _opened(files.save_baseline) as baseline_file:
+        with _opened(files.junit) as junit_file, _opened(files.markdown) as markdown_file:
+            scored = score()
+            show(scored)
+            failures = [gate.failures(entry) for entry in scored]
+            if junit_file:
+                junit_file.write(junit(scored, failures, class_name))
+            if markdown_file:
+                markdown_file.write(markdown(scored, failures))
+        if messages := [message for each in failures for message in each]:
+            raise UserError("\n".join(messages), exit_code=EXIT_GATE_FAILED)
+        if baseline_file:
+            write_baseline(baseline_file, scored)
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[BinaryIO | None]:
+    """Open a file that appears when complete, before the work, so that its path is checked."""
+    if path is None:
+        yield None
+    else:
+        with write_whole(path) as file:
+            yield file
+
+
+def _check_paths(against: Path | None, files: OutputFiles) -> None:
+    named = {"--save-baseline": files.save_baseline, "--junit": files.junit,
+             "--markdown": files.markdown, "--against": against}  # fmt: skip
+    given = [(option, path) for option, path in named.items() if path is not None]
+    options: dict[Path, list[str]] = {}
+    for option, path in given:
+        if is_stdout(path):
+            raise UserError(f"{option}: {path} is no file", "name one: stdout carries the scores")
+        options.setdefault(path.resolve(), []).append(option)
+    for path, sharing in options.items():
+        if len(sharing) > 1 and sharing != ["--save-baseline", "--against"]:
+            raise UserError(f"{' and '.join(sharing)} name the same file {path}", "name two files")
