@@ -11,6 +11,7 @@ from mtrain.cli.alignment import align, attention
 from mtrain.cli.backtranslate import backtranslate
 from mtrain.cli.config import config
 from mtrain.cli.distill import distill
+from mtrain.cli.doctor import doctor
 from mtrain.cli.export import export
 from mtrain.cli.fill import fill
 from mtrain.cli.import_model import import_model
@@ -43,6 +44,9 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
     "Look into a model": {
         align: "mtrain align runs/my-model new.en new.de --output new.align",
         attention: "mtrain attention runs/my-model new.en --output shown",
+    },
+    "Check the installation": {
+        doctor: "mtrain doctor",
     },
 }
 

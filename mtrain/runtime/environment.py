@@ -1,9 +1,11 @@
-"""Environment variables: those to set before torch is imported, and those of torchrun.
+"""Environment variables, and the cores of this process.
 
 Does not import torch. Only this module and `onednn.py` set variables or read them by name.
 """
 
 import os
+import shutil
+from pathlib import Path
 
 
 def shorten_waiting() -> None:
@@ -28,3 +30,29 @@ def process_rank() -> int:
 def local_rank() -> int:
     """Return the rank of this process among those of torchrun on this machine, from 0."""
     return int(os.environ["LOCAL_RANK"])
+
+
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def omp_num_threads() -> str | None:
+    """Return OMP_NUM_THREADS, from which torch takes its number of intra-op threads."""
+    return os.environ.get("OMP_NUM_THREADS")
+
+
+def cuda_visible_devices() -> str | None:
+    """Return CUDA_VISIBLE_DEVICES, which can hide GPUs from torch; None if it is not set."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def hugging_face_home() -> Path:
+    """Return the folder where Hugging Face's libraries keep what they download."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.path.expanduser(os.environ.get("HF_HOME", f"{cache}/huggingface")))
+
+
+def c_compiler() -> str | None:
+    """Return the C compiler that Triton would call, to compile for a GPU."""
+    return os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")

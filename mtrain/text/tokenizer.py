@@ -5,7 +5,6 @@ Models trained here have the marks <pad> 0, <unk> 1, <s> 2, </s> 3, and byte fal
 input is unknown.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
@@ -21,6 +20,7 @@ import sentencepiece
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.console import warn
 from mtrain.errors import UserError, missing_extra
+from mtrain.runtime.environment import available_cores as available_cores
 from mtrain.text.languages import piece_of_same_language
 from mtrain.text.lines import file_digest
 from mtrain.text.tokenizer_backend import MASKS, TokenizerBackend
@@ -209,11 +209,6 @@ def given_as(folder: Path) -> str:
     shared, source, target = (tokenizer_file(folder, side)
                               for side in ("shared", "source", "target"))  # fmt: skip
     return str(shared) if shared.is_file() else f"{{source: {source}, target: {target}}}"
-
-
-def available_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
