@@ -90,7 +90,7 @@ def _dependencies(needed: list["Requirement"]) -> Row:
 
 
 def _extra(name: str, requirements: list["Requirement"]) -> Row:
-    purpose = f", for {PURPOSES[name]}" if name in PURPOSES else ""
+    purpose = f"; for {PURPOSES[name]}" if name in PURPOSES else ""
     if faults := [fault for each in requirements if (fault := _fault(each))]:
         mend = pip("install", f"mtrain[{name}]")
         return Row(f"extra {name}", "; ".join(faults) + purpose, NOTE, mend)

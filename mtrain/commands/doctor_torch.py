@@ -106,7 +106,7 @@ def compiler_row() -> Row:
 
 def cpu_row(cores: int, threads: int, omp: str | None) -> Row:
     """Return the cores of this process and torch's threads, which OMP_NUM_THREADS (`omp`) sets."""
-    found = f"{cores} cores for this process, {threads} intra-op threads"
+    found = f"cores of this process: {cores}, intra-op threads: {threads}"
     found += f" (OMP_NUM_THREADS={omp})" if omp else " (OMP_NUM_THREADS is not set)"
     if threads > cores:
         return Row("CPU", found, NOTE, f"export OMP_NUM_THREADS={cores}")
