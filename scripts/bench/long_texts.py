@@ -143,11 +143,15 @@ def draw(found: dict[str, dict[str, dict[int, dict[str, Any]]]], path: Path) -> 
     ):
         for size, kinds in found.items():
             for kind, points in kinds.items():
+                if not points:
+                    continue
                 axes.plot(list(points), [point[measure_name] for point in points.values()],
                           color=colours[kind], linestyle="-" if size == "small" else "--",
                           marker="o", label=f"{kind}, {size}")  # fmt: skip
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        lengths = list(found[next(iter(found))]["full"])
+        axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
         axes.set_xlabel("tokens")
         axes.set_ylabel(f"{label}, forward and backward, {NUM_LAYERS} layers")
         axes.legend()
