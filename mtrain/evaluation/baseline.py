@@ -1,4 +1,4 @@
-"""A baseline on disk: the translations that later ones are compared with, and of which texts.
+"""A baseline on disk: translations that later ones are compared with, and digests of their texts.
 
 Holds hypotheses, scores, and digests of sources and references. A comparison scores both systems
 anew: a baseline of another version of sacreBLEU is accepted, other settings of a metric are not.
