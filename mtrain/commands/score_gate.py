@@ -78,7 +78,8 @@ def open_gate(
         )
     if max_drop is not None and not 0 <= max_drop < math.inf:
         raise UserError(
-            f"--max-drop: {max_drop} is not 0 or more", "give a drop of the score, such as 0.3 BLEU"
+            f"--max-drop: {max_drop} is not a finite number from 0 up",
+            "give a drop of the score, such as 0.3 BLEU",
         )
     if p is not None and not LEAST_P_VALUE <= p <= 1:
         raise UserError(
