@@ -99,10 +99,10 @@ class Bert(Model):
             batch.tokens,
             lambda: sentence_mask(batch.sentences, batch.sentences),
             lambda: spans_of_sentences(batch.sentences),
-            self.num_layers,
+            self.num_layers if num_layers is None else num_layers,
         )
         rotate = self.source_positions.rotate(batch.positions)
-        layers = zip(islice(self.encoder, num_layers), masks, strict=False)
+        layers = zip(islice(self.encoder, num_layers), masks, strict=True)
         for number, (layer, mask) in enumerate(layers):
             x = self._call(layer, x, mask, rotate, record.list_for("encoder", number))
         is_whole = num_layers in (None, self.num_layers)

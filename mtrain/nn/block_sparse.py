@@ -17,13 +17,11 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtrain.nn.blocked_attention import attend_in_blocks
+from mtrain.nn.blocked_attention import Blocks, attend_in_blocks
 
-Blocks = npt.NDArray[np.int64]
 # tokens up to which full attention with a mask is as fast on a CPU, forward and backward
 DENSE_UP_TO = 1024
 
