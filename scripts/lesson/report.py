@@ -41,9 +41,9 @@ ALIGNMENTS_COMPARED = (
 HEADING = """# The lesson's claims, measured
 
 Small models of one family, trained on the same {train_pairs:,} English-German pairs
-({train_tokens:,} target tokens) for {minutes:g} minutes each on {machine}, {threads} threads,
-and tested on {test_sentences:,} sentences. Training used sentences of at most
-{longest_training_tokens} tokens; the longest source has {longest_training_words} words.
+({train_tokens:,} target tokens), for the updates that each does in {minutes:g} idle minutes
+on {machine}, {threads} threads, precision {precision}; tested on {test_sentences:,} sentences.
+Training texts have at most {longest_training_tokens} tokens, {longest_training_words} words.
 """
 RULES = f"""Each model was trained once, with one seed. A difference below {BLEU_MARGIN:g} BLEU,
 {SPEED_MARGIN:.0%} of speed or {ERROR_MARGIN:.0%} error rate is *{OPEN}*. A loss below

@@ -71,6 +71,7 @@ def made_up_results(
         "machine": "x86_64, 2 cores",
         "threads": 2,
         "minutes": 2.0,
+        "precision": "bf16",
         "data": {
             "train_pairs": 98_765,
             "train_tokens": 1_234_567,

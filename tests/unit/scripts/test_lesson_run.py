@@ -1,5 +1,6 @@
 """The lesson's split of its corpus, and the configurations of its members."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -77,8 +78,19 @@ def test_near_copies_are_counted() -> None:
 def test_every_members_configuration_loads(name: str, tmp_path: Path) -> None:
     member = run.MEMBERS[name]
     lesson = run.Lesson(tmp_path, minutes=0.5)
-    config = load_config(lesson._write_config(name))
+    path = lesson._write_config(name, lesson.run_dir(name), {"max_updates": 7})
+    config = load_config(path)
     assert config.model.type == member.model["type"]
     assert config.data.source_lang == ("de" if member.is_reverse else "en")
     assert config.data.has_alignments == member.is_guided
-    assert config.training.max_minutes == 0.5
+    assert config.training.max_updates == 7
+
+
+@pytest.mark.parametrize("name", run.MEMBERS)
+def test_every_member_has_a_measured_speed(name: str, tmp_path: Path) -> None:
+    lesson = run.Lesson(tmp_path, minutes=0.5)
+    measured = {one: {"tokens_per_second": len(one)} for one, member in run.MEMBERS.items()
+                if member.has_own_speed}  # fmt: skip
+    lesson.speeds_path.write_text(json.dumps(measured))
+    own = run.MEMBERS[name].has_own_speed
+    assert lesson.speed(name) == measured[name if own else run.FORWARD]
