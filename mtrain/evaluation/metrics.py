@@ -1,19 +1,27 @@
 """BLEU, chrF and TER with signatures, and paired tests. Only this module uses sacrebleu."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest, Result
+from sacrebleu.utils import SACREBLEU_DIR
 
 from mtrain.text.languages import find_language
 
 BOOTSTRAP_SAMPLES = 1000
 LEAST_P_VALUE = 1 / (BOOTSTRAP_SAMPLES + 1)
+DEFAULT_METRICS = ("bleu", "chrf", "ter")
+ERROR_RATE = "ter"  # lower is better, so it is neither compared nor a gate
+TEST_SETS = Path(SACREBLEU_DIR)  # where sacreBLEU keeps the test sets that it has fetched
 
 References = Sequence[Sequence[str]]  # one or several references, each a list of lines
 
@@ -54,25 +62,51 @@ def bleu_tokenizer(target_lang: str) -> str:
     return "13a" if language.is_spaced else "char"
 
 
-def score(hypotheses: Sequence[str], references: References, target_lang: str) -> list[Score]:
-    """Return corpus BLEU, chrF and TER of detokenised text."""
+def _bleu(target_lang: str, **options: Any) -> Metric:
+    return BLEU(tokenize=bleu_tokenizer(target_lang), **options)
+
+
+def _chrf(_: str, **options: Any) -> Metric:
+    return CHRF(**options)
+
+
+def _ter(target_lang: str, **options: Any) -> Metric:
     is_spaced = find_language(target_lang).is_spaced
-    metrics: list[tuple[str, Metric]] = [
-        ("BLEU", BLEU(tokenize=bleu_tokenizer(target_lang))),
-        ("chrF2", CHRF()),
-        ("TER", TER(normalized=not is_spaced, asian_support=not is_spaced)),
-    ]
-    return [
-        Score(name, _corpus_score(metric, hypotheses, references), str(metric.get_signature()))
-        for name, metric in metrics
-    ]
+    return TER(normalized=not is_spaced, asian_support=not is_spaced, **options)
 
 
-def signatures(target_lang: str, num_references: int) -> dict[str, str]:
-    """Return the signature of each metric of `score`, which depends on no hypothesis."""
-    return {
-        each.name: each.signature for each in score(["a"], [["a"]] * num_references, target_lang)
-    }
+# By the name that `--metrics` takes: the name shown, and how to make one for a target language.
+# bleu-tok-lc is close to what papers report of Moses-tokenised, lower-cased text.
+METRICS: Mapping[str, tuple[str, Callable[..., Metric]]] = MappingProxyType({
+    "bleu": ("BLEU", _bleu),
+    "chrf": ("chrF2", _chrf),
+    "chrf++": ("chrF2++", partial(_chrf, word_order=2)),
+    "ter": ("TER", _ter),
+    "bleu-tok-lc": ("BLEU-tok-lc", partial(_bleu, lowercase=True)),
+})  # fmt: skip
+
+
+def score(
+    hypotheses: Sequence[str],
+    references: References,
+    target_lang: str,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+) -> list[Score]:
+    """Return corpus scores of detokenised text, by names in METRICS."""
+    scores = []
+    for title, make in (METRICS[name] for name in metrics):
+        metric = make(target_lang)
+        value = _corpus_score(metric, hypotheses, references)
+        scores.append(Score(title, value, str(metric.get_signature())))
+    return scores
+
+
+def signatures(
+    target_lang: str, num_references: int, metrics: Sequence[str] = DEFAULT_METRICS
+) -> dict[str, str]:
+    """Return the signature of each metric by the name shown; they depend on no hypothesis."""
+    scores = score(["a"], [["a"]] * num_references, target_lang, metrics)
+    return {each.name: each.signature for each in scores}
 
 
 def bleu_and_chrf(
@@ -114,28 +148,35 @@ def _corpus_score(metric: Metric, hypotheses: Sequence[str], references: Referen
 
 
 def compare(
-    hypotheses: Sequence[str], baseline: Sequence[str], references: References, target_lang: str
+    hypotheses: Sequence[str],
+    baseline: Sequence[str],
+    references: References,
+    target_lang: str,
+    metrics: Sequence[str] = DEFAULT_METRICS,
 ) -> list[PairedScore]:
-    """Return BLEU and chrF of two outputs, with p-values from paired bootstrap resampling.
+    """Return the scores of two outputs, all but TER, with p-values from paired bootstrap.
 
     Koehn 2004: the probability that the difference is due to the choice of sentences alone.
     """
     streams = list(map(list, references))
-    metrics = {"BLEU": BLEU(tokenize=bleu_tokenizer(target_lang), references=streams),
-               "chrF2": CHRF(references=streams)}  # fmt: skip
     systems: list[tuple[str, Sequence[str]]] = [
         ("baseline", list(baseline)),
         ("system", list(hypotheses)),
     ]
-    test = PairedTest(systems, metrics, None, test_type="bs", n_samples=BOOTSTRAP_SAMPLES)
-    signatures, results = test()
     paired = []
-    for name in metrics:
+    for title, make in (METRICS[name] for name in metrics if name != ERROR_RATE):
+        metric = make(target_lang, references=streams)
+        # one at a time: sacrebleu tells metrics apart by BLEU, chrF2 and the like alone
+        test = PairedTest(
+            systems, {title: metric}, None, test_type="bs", n_samples=BOOTSTRAP_SAMPLES
+        )
+        signatures, results = test()
+        ((name, signature),) = signatures.items()
         first, second = results[name]
         assert isinstance(first, Result)
         assert isinstance(second, Result)
         assert second.p_value is not None
         # if no sample has a difference, sacrebleu counts no sample as evidence against: p is near 0
         p_value = second.p_value if second.score != first.score else 1.0
-        paired.append(PairedScore(name, second.score, first.score, p_value, str(signatures[name])))
+        paired.append(PairedScore(title, second.score, first.score, p_value, str(signature)))
     return paired

@@ -4,8 +4,17 @@ import random
 
 import pytest
 import sacrebleu
+from sacremoses import MosesTokenizer
 
-from mtrain.evaluation.metrics import bleu_and_chrf, bleu_tokenizer, compare, nearest, score
+from mtrain.evaluation.metrics import (
+    METRICS,
+    bleu_and_chrf,
+    bleu_tokenizer,
+    compare,
+    nearest,
+    score,
+    signatures,
+)
 
 REFERENCES = [
     "The cat sits on the mat, doesn't it?",
@@ -93,6 +102,48 @@ def test_several_references_are_counted_as_sacrebleu_does() -> None:
     for paired in compare(HYPOTHESES, REFERENCES, [REFERENCES, others], "de"):
         assert "nrefs:2" in paired.signature
         assert paired.baseline == pytest.approx(100)
+
+
+def test_every_metric_can_be_chosen_and_says_what_it_is() -> None:
+    scores = score(HYPOTHESES, [REFERENCES], "de", list(METRICS))
+    plus = next(each for each in scores if each.name == "chrF2++")
+    assert plus.value == sacrebleu.CHRF(word_order=2).corpus_score(HYPOTHESES, [REFERENCES]).score
+    assert "nw:2" in plus.signature
+    lower = next(each for each in scores if each.name == "BLEU-tok-lc")
+    assert "case:lc" in lower.signature
+    assert signatures("de", 1, list(METRICS)) == {each.name: each.signature for each in scores}
+    chosen = ["chrf++", "ter", "bleu-tok-lc"]
+    paired = compare(HYPOTHESES, REFERENCES, [REFERENCES], "de", chosen)
+    assert [each.name for each in paired] == ["chrF2++", "BLEU-tok-lc"]
+    assert [each.value for each in paired] == [plus.value, lower.value]
+
+
+def test_tokenised_lower_cased_bleu_is_near_that_of_moses_tokens() -> None:
+    """As papers on Multi30k report it: multi-bleu on lower-cased text of Moses' tokenizer."""
+
+    def tokens(lines: list[str]) -> list[str]:
+        moses = MosesTokenizer("de")
+        return [moses.tokenize(line.lower(), return_str=True, escape=False) for line in lines]
+
+    references = [
+        "Ein Mann in einem blauen Hemd steht auf einer Leiter und putzt ein Fenster.",
+        "Zwei Männer stehen am Herd; einer von ihnen bereitet Essen zu.",
+        'Ein Schild mit der Aufschrift "Zu verkaufen" hängt an einer Tür.',
+        "Drei Kinder (zwei Mädchen, ein Junge) spielen im Regen, nicht wahr?",
+    ]
+    hypotheses = [
+        "Ein mann in einem Blauen Hemd steht auf einer Leiter und reinigt das Fenster.",
+        "Zwei Männer stehen am Herd; einer bereitet das Essen zu.",
+        'Ein Schild, auf dem "zu verkaufen" steht, hängt an einer Tür.',
+        "Drei Kinder (zwei Mädchen, ein Junge) spielen im Regen.",
+    ]
+    (ours,) = score(hypotheses, [references], "de", ["bleu-tok-lc"])
+    theirs = sacrebleu.corpus_bleu(
+        tokens(hypotheses), [tokens(references)], tokenize="none", force=True
+    )
+    assert ours.value == pytest.approx(theirs.score, abs=0.2)
+    (cased,) = score(hypotheses, [references], "de", ["bleu"])
+    assert ours.value > cased.value + 1
 
 
 def test_the_same_lines_score_100_and_no_common_word_0() -> None:
