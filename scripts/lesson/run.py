@@ -6,16 +6,16 @@
 English to German. The pairs of a --joined corpus are joined in ones to sixes, so that long texts
 are as plain as short ones. GOLD holds word alignments of the files EN and DE, `0-0 1-2`, English
 first. The speed of each architecture is measured first, in turn; a member then has as many updates
-as it can do in the minutes at that speed, so what runs beside it costs it nothing. `mtrain train`
-trains each member in its own process, so an interrupted lesson resumes. At the end heads.py looks
-for heads and report.py writes the page.
+as it can do in the minutes at that speed, so what runs beside it costs it nothing. `mtrain` does
+each step in a process of its own. What has a result in OUT/results is skipped, so that the same
+command resumes; a member with a result needs its run folder no more, but for the guided one, which
+learns from the runs of both directions. With all results report.py writes the page.
 """
 
 import argparse
 import json
 import statistics
-import subprocess
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from typing import Any
 import corpus
 import heads
 import report
-import yaml
 from origin import origin
+from steps import mtrain, write_config, write_result
 
 from mtrain.checkpoints.collection import list_checkpoints
 from mtrain.checkpoints.format import load_checkpoint
@@ -60,6 +60,11 @@ class Member:
     is_guided: bool = False  # by the symmetrised alignments of the other two
 
     @property
+    def can_align(self) -> bool:
+        """Whether it has attention from English to German."""
+        return self.model.get("attention") != "none" and not self.is_reverse
+
+    @property
     def has_own_speed(self) -> bool:
         """Whether the architecture is another than that of the plain Transformer."""
         return not (self.is_reverse or self.is_guided)
@@ -79,16 +84,21 @@ MEMBERS = {
     "transformer-guided": Member("Transformer, guided alignment", TRANSFORMER, is_guided=True),
 }
 FORWARD, REVERSE = "transformer-sinusoidal", "transformer-reverse"
+BOTH = "both directions"  # alignments of these two, symmetrised
+Gold = tuple[Path, Path, Path]  # sources, targets, alignments
 
 
 class Lesson:
     """One run of the lesson, in a folder."""
 
-    def __init__(self, out: Path, minutes: float, precision: str = "auto") -> None:
-        self.out, self.minutes, self.precision = out, minutes, precision
+    def __init__(
+        self, out: Path, minutes: float, precision: str = "auto", gold: Gold | None = None
+    ) -> None:
+        self.out, self.minutes, self.precision, self.gold = out, minutes, precision, gold
         self.text = out / "text"
         self.speeds_path = out / "speeds.json"
         self.guide = out / "train.align"
+        self._results = out / "results"
 
     def run_dir(self, name: str) -> Path:
         """Return the run folder of a member."""
@@ -102,15 +112,15 @@ class Lesson:
         for name in (name for name, member in MEMBERS.items() if member.has_own_speed):
             run = self.out / "trials" / name
             config = self._write_config(name, run, {"max_minutes": TRIAL_MINUTES})
-            _mtrain("prepare", config)
-            _mtrain("train", config)
+            mtrain("prepare", str(config))
+            mtrain("train", str(config))
             events = read_metrics(RunFolder(run).metrics_path)
             last = next(event for event in events if event["kind"] == "valid")
             speeds[name] = {
                 "tokens_per_second": _median_speed(events),
                 "tokens_per_update": last["target_tokens"] / last["update"],
             }
-        self.speeds_path.write_text(json.dumps(speeds, indent=1), "utf-8")
+        write_result(self.speeds_path, speeds)
 
     def speed(self, name: str) -> dict[str, float]:
         """Return target tokens a second and an update of a member's architecture."""
@@ -118,25 +128,33 @@ class Lesson:
         found: dict[str, float] = measured[name if MEMBERS[name].has_own_speed else FORWARD]
         return found
 
-    def is_done(self, name: str) -> bool:
-        """Whether a member is trained and scored."""
-        return (self.run_dir(name) / "scores.json").is_file()
+    def result(self, name: str) -> Any:
+        """Return a result, or None if there is none yet."""
+        path = self._result_path(name)
+        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+    def _result_path(self, name: str) -> Path:
+        return self._results / f"{name.replace(' ', '-')}.json"
+
+    def _write_result(self, name: str, content: Any) -> None:
+        self._results.mkdir(exist_ok=True)
+        write_result(self._result_path(name), content)
 
     def learn(self, name: str) -> None:
-        """Train one member for its updates and score it on the test set."""
-        speed = self.speed(name)
+        """Train one member for its updates, and measure it."""
+        speed, member = self.speed(name), MEMBERS[name]
+        if member.is_guided:
+            self._make_guide()
         seconds_per_update = speed["tokens_per_update"] / speed["tokens_per_second"]
         updates = round(60 * self.minutes / seconds_per_update)
         budget = {"max_updates": updates, "valid_every": -(-updates // VALIDATIONS)}
         config = self._write_config(name, self.run_dir(name), budget)
-        _mtrain("prepare", config)
-        _mtrain("train", config)
-        run = self.run_dir(name)
-        scores = subprocess.run(
-            [sys.executable, "-m", "mtrain", "score", run, "--json"], stdout=subprocess.PIPE,
-            check=True,
-        ).stdout  # fmt: skip
-        (run / "scores.json").write_bytes(scores)
+        mtrain("prepare", str(config))
+        mtrain("train", str(config))
+        found = self._measure(name)
+        if self.gold and member.can_align:
+            found["alignment"] = self._alignment_errors(name, member.title)
+        self._write_result(name, found)
 
     def _write_config(self, name: str, run: Path, training: dict[str, Any]) -> Path:
         member = MEMBERS[name]
@@ -172,56 +190,56 @@ class Lesson:
         }
         path = run.with_suffix(".yaml")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
+        write_config(path, tree)
         return path
 
-    def align(self, name: str, texts: tuple[Path, Path], output: Path, *options: Any) -> None:
-        """Align the words of two files by one member, or symmetrised by two."""
-        _mtrain("align", self.run_dir(name), *texts, "--output", output, *options)
+    def _make_guide(self) -> None:
+        """Align the training set by both directions, and measure their alignments."""
+        if not self.guide.is_file():
+            texts = self.text / "train.en", self.text / "train.de"
+            self._align(FORWARD, texts, self.guide, *self._reverse())
+        if self.gold and self.result(BOTH) is None:
+            told = f"{MEMBERS[FORWARD].title}, joined with the reverse direction"
+            errors = self._alignment_errors(FORWARD, told, *self._reverse())
+            self._write_result(BOTH, {"alignment": errors})
 
-    def both_ways(self) -> list[Any]:
+    def _reverse(self) -> list[str]:
         """Return the options that symmetrise with the reverse direction."""
-        return ["--reverse", self.run_dir(REVERSE)]
+        return ["--reverse", str(self.run_dir(REVERSE))]
 
-    def make_guide(self) -> None:
-        """Align the training set by the Transformers of both directions."""
-        texts = self.text / "train.en", self.text / "train.de"
-        self.align(FORWARD, texts, self.guide, *self.both_ways())
+    def _align(self, name: str, texts: Sequence[Path], output: Path, *options: str) -> None:
+        """Align the words of two files by one member, or symmetrised by two."""
+        mtrain("align", str(self.run_dir(name)), *map(str, texts), "--output", str(output),
+               *options)  # fmt: skip
 
-    def measure_alignment(self, gold: tuple[Path, Path, Path]) -> dict[str, Any]:
-        """Return the alignment error rate of each member that has attention."""
-        texts, measured = gold[:2], {}
-        plans: dict[str, tuple[str, list[Any]]] = {
-            name: (name, [])
-            for name, member in MEMBERS.items()
-            if name != "rnn-none" and not member.is_reverse
+    def _alignment_errors(self, name: str, told: str, *options: str) -> dict[str, Any]:
+        """Return the alignment error rate of a member, or of two symmetrised."""
+        assert self.gold is not None
+        *texts, gold = self.gold
+        links = self.out / f"gold-{told.replace(' ', '-')}.align"
+        self._align(name, texts, links, *options)
+        files = {"alignments": links, "gold-alignments": gold,
+                 "sources": texts[0], "references": texts[1]}  # fmt: skip
+        given = [word for key, path in files.items() for word in (f"--{key}", str(path))]
+        scored = json.loads(mtrain("score", "--json", *given))
+        return {
+            **{key: scored[key] for key in ("aer", "precision", "recall", "links")},
+            "what": told,
         }
-        plans["both directions"] = (FORWARD, self.both_ways())
-        for what, (name, options) in plans.items():
-            links = self.out / f"gold.{what.replace(' ', '-')}.align"
-            self.align(name, texts, links, *options)
-            command = [sys.executable, "-m", "mtrain", "score", "--json"]
-            files = {"alignments": links, "gold-alignments": gold[2],
-                     "sources": texts[0], "references": texts[1]}  # fmt: skip
-            command += [word for key, path in files.items() for word in (f"--{key}", str(path))]
-            scored = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-            title = MEMBERS[name].title
-            measured[what] = {
-                **{key: scored[key] for key in ("aer", "precision", "recall", "links")},
-                "what": f"{title}, joined with the reverse direction" if options else title,
-            }
-        return measured
 
-    def results(self, name: str) -> dict[str, Any]:
-        """Return the results of one member."""
+    def _measure(self, name: str) -> dict[str, Any]:
+        """Return the results of a trained member."""
         run = RunFolder(self.run_dir(name))
-        events = read_metrics(run.metrics_path)
-        valid = [event for event in events if event["kind"] == "valid"]
+        valid = [event for event in read_metrics(run.metrics_path) if event["kind"] == "valid"]
         share = self.minutes / valid[-1]["update"]
         newest = load_checkpoint(list_checkpoints(run.checkpoints)[-1], with_training=False)
-        (scored,) = json.loads((run.path / "scores.json").read_text("utf-8"))["sets"]
+        (scored,) = json.loads(mtrain("score", str(run.path), "--json"))["sets"]
         return {
+            **origin(),
             "title": MEMBERS[name].title,
+            "minutes": self.minutes,
+            "threads": available_cores(),
+            "precision": self.precision,
             "parameters": sum(weight.numel() for weight in newest.weights.values()),
             "updates": valid[-1]["update"],
             "target_tokens": valid[-1]["target_tokens"],
@@ -233,30 +251,44 @@ class Lesson:
             "by_length": scored["by_length"],
         }
 
+    def describe_data(self, sets: dict[str, list[corpus.Pair]]) -> None:
+        """Write what the page says of the data, once they are prepared."""
+        path = self.out / "data.json"
+        if path.is_file():
+            return
+        folder = DataFolder(self.out / "data" / "forward")
+        store = folder.store("train")
+        sources = folder.tokenizers().source.decode(
+            [store.source.row(row) for row in range(len(store))]
+        )
+        write_result(path, {
+            "train_pairs": len(store),
+            "train_tokens": int(store.target.lengths.sum()) + len(store),
+            "longest_training_tokens": LONGEST_TOKENS,
+            "longest_training_words": max(len(source.split()) for source in sources),
+            "test_sentences": len(sets["test"]),
+            "near_duplicates": corpus.near_duplicates(sets),
+        })  # fmt: skip
+
+    def assemble(self) -> None:
+        """Write OUT/results.json of all results."""
+        members = {name: self.result(name) for name in MEMBERS}
+        aligned = [*members, BOTH]
+        about = ("threads", "minutes", "precision", "command", "commit", "date", "machine")
+        write_result(self.out / "results.json", {
+            **{key: members[FORWARD][key] for key in about},
+            "commits": sorted({member["commit"] for member in members.values()}),
+            "data": json.loads((self.out / "data.json").read_text("utf-8")),
+            "members": members,
+            "alignment": {name: found["alignment"] for name in aligned
+                          if (found := self.result(name)) and "alignment" in found},
+            "gold": self.gold[2].name if self.gold else "",
+        })  # fmt: skip
+
 
 def _median_speed(events: list[dict[str, Any]]) -> float:
-    return statistics.median(event["tokens_per_second"] for event in events
-                             if event["kind"] == "train")  # fmt: skip
-
-
-def _mtrain(*arguments: Any) -> None:
-    subprocess.run([sys.executable, "-m", "mtrain", *map(str, arguments)], check=True)
-
-
-def _about_data(lesson: Lesson, sets: dict[str, list[corpus.Pair]]) -> dict[str, Any]:
-    folder = DataFolder(lesson.out / "data" / "forward")
-    store = folder.store("train")
-    sources = folder.tokenizers().source.decode(
-        [store.source.row(row) for row in range(len(store))]
-    )
-    return {
-        "train_pairs": len(store),
-        "train_tokens": int(store.target.lengths.sum()) + len(store),
-        "longest_training_tokens": LONGEST_TOKENS,
-        "longest_training_words": max(len(source.split()) for source in sources),
-        "test_sentences": len(sets["test"]),
-        "near_duplicates": corpus.near_duplicates(sets),
-    }
+    speeds = [float(event["tokens_per_second"]) for event in events if event["kind"] == "train"]
+    return statistics.median(speeds)
 
 
 def main() -> None:
@@ -280,36 +312,27 @@ def main() -> None:
     given = parser.parse_args()
     if not given.corpus + given.joined:
         parser.error("give --corpus EN DE or --joined EN DE")
-    lesson = Lesson(given.out, given.minutes, given.precision)
+    gold = tuple(given.gold) if given.gold else None
+    lesson = Lesson(given.out, given.minutes, given.precision, gold)
     sets = corpus.split(map(tuple, given.corpus))
     if given.joined:
         joined = corpus.join(corpus.split(map(tuple, given.joined)), given.most_joined)
         sets = {name: [*pairs, *joined[name]] for name, pairs in sets.items()}
     corpus.write(sets, lesson.text, LANGUAGES)
     lesson.measure_speeds()
+    lesson.describe_data(sets)
     for name in given.members:
-        member = MEMBERS[name]
-        if member.is_guided and not lesson.guide.is_file():
-            lesson.make_guide()
-        if not lesson.is_done(name):
-            say(f"== {member.title}")
+        if lesson.result(name) is None:
+            say(f"== {MEMBERS[name].title}")
             lesson.learn(name)
-    if not all(map(lesson.is_done, MEMBERS)):
+        if name == FORWARD and not (given.out / "heads.json").is_file():
+            heads.write_heads(lesson.run_dir(FORWARD), sets["test"][::4], given.out)
+    if any(lesson.result(name) is None for name in MEMBERS):
         return
-    results = {
-        **origin(),
-        "threads": available_cores(),
-        "minutes": given.minutes,
-        "precision": given.precision,
-        "data": _about_data(lesson, sets),
-        "members": {name: lesson.results(name) for name in MEMBERS},
-        "alignment": lesson.measure_alignment(tuple(given.gold)) if given.gold else {},
-        "gold": str(given.gold[2].name) if given.gold else "",
-    }
-    (given.out / "results.json").write_text(json.dumps(results, indent=1), "utf-8")
-    heads.write_heads(lesson.run_dir(FORWARD), sets["test"][::4], given.out)
-    report.write_page(given.out, given.page or given.out / "RESULTS.md")
-    say(f"{given.page or given.out / 'RESULTS.md'} is written")
+    lesson.assemble()
+    page = given.page or given.out / "RESULTS.md"
+    report.write_page(given.out, page)
+    say(f"{page} is written")
 
 
 if __name__ == "__main__":
