@@ -6,6 +6,7 @@ Judges texts and a few facts of the search; knows no model, and no file but the 
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from mtrain.text.normal import normalise
 from mtrain.text.numbers import loses_number
 from mtrain.text.placeholders import lost_placeholders
 from mtrain.text.repetition import repeats_itself
-from mtrain.text.scripts import MIN_SCRIPT_LETTERS, count_letters, is_spaced, scripts_of
+from mtrain.text.scripts import MIN_SCRIPT_LETTERS, count_letters, scripts_of
 
 OK = "ok"
 EMPTY = "empty"
@@ -29,16 +30,16 @@ WRONG_SCRIPT = "wrong_script"
 NUMBER_LOST = "number_lost"
 PLACEHOLDER_LOST = "placeholder_lost"
 INVALID_UTF8 = "invalid_utf8"
-# In the order of a report. All but SPLIT are problems.
+# In the order of a report.
 STATUSES = (EMPTY, SPLIT, CUT_OFF, REPEATED, COPIED, WRONG_SCRIPT, NUMBER_LOST, PLACEHOLDER_LOST,
             INVALID_UTF8)  # fmt: skip
+PROBLEMS = tuple(status for status in STATUSES if status != SPLIT)
 NEED_SEARCH = (SPLIT, CUT_OFF)
 NEED_SOURCE = (COPIED, NUMBER_LOST, PLACEHOLDER_LOST)
 ANY = "any"  # a line with one problem or more
 
 # A copied source may be a name unless it has so many letters, and so many in ordinary words.
 MIN_COPIED_LETTERS, MIN_ORDINARY_LETTERS = 10, 5
-MIN_COPIED_CHARACTERS = 5  # letters of a source without spaces between words
 ADDRESS = re.compile(r"\w[.@/]\w")
 MAX_GREEK_SYMBOLS = 2  # letters such as β in a text of another script
 
@@ -66,7 +67,7 @@ class LineHealth:
     @property
     def has_problem(self) -> bool:
         """Whether anything is wrong."""
-        return bool(self.found - {SPLIT})
+        return not self.found.isdisjoint(PROBLEMS)
 
     @property
     def statuses(self) -> list[str]:
@@ -186,11 +187,8 @@ def _is_copied(source: str, output: str, languages: Languages) -> bool:
     """
     if normalise(source) != normalise(output):
         return False
-    if is_spaced(source):
-        ordinary = sum(_num_letters(word) for word in source.split() if _is_ordinary(word))
-        is_text = _num_letters(source) >= MIN_COPIED_LETTERS and ordinary >= MIN_ORDINARY_LETTERS
-    else:
-        is_text = _num_letters(source) >= MIN_COPIED_CHARACTERS
+    ordinary = sum(_num_letters(word) for word in source.split() if _is_ordinary(word))
+    is_text = _num_letters(source) >= MIN_COPIED_LETTERS and ordinary >= MIN_ORDINARY_LETTERS
     return is_text and not _are_one_language(languages)
 
 
@@ -201,7 +199,9 @@ def _is_ordinary(word: str) -> bool:
 
 
 def _num_letters(text: str) -> int:
-    return sum(map(str.isalpha, text))
+    """Return how many letters and vowel signs a text has; a wide one, as of Chinese, is two."""
+    return sum(2 if unicodedata.east_asian_width(each) in "WF" else 1
+               for each in text if unicodedata.category(each)[0] in "LM")  # fmt: skip
 
 
 def _are_one_language(languages: Languages) -> bool:

@@ -3,14 +3,15 @@
 import re
 from collections import Counter
 
+# Bounded repetitions: a text of a million characters takes a second.
 PLACEHOLDER = re.compile(
     r"""
-    (?:https?://|www\.)[!\#-;=?-~]+                    # a URL, in ASCII
-    | [\w.+-]+@[\w-]+(?:\.[\w-]+)+                     # an e-mail address
-    | </?[a-z][\w.:-]*(?:\s[^<>]*)?/?>                 # a tag
-    | [$%\#]?\{+[\w.:!$@-]*\}+                         # {name}, ${name}, {{name}}, {0:.2f}
-    | (?<!\d)%(?:\(\w+\))?(?:\d+\$)?[-+0\#]*\d*(?:\.\d+)?(?:hh?|ll?|[jztLq])?
-      [diouxXeEfFgGcrsa@](?![a-z])                     # %s, %d, %1$s, %(name)s, %.2f, %@
+    (?:https?://|www\.)[!\#-;=?-~]+                     # a URL, in ASCII
+    | (?<![\w.+-])[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+      # an e-mail address
+    | </?[a-z][\w.:-]{0,40}(?:\s[^<>]{0,400})?/?>        # a tag
+    | [$%\#]?\{{1,3}[\w.:!$@-]{0,60}\}{1,3}             # {name}, ${name}, {{name}}, {0:.2f}
+    | (?<!\d)%(?:\(\w{1,60}\))?(?:\d{1,3}\$)?[-+0\#]{0,4}\d{0,4}(?:\.\d{1,4})?
+      (?:hh?|ll?|[jztLq])?[diouxXeEfFgGcrsa@](?![a-z])   # %s, %d, %1$s, %(name)s, %.2f, %@
     """,
     re.VERBOSE | re.ASCII | re.IGNORECASE,
 )

@@ -7,8 +7,8 @@ from mtrain.text.scripts import is_spaced
 
 TIMES = 3  # in a row
 LONGEST_PHRASE = 4  # words
-# In a script without spaces: a phrase of 2 to 12 characters TIMES in a row, or one character six.
-CHARACTERS = re.compile(r"(.{2,12}?)\1{2,}")
+# In a script without spaces: a phrase of 2 to 20 characters TIMES in a row, or one character six.
+CHARACTERS = re.compile(r"(.{2,20}?)\1{2,}")
 # In any script: up to four characters ten times in a row, as in hahahahaha... or ........
 RUN = re.compile(r"(\S{1,4}?)\1{9,}")
 

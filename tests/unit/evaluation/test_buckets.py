@@ -7,8 +7,7 @@ import pytest
 from mtrain.evaluation.buckets import UPPER_BOUNDS, Bucket
 from mtrain.evaluation.buckets import score_by_length as score_judged
 from mtrain.evaluation.health import judge_line
-from mtrain.evaluation.metrics import References
-from mtrain.evaluation.metrics import bleu_and_chrf
+from mtrain.evaluation.metrics import References, bleu_and_chrf
 
 
 def score_by_length(
