@@ -52,7 +52,7 @@ def as_text(scored: Scored) -> str:
         for figure in entry.scores:
             lines.append(f"  {figure.name:<{width}}{figure.value:>7.2f}   {figure.signature}")
         if entry.health:
-            lines.append(f"  {'health':<{width}} {health_line(entry.health)}")
+            lines.append(f"  {'health':<{width}}  {health_line(entry.health)}")
         if entry.by_length:
             lines.append("  source words  sentences    BLEU    chrF  length ratio  problems")
         for bucket in entry.by_length:
