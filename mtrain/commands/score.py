@@ -6,9 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from mtrain.commands.health import facts_of
 from mtrain.commands.opening import open_run, with_others
 from mtrain.commands.score_gate import Gate
-from mtrain.commands.score_suite import direction_of_suite, facts_of, run_suite
+from mtrain.commands.score_suite import direction_of_suite, run_suite
 from mtrain.config import Config
 from mtrain.config.corpora import Languages
 from mtrain.config.suite import Suite

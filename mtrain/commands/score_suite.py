@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING
 
+from mtrain.commands.health import facts_of
 from mtrain.config import Config
 from mtrain.config.corpora import Languages
 from mtrain.config.suite import Suite
 from mtrain.errors import UserError
-from mtrain.evaluation.health import Facts
 from mtrain.evaluation.suite import SuiteResult, judge_suite
 from mtrain.inference.directions import direction_of
 
 if TYPE_CHECKING:
-    from mtrain.decoding.translator import Translation, Translator
+    from mtrain.decoding.translator import Translator
 
 
 def direction_of_suite(suite: Suite, config: Config) -> Languages:
@@ -32,8 +32,3 @@ def run_suite(suite: Suite, translator: "Translator") -> SuiteResult:
     sources = [case.expected.source.encode() for case in suite.cases]
     translations = translator.translate(sources)
     return judge_suite(suite, [(each.text, facts_of(each)) for each in translations])
-
-
-def facts_of(translation: "Translation") -> Facts:
-    """Return what the health of a line depends on beside its texts."""
-    return Facts(translation.num_segments, translation.is_cut_off, translation.is_valid_text)

@@ -178,6 +178,19 @@ def test_a_suite_shows_groups_and_failed_cases_and_is_a_gate(
     assert trained(*command, "--fail-on", "suite=24%").code == 1
 
 
+def test_a_run_without_test_sets_can_be_asked_for_a_suite_alone(
+    trained: WarmCommandLine, suite: Path
+) -> None:
+    alone = ("score", "run", "--set", "data.test=[]", "--suite", suite, "--fail-on", "suite=1")
+    answer = json.loads(succeed(trained, *alone, "--json").out)
+    assert (answer["sets"], answer["suite"]["passed"]) == ([], 3)
+    assert succeed(trained, *alone).out.startswith(f"{suite}, digits-words: 3 of 4 cases passed\n")
+    for more in (("--fail-under", 1), ("--fail-on", "any=1"), ("--save-baseline", "base.json")):
+        refused = trained(*alone, *more)
+        assert refused.code == 2
+        assert "run: this run has no test set" in refused.err
+
+
 @pytest.mark.parametrize(
     ("old", "new", "wanted"),
     [
