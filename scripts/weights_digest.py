@@ -57,8 +57,11 @@ def main() -> None:
 def _translates_by_itself(config: Path) -> bool:
     """Tell whether a preset learns to translate without another run."""
     tree = yaml.safe_load(config.read_text("utf-8"))
+    is_suite = "run_dir" not in tree
     is_bert = tree.get("training", {}).get("objective") == "masked_lm"
-    return not (is_bert or "distillation" in tree or "init_from" in tree.get("model", {}))
+    return not (
+        is_suite or is_bert or "distillation" in tree or "init_from" in tree.get("model", {})
+    )
 
 
 def _write_head(path: Path, work: Path, side: str) -> None:

@@ -9,7 +9,7 @@ from mtrain.cli.options import CheckpointOption, SetOption, WithOption
 from mtrain.commands.options import check_finite, one_of
 
 if TYPE_CHECKING:
-    from mtrain.evaluation.scored import ScoredSet
+    from mtrain.evaluation.scored import Scored
 
 RunArgument = Annotated[
     Path | None,
@@ -61,6 +61,17 @@ PValueOption = Annotated[
     float | None,
     typer.Option("--p", metavar="P", help="Largest p of a significant drop; default 0.05."),
 ]
+FailOnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=N",
+        help="Exit 1 if more lines have a problem: repeated=1%, empty=0, any=5; repeatable.",
+    ),
+]
+SuiteOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Also run this behaviour suite; exit 1 if a case fails."),
+]
 JunitOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Also write a JUnit report (XML).")
 ]
@@ -85,6 +96,8 @@ def score(
     against: AgainstOption = None,
     max_drop: MaxDropOption = None,
     p: PValueOption = None,
+    fail_on: FailOnOption = None,
+    suite: SuiteOption = None,
     junit: JunitOption = None,
     markdown: MarkdownOption = None,
     others: WithOption = None,
@@ -97,26 +110,30 @@ def score(
 
         unused = {"a run": run, "--hypotheses": hypotheses, "--baseline": baseline,
                   "--fail-under": fail_under, "--save-baseline": save_baseline,
-                  "--against": against, "--max-drop": max_drop, "--p": p, "--junit": junit,
+                  "--against": against, "--max-drop": max_drop, "--p": p, "--fail-on": fail_on,
+                  "--suite": suite, "--junit": junit,
                   "--markdown": markdown, "--with": others, "--checkpoint": checkpoint,
                   "--set": overrides}  # fmt: skip
         files = (alignments, gold_alignments, gold_first_index, sources, references)
         typer.echo(score_alignments.answer(*files, unused, json))
         return
     from mtrain.commands import score as command
-    from mtrain.commands.score_gate import OutputFiles, judge, open_gate
+    from mtrain.commands.score_gate import OutputFiles, judge, open_gate, open_limits
     from mtrain.commands.score_text import as_json, as_text
+    from mtrain.config.suite import load_suite
 
     of_run = others or checkpoint or overrides
-    command.check_request(run, hypotheses, references, sources or baseline, of_run)
+    command.check_request(run, hypotheses, references, sources or baseline, of_run, suite)
     one_of({"baseline": baseline is not None, "against": against is not None}, "")
     outputs = OutputFiles(save_baseline, junit, markdown)
-    gate = open_gate(fail_under, against, max_drop, p, outputs)
+    limits = open_limits(fail_on or [], run, sources, suite)
+    gate = open_gate(fail_under, against, max_drop, p, limits, outputs)
+    cases = load_suite(suite) if suite else None
 
-    def scorer() -> "list[ScoredSet]":
+    def scorer() -> "Scored":
         if run is not None:
             is_saved = save_baseline is not None
-            return command.score_run(run, overrides, others, checkpoint, gate.baseline, is_saved)
+            return command.score_run(run, overrides, others, checkpoint, gate, is_saved, cases)
         assert hypotheses is not None
         compared = baseline or gate.baseline
         return command.score_files(hypotheses, references or [], sources, compared, target_lang)

@@ -6,14 +6,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from mtrain.commands.health import facts_of
 from mtrain.commands.opening import open_run, with_others
+from mtrain.commands.score_gate import Gate
+from mtrain.commands.score_suite import direction_of_suite, run_suite
 from mtrain.config import Config
 from mtrain.config.corpora import Languages
+from mtrain.config.suite import Suite
 from mtrain.console import progress, say, warn
 from mtrain.data.folders import HeldOutText
 from mtrain.errors import UserError
 from mtrain.evaluation.baseline import Baseline
-from mtrain.evaluation.scored import ScoredSet, SetTexts, score_set
+from mtrain.evaluation.health import Facts
+from mtrain.evaluation.scored import Scored, ScoredSet, SetTexts, score_set
 from mtrain.text.languages import find_language
 from mtrain.text.lines import count_invalid, decode_line, read_lines, warn_of_invalid
 from mtrain.text.streams import read_stdin_once
@@ -30,6 +35,7 @@ def check_request(
     references: Sequence[Path] | None,
     beside: Path | None,
     of_run: object,
+    suite: Path | None,
 ) -> None:
     """Raise UserError unless either a run or files are given, with matching options.
 
@@ -51,6 +57,11 @@ def check_request(
             "--with, --checkpoint and --set belong to a run; --hypotheses are scored as they are",
             "leave them out, or: mtrain score RUN",
         )
+    if run is None and suite:
+        raise UserError(
+            "--suite belongs to a run, which translates its cases",
+            "mtrain score RUN --suite FILE",
+        )
 
 
 def score_run(
@@ -58,37 +69,51 @@ def score_run(
     overrides: Sequence[str] | None,
     others: Sequence[Path] | None,
     checkpoint_name: str | None,
-    baseline: Baseline | None,
+    gate: Gate,
     is_saved: bool,
-) -> list[ScoredSet]:
-    """Score the run's test sets, by default with its best checkpoint.
+    suite: Suite | None = None,
+) -> Scored:
+    """Score the run's test sets, by default with its best checkpoint, and run a suite.
 
     A run that translates translates them, together with the others; one that fills masked tokens
-    predicts some of theirs. Raises UserError, before a model is loaded, if a baseline does not fit,
-    or if masked tokens are to be compared with one or saved as one.
+    predicts some of theirs. Raises UserError, before a model is loaded, if a baseline or a suite
+    does not fit, or if masked tokens are to be scored with what is for translations.
     """
     opened = with_others(open_run(run_dir, overrides), others)
     run, config = opened[0]
-    tests = run.test_sets(config)
-    if not tests:
+    tests, baseline = run.test_sets(config), gate.baseline
+    if config.learns_from_text:
+        _check_masked(run_dir, gate, is_saved, suite)
+    if not tests and (suite is None or is_saved or gate.judges_sets):
         raise UserError(
             f"{run_dir}: this run has no test set",
             "name one under data.test and run `mtrain prepare` and `mtrain train` again, "
             "or score files: mtrain score --hypotheses OUT.txt --references REF.txt",
         )
-    if config.learns_from_text and (baseline is not None or is_saved):
-        raise UserError(
-            f"{run_dir}: this run fills masked tokens; a baseline holds translations",
-            "use --fail-under, with an accuracy in percent",
-        )
+    languages = direction_of_suite(suite, config) if suite else None
     before = baseline.hypotheses([_texts(test, config) for test in tests]) if baseline else {}
     from mtrain.inference.ensemble import load_ensemble  # loads torch, which files do not need
 
     loaded = load_ensemble(opened, checkpoint_name)
     if config.learns_from_text:
-        return _score_masked(loaded, tests)
+        return Scored(_score_masked(loaded, tests))
     of_documents = loaded.document_translator if config.data.context is not None else None
-    return score_tests(loaded.translator, tests, config, of_documents, before)
+    scored = score_tests(loaded.translator, tests, config, of_documents, before)
+    return Scored(scored, run_suite(suite, loaded.translator(languages)) if suite else None)
+
+
+def _check_masked(run_dir: Path, gate: Gate, is_saved: bool, suite: Suite | None) -> None:
+    """Raise UserError for options that apply to translations."""
+    if gate.baseline is not None or is_saved:
+        raise UserError(
+            f"{run_dir}: this run fills masked tokens; a baseline holds translations",
+            "use --fail-under, with an accuracy in percent",
+        )
+    if gate.limits or suite:
+        raise UserError(
+            f"{run_dir}: this run fills masked tokens; --fail-on and --suite judge translations",
+            "use --fail-under, with an accuracy in percent",
+        )
 
 
 def _score_masked(loaded: "LoadedRun", tests: Sequence[HeldOutText]) -> list[ScoredSet]:
@@ -130,8 +155,11 @@ def score_tests(
                     "because the separators of their chunk did not match")  # fmt: skip
         for lines in (test.sources, test.references):
             warn_of_invalid(test.name, count_invalid(lines))
-        hypotheses = [translation.texts[0] for translation in translations]
-        texts = replace(_texts(test, config), hypotheses=hypotheses)
+        texts = replace(
+            _texts(test, config),
+            hypotheses=[translation.text for translation in translations],
+            facts=list(map(facts_of, translations)),
+        )
         scored.append(score_set(texts, before.get(test.name)))
     return scored
 
@@ -142,27 +170,31 @@ def score_files(
     sources: Path | None,
     compared: Path | Baseline | None,
     target_lang: str,
-) -> list[ScoredSet]:
+) -> Scored:
     """Score a file of translations, and compare it with a file of others or a saved baseline.
 
     Each file of `references` has one translation per line of `hypotheses`.
     """
     others = compared if isinstance(compared, Path) else None
     read_stdin_once(hypotheses, *references, sources, others)
-    lines = {path: _decode(list(read_lines(path)), path)
-             for path in (hypotheses, *references, sources, others) if path}  # fmt: skip
+    raw = {path: list(read_lines(path))
+           for path in (hypotheses, *references, sources, others) if path}  # fmt: skip
+    lines = {path: _decode(texts, path) for path, texts in raw.items()}
     check_in_step({path: len(texts) for path, texts in lines.items()}, references[0])
     _warn_of_ter(target_lang)
+    judged = [raw[path] for path in (hypotheses, sources) if path]
+    facts = [Facts(is_valid_text=not count_invalid(row)) for row in zip(*judged, strict=True)]
     texts = SetTexts(
         str(hypotheses),
         ("", target_lang),
         lines[sources] if sources else None,
         [lines[path] for path in references],
         lines[hypotheses],
+        facts,
     )
     if isinstance(compared, Baseline):
-        return [score_set(texts, compared.hypotheses([texts])[texts.name])]
-    return [score_set(texts, lines[others] if others else None)]
+        return Scored([score_set(texts, compared.hypotheses([texts])[texts.name])])
+    return Scored([score_set(texts, lines[others] if others else None)])
 
 
 def check_in_step(num_lines: Mapping[Path, int], references: Path) -> None:

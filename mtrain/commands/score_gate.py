@@ -1,7 +1,7 @@
 """`mtrain score`: the gate for a CI, and the files that are written beside the printed scores."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,17 @@ from typing import BinaryIO
 from mtrain.commands.score_reports import junit, markdown
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.evaluation.baseline import Baseline, read_baseline, write_baseline
+from mtrain.evaluation.health import NEED_SEARCH, NEED_SOURCE
+from mtrain.evaluation.limits import (
+    HEALTH_NAMES,
+    Limit,
+    check_known,
+    exceeded_limits,
+    parse_limits,
+)
 from mtrain.evaluation.metrics import LEAST_P_VALUE
-from mtrain.evaluation.scored import ScoredSet
+from mtrain.evaluation.scored import Scored, ScoredSet
+from mtrain.evaluation.suite import SUITE, SuiteResult
 from mtrain.text.lines import write_whole
 from mtrain.text.streams import is_stdout
 
@@ -20,12 +29,24 @@ DEFAULT_P = 0.05
 
 @dataclass(frozen=True)
 class Gate:
-    """What a set's main score must hold to pass: a lower bound, and a baseline's score."""
+    """What a set must hold to pass: a lower bound, a baseline's score, and limits of problems."""
 
     fail_under: float | None
     baseline: Baseline | None
     max_drop: float
     p: float
+    limits: Sequence[Limit] = ()
+
+    @property
+    def judges_sets(self) -> bool:
+        """Whether it judges more than a suite."""
+        of_sets = [limit for limit in self.limits if limit.name != SUITE]
+        return self.fail_under is not None or self.baseline is not None or bool(of_sets)
+
+    def failures_of_suite(self, suite: SuiteResult | None) -> list[str]:
+        """Return why a suite fails; nothing if it passes, or if there is none."""
+        limits = [limit for limit in self.limits if limit.name == SUITE]
+        return suite.failures(limits) if suite else []
 
     def failures(self, scored: ScoredSet) -> list[str]:
         """Return why a set fails; nothing if it passes.
@@ -47,6 +68,10 @@ class Gate:
                     f"{paired.baseline:.2f} of {self.baseline.path}, more than --max-drop "
                     f"{self.max_drop:g}, with p = {paired.p_value:.4f}"
                 )
+        if scored.health is not None:
+            limits = [limit for limit in self.limits if limit.name != SUITE]
+            messages += [f"{scored.name}: {message}"
+                         for message in exceeded_limits(limits, scored.health)]  # fmt: skip
         return messages
 
 
@@ -64,6 +89,7 @@ def open_gate(
     against: Path | None,
     max_drop: float | None,
     p: float | None,
+    limits: Sequence[Limit],
     files: OutputFiles,
 ) -> Gate:
     """Return the gate that the options describe, its baseline read.
@@ -88,12 +114,29 @@ def open_gate(
         )
     _check_paths(against, files)
     baseline = read_baseline(against) if against is not None else None
-    return Gate(fail_under, baseline, max_drop or 0.0, DEFAULT_P if p is None else p)
+    return Gate(fail_under, baseline, max_drop or 0.0, DEFAULT_P if p is None else p, limits)
+
+
+def open_limits(
+    fail_on: Sequence[str], run: Path | None, sources: Path | None, suite: Path | None
+) -> list[Limit]:
+    """Return the limits of `--fail-on`.
+
+    Raises UserError for those that cannot be read, or judged with what is scored.
+    """
+    limits = parse_limits(fail_on, (*HEALTH_NAMES, SUITE))
+    unknown = {} if suite else {SUITE: "it limits the failed cases of --suite FILE"}
+    if run is None:
+        unknown |= dict.fromkeys(NEED_SEARCH, "of files nobody knows; score a run")
+        if sources is None:
+            unknown |= dict.fromkeys(NEED_SOURCE, "it needs --sources FILE")
+    check_known(limits, unknown)
+    return limits
 
 
 def judge(
-    score: Callable[[], list[ScoredSet]],
-    show: Callable[[list[ScoredSet]], None],
+    score: Callable[[], Scored],
+    show: Callable[[Scored], None],
     gate: Gate,
     files: OutputFiles,
     class_name: str,
@@ -106,15 +149,16 @@ def judge(
         with _opened(files.junit) as junit_file, _opened(files.markdown) as markdown_file:
             scored = score()
             show(scored)
-            failures = [gate.failures(entry) for entry in scored]
+            failures = [gate.failures(entry) for entry in scored.sets]
+            of_suite = gate.failures_of_suite(scored.suite)
             if junit_file:
-                junit_file.write(junit(scored, failures, class_name))
+                junit_file.write(junit(scored, failures, of_suite, class_name))
             if markdown_file:
-                markdown_file.write(markdown(scored, failures))
-        if messages := [message for each in failures for message in each]:
+                markdown_file.write(markdown(scored, failures, of_suite))
+        if messages := [message for each in (*failures, of_suite) for message in each]:
             raise UserError("\n".join(messages), exit_code=EXIT_GATE_FAILED)
         if baseline_file:
-            write_baseline(baseline_file, scored)
+            write_baseline(baseline_file, scored.sets)
 
 
 @contextmanager

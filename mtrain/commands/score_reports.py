@@ -7,51 +7,76 @@ import html
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from mtrain.commands.score_text import WORSE_TITLE, as_text, printable, worse_lines
-from mtrain.evaluation.scored import ScoredSet
+from mtrain.commands.score_text import (
+    WORSE_TITLE,
+    as_text,
+    failed_lines,
+    health_line,
+    printable,
+    suite_lines,
+    worse_lines,
+)
+from mtrain.evaluation.scored import Scored, ScoredSet
 
 Failures = Sequence[Sequence[str]]
 
 
-def junit(scored: Sequence[ScoredSet], failures: Failures, class_name: str) -> bytes:
-    """Return a test suite with a test case for each set, its scores as system-out."""
+def junit(scored: Scored, failures: Failures, of_suite: Sequence[str], class_name: str) -> bytes:
+    """Return a test case for each set, and one for a suite, with the scores as system-out."""
+    cases = [
+        (entry.name, messages, worse_lines(entry.worse), as_text(Scored([entry])).split("\n"))
+        for entry, messages in zip(scored.sets, failures, strict=True)
+    ]
+    if behaviour := scored.suite:
+        name = f"suite {behaviour.path}"
+        cases.append((name, of_suite, failed_lines(behaviour), suite_lines(behaviour)))
     suite = ElementTree.Element(
         "testsuite",
         name="mtrain score",
-        tests=str(len(scored)),
-        failures=str(sum(map(bool, failures))),
+        tests=str(len(cases)),
+        failures=str(sum(bool(messages) for _, messages, _, _ in cases)),
         errors="0",
         skipped="0",
     )
-    for entry, messages in zip(scored, failures, strict=True):
-        names = {"classname": printable(class_name), "name": printable(entry.name)}
+    for name, messages, details, shown in cases:
+        names = {"classname": printable(class_name), "name": printable(name)}
         case = ElementTree.SubElement(suite, "testcase", names, time="0")
         if messages:
             told = printable("; ".join(messages))
             failure = ElementTree.SubElement(case, "failure", message=told)
-            lines = [*messages, *worse_lines(entry.worse)]
-            failure.text = "\n".join(map(printable, lines))
+            failure.text = "\n".join(map(printable, [*messages, *details]))
         output = ElementTree.SubElement(case, "system-out")
-        output.text = "\n".join(map(printable, as_text([entry]).split("\n")))
+        output.text = "\n".join(map(printable, shown))
     ElementTree.indent(suite)
     content: bytes = ElementTree.tostring(suite, "utf-8", xml_declaration=True)
     return content + b"\n"
 
 
-def markdown(scored: Sequence[ScoredSet], failures: Failures) -> bytes:
-    """Return a table for each set and, folded, the sentences that got worse.
+def markdown(scored: Scored, failures: Failures, of_suite: Sequence[str]) -> bytes:
+    """Return a table and the health of each set, and of a suite.
+
+    Folded are the sentences that got worse and the cases that failed.
 
     Texts stand in HTML blocks, where Markdown has no meaning and nobody is mentioned.
     """
-    messages = [message for each in failures for message in each]
+    messages = [message for each in (*failures, of_suite) for message in each]
     parts = ["## mtrain score: failed", _pre(messages)] if messages else ["## mtrain score"]
-    for entry in scored:
+    for entry in scored.sets:
         title = ", ".join(filter(None, (entry.name, entry.direction)))
         parts.append(f"<h3><code>{_escape(title)}</code>, {entry.sentences:,} sentences</h3>")
         parts.append(_table(entry))
+        if entry.health:
+            parts.append(f"Health: {health_line(entry.health)}")
         if entry.worse:
-            lines = _pre(worse_lines(entry.worse))
-            parts.append(f"<details><summary>The {WORSE_TITLE}</summary>\n\n{lines}\n\n</details>")
+            parts.append(_folded(f"The {WORSE_TITLE}", worse_lines(entry.worse)))
+    if suite := scored.suite:
+        passed = f"{suite.passed} of {suite.total} cases passed"
+        parts.append(f"<h3><code>{_escape(suite.path)}</code>, {suite.direction}: {passed}</h3>")
+        rows = [f"| {_cell(group.name)} | {group.passed} | {group.total} |"
+                for group in suite.groups]  # fmt: skip
+        parts.append("\n".join(["| group | passed | cases |", "| --- | ---: | ---: |", *rows]))
+        if suite.failed:
+            parts.append(_folded("Failed cases", failed_lines(suite)))
     return ("\n\n".join(parts) + "\n").encode()
 
 
@@ -72,6 +97,14 @@ def _table(entry: ScoredSet) -> str:
         signature = figure.signature.replace("|", "\\|")
         lines.append(f"| {' | '.join(cells)} | `{signature}` |")
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return f"<code>{_escape(text)}</code>".replace("|", "&#124;")
+
+
+def _folded(title: str, lines: Sequence[str]) -> str:
+    return f"<details><summary>{title}</summary>\n\n{_pre(lines)}\n\n</details>"
 
 
 def _pre(lines: Sequence[str]) -> str:

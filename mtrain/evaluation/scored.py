@@ -6,7 +6,17 @@ from typing import Any
 
 from mtrain.config.corpora import Languages
 from mtrain.evaluation.buckets import Bucket, score_by_length
+from mtrain.evaluation.health import (
+    NEED_SEARCH,
+    NEED_SOURCE,
+    Facts,
+    Health,
+    LineHealth,
+    health_of,
+    judge_line,
+)
 from mtrain.evaluation.metrics import PairedScore, References, Score, compare, score
+from mtrain.evaluation.suite import SuiteResult
 from mtrain.evaluation.worse import WorseSentence, worst_sentences
 
 
@@ -19,11 +29,25 @@ class SetTexts:
     sources: Sequence[str] | None
     references: References
     hypotheses: Sequence[str] = ()
+    facts: Sequence[Facts] = ()  # of each line; of files only whether it was UTF-8
 
     @property
     def direction(self) -> str:
         """Return the languages as en-de; nothing for files."""
         return "-".join(self.languages) if self.languages[0] else ""
+
+    @property
+    def unknown(self) -> list[str]:
+        """Return the statuses that cannot be judged: of files, or without sources."""
+        of_files = NEED_SEARCH if not self.languages[0] else ()
+        return [*of_files, *(NEED_SOURCE if self.sources is None else ())]
+
+    def judge(self) -> list[LineHealth]:
+        """Return the health of each hypothesis."""
+        sources: Sequence[str | None] = self.sources or [None] * len(self.hypotheses)
+        rows = zip(sources, self.hypotheses, self.facts, *self.references, strict=True)
+        return [judge_line(source, said, self.languages, facts, references)
+                for source, said, facts, *references in rows]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +61,8 @@ class ScoredSet:
     by_length: list[Bucket]
     comparison: list[PairedScore]  # empty without a baseline, as are `worse`
     worse: list[WorseSentence]
-    texts: SetTexts | None = None  # None if masked tokens were scored
+    health: Health | None = None  # None if masked tokens were scored, as are `texts`
+    texts: SetTexts | None = None
 
     @property
     def main(self) -> Score:
@@ -51,16 +76,29 @@ class ScoredSet:
         return fields
 
 
+@dataclass(frozen=True)
+class Scored:
+    """All that a command has scored."""
+
+    sets: list[ScoredSet]
+    suite: SuiteResult | None = None
+
+
 def score_set(texts: SetTexts, before: Sequence[str] | None) -> ScoredSet:
     """Score the hypotheses of a set, and compare them with a baseline's if given."""
     said, wanted, target_lang = texts.hypotheses, texts.references, texts.languages[1]
+    judged, unknown = texts.judge(), texts.unknown
+    by_length = []
+    if texts.sources:
+        by_length = score_by_length(texts.sources, said, wanted, target_lang, judged, unknown)
     return ScoredSet(
         texts.name,
         texts.direction,
         len(said),
         score(said, wanted, target_lang),
-        score_by_length(texts.sources, said, wanted, target_lang) if texts.sources else [],
+        by_length,
         compare(said, before, wanted, target_lang) if before else [],
         worst_sentences(texts.sources, wanted, before, said) if before else [],
+        health_of(judged, range(len(judged)), unknown),
         texts,
     )

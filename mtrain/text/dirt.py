@@ -6,12 +6,9 @@ Near duplicates need all pairs: see `mtrain.data.duplicates`.
 """
 
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +22,6 @@ from mtrain.text.characters import (
     LETTER,
     LOWER,
     MARK,
-    SCRIPT_NUMBERS,
     STOP,
     WIDE_STOP,
     Texts,
@@ -33,31 +29,19 @@ from mtrain.text.characters import (
     script_numbers,
 )
 from mtrain.text.identification import are_foreign
-from mtrain.text.languages import HAN_SCRIPTS, find_language
 from mtrain.text.normal import normal_hashes
+from mtrain.text.numbers import numbers_agree
+from mtrain.text.scripts import MIN_SCRIPT_LETTERS, scripts_of
 
 Failures = npt.NDArray[np.bool_]  # for each pair, whether it fails
-MIN_SCRIPT_LETTERS = 10  # a text with fewer may be a name
 MAX_SENTENCES_APART = 1  # translators join two sentences, or split one
-MAX_SPELLED_OUT = 12  # numbers up to it are often written as words
 LOST_BLANK = re.compile("(?<=[ÂÃ]) ")  # a no-break space before cleaning
 URL = re.compile(r"(?:https?://|www\.)\S+|\S+@\S+\.\w+")
-NUMBER = re.compile(r"\d+")
-SEPARATOR = re.compile(r"(?<=\d)[.,:'’٫٬](?=\d)")
-GROUP_SPACE = re.compile(r"(?<=\d) (?=\d{3}(?!\d))")
 TAG = re.compile(r"<(/?[a-z][a-z0-9]{0,20}|!--)(?=[\s/>-])[^<>]*>", re.IGNORECASE)
 ENTITY = re.compile(r"&(#\d{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,8}\d{0,2});", re.IGNORECASE)
 ESCAPED_TWICE = re.compile(r"&amp;(#?[a-z0-9]{2,8});", re.IGNORECASE)
 # Moses' tokenizer writes quotes as these words; a translation may do without.
 MOSES_QUOTE = re.compile(r"(?<!\S)&quot;(?!\S)|(?<!\S)&apos;|&apos;(?!\S)")
-# Languages that are written in more scripts than CLDR's first one.
-OTHER_SCRIPTS = {
-    "az": "Cyrl Arab", "bs": "Cyrl", "ha": "Arab", "kk": "Latn Arab", "ks": "Deva", "ku": "Arab",
-    "ky": "Latn Arab", "mn": "Mong", "ms": "Arab", "pa": "Arab", "ro": "Cyrl", "sa": "Latn",
-    "sd": "Deva", "sh": "Latn Cyrl", "sr": "Latn", "tg": "Latn Arab", "tk": "Cyrl Arab",
-    "tt": "Latn", "ug": "Cyrl Latn", "uz": "Cyrl Arab",
-}  # fmt: skip
-MIXED_SCRIPTS = {"Jpan": "Hani Hira Kana", "Hrkt": "Hira Kana", "Kore": "Hang Hani"}
 
 
 @dataclass(frozen=True)
@@ -117,12 +101,12 @@ def failing_language(block: Block) -> Failures:
 def failing_numbers(block: Block) -> Failures:
     """Return the pairs whose sides have different numbers.
 
-    One side may lack numbers up to `MAX_SPELLED_OUT`, unless the other lacks some as well.
+    See `numbers_agree`.
     """
     fails = np.zeros(len(block.source), bool)
     has_digit = (block.source.count_kind(DIGIT) + block.target.count_kind(DIGIT)) > 0
     for row in np.flatnonzero(has_digit).tolist():
-        fails[row] = not _numbers_agree(block.source.texts[row], block.target.texts[row])
+        fails[row] = not numbers_agree(block.source.texts[row], block.target.texts[row])
     return fails
 
 
@@ -180,17 +164,6 @@ def near_hashes(block: Block, marks: Sequence[str] = ()) -> npt.NDArray[np.int64
     return hashes
 
 
-@cache
-def scripts_of(language: str) -> tuple[str, ...]:
-    """Return the scripts in which a language is written; none if one of them is unknown here."""
-    found = find_language(language)
-    script = "Hani Bopo" if found.script in HAN_SCRIPTS else found.script
-    scripts = MIXED_SCRIPTS.get(script, script).split()
-    if not re.search(r"[-_][A-Za-z]{4}(?![A-Za-z0-9])", language):  # the code names none
-        scripts += OTHER_SCRIPTS.get(found.base, "").split()
-    return tuple(scripts) if scripts and SCRIPT_NUMBERS.keys() >= set(scripts) else ()
-
-
 def _rows_with(block: Block, *needles: str) -> list[int]:
     """Return the pairs that contain one of the strings on either side."""
     rows = [side.containing(*needles) for side in (block.source, block.target)]
@@ -234,36 +207,6 @@ def _can_be_read_back(text: str) -> bool:
         with suppress(UnicodeError):
             return bool(text.encode(encoding).decode("utf-8"))
     return False
-
-
-def _numbers_agree(source: str, target: str) -> bool:
-    if NUMBER.findall(source) == NUMBER.findall(target):
-        return True
-    readings = list(map(_numbers, (source, target)))
-    return any(_agree(one, other) for one in readings[0] for other in readings[1])
-
-
-def _numbers(text: str) -> list[Counter[str]]:
-    """Return the numbers of a text: of separate digits, without separators, without spaces."""
-    text = unicodedata.normalize("NFKC", text)
-    joined = SEPARATOR.sub("", text)
-    return [Counter(map(_plain, NUMBER.findall(form)))
-            for form in dict.fromkeys((text, joined, GROUP_SPACE.sub("", joined)))]  # fmt: skip
-
-
-def _plain(digits: str) -> str:
-    """Return a number in ASCII digits without leading zeros."""
-    if not digits.isascii():
-        digits = "".join(str(unicodedata.digit(digit)) for digit in digits)
-    return digits.lstrip("0")
-
-
-def _agree(one: Counter[str], other: Counter[str]) -> bool:
-    extra, missing = one - other, other - one
-    if extra and missing:
-        return False
-    return all(len(number) <= 2 and int(number or 0) <= MAX_SPELLED_OUT
-               for number in (*extra, *missing))  # fmt: skip
 
 
 def _markup(text: str) -> set[str]:

@@ -208,6 +208,9 @@ def test_scores_are_those_of_a_validation_also_of_a_run_alone(
         assert refused.code == 2
         assert "moved: this run fills masked tokens; a baseline holds translations" in refused.err
         assert f"same: accuracy {accuracy:.2f} is under 101" in failed.err
+        refused = command("score", "moved", "--fail-on", "empty=0")
+        assert refused.code == 2
+        assert "this run fills masked tokens; --fail-on and --suite judge" in refused.err
 
 
 def test_attention_shows_the_heads_of_the_encoder(bert: WarmCommandLine, tmp_path: Path) -> None:

@@ -208,12 +208,16 @@ def test_the_gpu_commands_train(command: str, trained: Path, tmp_path: Path) -> 
 
 
 def test_the_ci_commands_answer(trained: Path) -> None:
+    suite = next(text for text in YAMLS if "\ncases:\n" in text)
+    (trained / "suite.yaml").write_text(suite)
     lines = commands("In a CI")
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line in lines:
         finished = run(line.split(" > ")[0], trained)
-        assert finished.code == (1 if "--fail-under" in line else 0), finished.err
+        is_no = "--fail-under" in line or "--suite" in line
+        assert finished.code == is_no, finished.err
         assert "BLEU" in finished.out
+        assert (" of 3 cases passed" in finished.out) == ("--suite" in line)
     assert "| BLEU |" in (trained / "comment.md").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Shared by unit tests: where the configurations of `configs/` load."""
+"""Shared by unit tests: the files of `configs/`, and where its configurations load."""
 
 from pathlib import Path
 
@@ -8,6 +8,8 @@ from mtrain.config import load_config
 from mtrain.config.load import dump_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+SUITES = sorted(CONFIGS.glob("**/suite-*.y*ml"))  # for `mtrain score --suite`
+PRESETS = sorted(set(CONFIGS.glob("**/*.y*ml")) - set(SUITES))
 
 
 @pytest.fixture

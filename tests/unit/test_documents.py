@@ -10,6 +10,8 @@ import typer
 
 from mtrain.cli import app
 from mtrain.config import load_config
+from mtrain.config.suite import load_suite
+from tests.unit.conftest import PRESETS, SUITES
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "mtrain"
@@ -24,7 +26,6 @@ def in_repository(*patterns: str) -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path in found]
 
 
-CONFIGS = in_repository("configs/**/*.yaml", "configs/**/*.yml")
 DOCUMENTS = in_repository("*.md", "configs/**/*.md", "scripts/**/*.md", "mtrain/**/*.md")
 
 
@@ -92,14 +93,22 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("beside_base_runs")
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_configuration_loads(name: str) -> None:
-    load_config(ROOT / name)
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
+def test_every_configuration_loads(path: Path) -> None:
+    load_config(path)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_configuration_is_explained(name: str) -> None:
-    assert f"`{Path(name).name}`" in read("configs/README.md")
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.name)
+def test_every_suite_loads_and_is_named_after_its_languages(path: Path) -> None:
+    suite = load_suite(path)
+    assert path.stem == f"suite-{'-'.join(suite.languages)}"
+    sources = [case.expected.source for case in suite.cases]
+    assert len(set(sources)) == len(sources) >= 40
+
+
+@pytest.mark.parametrize("path", [*PRESETS, *SUITES], ids=lambda path: path.name)
+def test_every_configuration_is_explained(path: Path) -> None:
+    assert f"`{path.name}`" in read("configs/README.md")
 
 
 @pytest.mark.parametrize("name", in_repository("scripts/*.py"))

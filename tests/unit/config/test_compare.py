@@ -10,6 +10,7 @@ from mtrain.config import Config, load_config
 from mtrain.config.compare import changed_keys, only_moved, without_defaults
 from mtrain.config.load import dump_tree
 from tests.unit.config.test_load import SMALLEST, load
+from tests.unit.conftest import PRESETS
 
 LONGEST = SMALLEST.replace("target: a.no}", "target: a.no, alignments: a.align}, {path: a.tsv}") + (
     "  watch: [{path: a.tsv}]\n  test: [{hub: folder}]\ntokenizer: {path: a.model}\n"
@@ -46,11 +47,8 @@ def test_another_place_of_a_file_is_no_other_setting(
     assert only_moved(changed) is is_move
 
 
-CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
-
-
 @pytest.mark.usefixtures("beside_base_runs")
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_without_its_defaults_a_configuration_loads_alike(path: Path, tmp_path: Path) -> None:
     config = load_config(path)
     kept = without_defaults(config)

@@ -13,9 +13,8 @@ from mtrain.config import Config, load_config
 from mtrain.config.describe import description, json_schema, sections_below
 from mtrain.config.load import dump_config
 from tests.unit.config.json_schema import Validator
+from tests.unit.conftest import PRESETS
 
-ROOT = Path(__file__).parents[3]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SCHEMA = json_schema()
 accepts = Validator(SCHEMA).accepts
 
@@ -84,7 +83,7 @@ def test_the_examples_are_valid_themselves() -> None:
 
 
 @pytest.mark.usefixtures("beside_base_runs")
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_configuration_is_accepted_as_written_and_with_all_its_defaults(path: Path) -> None:
     assert accepts(yaml.safe_load(path.read_text("utf-8")))
     assert accepts(yaml.safe_load(dump_config(load_config(path))))

@@ -4,8 +4,19 @@ import random
 
 import pytest
 
-from mtrain.evaluation.buckets import UPPER_BOUNDS, score_by_length
-from mtrain.evaluation.metrics import bleu_and_chrf
+from mtrain.evaluation.buckets import UPPER_BOUNDS, Bucket
+from mtrain.evaluation.buckets import score_by_length as score_judged
+from mtrain.evaluation.health import judge_line
+from mtrain.evaluation.metrics import References, bleu_and_chrf
+
+
+def score_by_length(
+    sources: list[str], hypotheses: list[str], references: References, target_lang: str
+) -> list[Bucket]:
+    judged = [judge_line(source, said, ("", target_lang), references=wanted)
+              for source, said, *wanted in zip(sources, hypotheses, *references, strict=True)
+              ]  # fmt: skip
+    return score_judged(sources, hypotheses, references, target_lang, judged)
 
 
 def lines_of(lengths: list[int]) -> list[str]:
@@ -46,6 +57,16 @@ def test_the_length_of_the_source_decides_and_figures_are_those_of_its_sentences
     assert short.length_ratio == 1.0
     assert long.length_ratio == 1.0  # three words for three
     assert short.bleu > long.bleu
+
+
+def test_the_health_of_a_range_is_that_of_its_lines() -> None:
+    sources = ["a b", "a b c d e f g", "b a", "g f e d c b a"]
+    hypotheses = ["x", "y y y z", "", "z z z"]
+    short, long = score_by_length(sources, hypotheses, [["u", "v", "w", "x"]], "en")
+    assert (short.health.lines, short.health.any) == (2, 1)
+    assert (short.health.counts["empty"], short.health.first_lines["empty"]) == (1, 3)
+    assert long.health.counts["repeated"] == 2
+    assert short.health.length_ratio == short.length_ratio
 
 
 def test_empty_outputs_and_references_are_no_division_by_zero() -> None:

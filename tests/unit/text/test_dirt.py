@@ -8,8 +8,9 @@ import pytest
 
 from mtrain.config.data import Check
 from mtrain.text.characters import Texts, kinds, letters_of
-from mtrain.text.dirt import CHECKS, Block, near_hashes, num_sentences, scripts_of
+from mtrain.text.dirt import CHECKS, Block, near_hashes, num_sentences
 from mtrain.text.normal import normal_hashes, normalise
+from mtrain.text.scripts import scripts_of
 from tests.traps import TRAPS
 
 LONG = "This is a sentence, which is long enough to be judged by its letters."
