@@ -110,6 +110,9 @@ def _check_distillation(config: "Config") -> None:
         "alignments in data.train are of other targets": (
             has_targets and config.data.has_alignments
         ),
+        "cannot be used with training.consistency, unless it only translates": (
+            bool(given.weight or given.hidden_weight) and config.training.consistency is not None
+        ),
         "weight: with training.subword_sampling the tokens are others than those whose "
         "distributions `prepare` computes": (
             given.weight > 0 and config.training.subword_sampling > 0

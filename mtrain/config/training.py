@@ -15,6 +15,21 @@ from mtrain.config.section import (
 )
 
 
+class ConsistencyConfig(Section):
+    """A second pass over each batch, whose predictions are to be those of the first."""
+
+    method: Literal["r_drop", "sim_cut"] = "r_drop"
+    """r_drop: both passes learn, and differ by dropout (Wu et al. 2021). sim_cut: the second does
+    not see some tokens, and learns from the first alone (Gao et al. 2022)"""
+    weight: PositiveFloat = Field(
+        default_factory=lambda given: 5.0 if given.get("method") == "r_drop" else 3.0
+    )
+    """weight of the divergence beside the cross-entropy; by default 5 with r_drop, 3 with
+    sim_cut"""
+    cut: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """share of the tokens on either side that sim_cut's second pass does not see"""
+
+
 class TrainingConfig(Section):
     """How a model is trained, and which checkpoints are kept."""
 
@@ -63,6 +78,9 @@ class TrainingConfig(Section):
     random ones, 10 % left as they are (Devlin 2019)"""
     mask_whole_words: bool = False
     """mask all tokens of a word together"""
+    consistency: ConsistencyConfig | None = None
+    """also learn to predict alike in two passes over each batch, which doubles the time of an
+    update"""
     alignment_weight: NonNegativeFloat = 0.05
     """weight of the guided-alignment loss, if data.train has alignments"""
     subword_sampling: Probability = 0.0

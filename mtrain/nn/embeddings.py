@@ -5,8 +5,16 @@ Shapes: D width; V a vocabulary.
 
 from torch import Tensor, nn
 
-from mtrain.nn.dropout import dropout
+from mtrain.nn.dropout import cut_tokens, dropout
 from mtrain.nn.output import OutputLayer
+
+
+class TokenEmbedding(nn.Embedding):
+    """Embeddings of tokens, some of which may be cut off."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return (...,D) for tokens (...)."""
+        return cut_tokens(super().forward(tokens))
 
 
 class Combination(nn.Module):
@@ -49,6 +57,6 @@ def tied_embeddings(
 
 
 def _embedding(vocab_size: int, width: int) -> nn.Embedding:
-    embedding = nn.Embedding(vocab_size, width)
+    embedding = TokenEmbedding(vocab_size, width)
     nn.init.normal_(embedding.weight, std=width**-0.5)
     return embedding

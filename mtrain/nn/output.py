@@ -118,11 +118,13 @@ def project(
     real: Tensor,
     wants: Sequence[bool],
     rows_loss: RowsLoss,
+    multiple: int = 1,
 ) -> Projected:
     """Compute a loss of logits chunk by chunk, without storing them.
 
     Takes features (N,D), the output layer's weight (V,D) and bias, `real` (N,1), which is 0 for
-    rows without a target, and which gradients are wanted: of features, weight and bias.
+    rows without a target, and which gradients are wanted: of features, weight and bias. Each chunk
+    has a multiple of so many rows, as N has.
     """
     needs_gradient, matrix = any(wants), weight.detach().to(features.dtype)
     found = Projected(
@@ -132,7 +134,7 @@ def project(
         weight.new_zeros(weight.shape if wants[1] else 0),
         None if bias is None else torch.zeros_like(bias),
     )
-    for rows, memory in _chunks(features, len(matrix)):
+    for rows, memory in _chunks(features, len(matrix), multiple):
         chunk = features[rows]
         logits = torch.mm(chunk, matrix.T, out=memory[: len(chunk)])  # (C,V)
         if bias is not None:
@@ -205,9 +207,10 @@ class _ProjectedCrossEntropy(ProjectedLoss):
         return loss, nll
 
 
-def _chunks(features: Tensor, vocab_size: int) -> list[tuple[slice, Tensor]]:
+def _chunks(features: Tensor, vocab_size: int, multiple: int) -> list[tuple[slice, Tensor]]:
     """Return slices of equal size, each with the buffer (C,V) that all their logits share."""
     num_chunks = math.ceil(len(features) * vocab_size / CHUNK_LOGITS[features.device.type])
     rows = math.ceil(len(features) / max(1, num_chunks)) or 1
+    rows += -rows % multiple
     memory = features.new_empty(rows, vocab_size)
     return [(slice(start, start + rows), memory) for start in range(0, len(features), rows)]

@@ -186,6 +186,10 @@ def test_what_cannot_be_distilled_is_named(beside: WarmCommandLine) -> None:
             "nothing is learnt from the teacher",
         ),
         ((*DISTILL, "--set", "distillation.hidden_weight=1"), "only a bert learns hidden states"),
+        (
+            (*DISTILL, "--set", "distillation.weight=0.5", "--set", "training.consistency={}"),
+            "cannot be used with training.consistency",
+        ),
     ):
         refused = beside(*command)
         assert refused.code == 2

@@ -8,6 +8,7 @@ from mtrain.models.bert import Bert
 from mtrain.runtime.precision import Precision
 from mtrain.training.objectives.alignment_guidance import AlignmentGuidance
 from mtrain.training.objectives.base import LossSums, Objective
+from mtrain.training.objectives.consistency import Consistency
 from mtrain.training.objectives.distillation import TokenDistillation
 from mtrain.training.objectives.masked_distillation import MaskedDistillation
 from mtrain.training.objectives.prediction import PredictionObjective
@@ -29,6 +30,8 @@ def build_objective(
     """
     training = config.training
     objective = OBJECTIVES[training.objective](config, precision)
+    if training.consistency is not None:
+        objective = Consistency(training.consistency, training.label_smoothing, precision)
     if config.kept_top_k is not None:
         objective = TokenDistillation(objective, config, precision)
     if masked_teacher is not None:

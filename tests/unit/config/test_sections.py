@@ -44,10 +44,11 @@ OPTIONS = {
     "query input_feeding residual readout features",
     "training": "objective batch_tokens accumulate max_updates max_minutes optimizer learning_rate "
     "warmup_updates schedule adam_betas weight_decay freeze unfreeze learning_rate_scale clip_norm "
-    "masked_share mask_whole_words label_smoothing alignment_weight subword_sampling precision "
-    "compile_layers valid_every "
+    "masked_share mask_whole_words label_smoothing consistency alignment_weight subword_sampling "
+    "precision compile_layers valid_every "
     "save_every valid_metric patience keep_best keep_last ema_decay average_checkpoints "
     "log_every tensorboard",
+    "training.consistency": "method weight cut",
     "decoding": "engine precision source_lang target_lang method beam_size length_penalty "
     "length_norm coverage_penalty alignment_layer alignment_head repetition_guard n_best "
     "max_length_ratio temperature top_k top_p batch_tokens buffer_lines context_tokens "

@@ -91,6 +91,7 @@ MAY_NOT_CHANGE = {
     "training.schedule": "cosine",
     "training.label_smoothing": "0.7",
     "training.masked_share": "0.2",
+    "training.consistency": "{method: r_drop}",
     "training.mask_whole_words": "true",
     "training.unfreeze": "{'encoder*': 10}",
     "training.subword_sampling": "0.1",

@@ -1,0 +1,106 @@
+"""Cross-entropy of two passes over the same targets, and how far their predictions differ.
+
+Like the loss of the output layer it stores no logits: a chunk holds the rows of both passes.
+
+Shapes: N tokens to predict, D width, V vocabulary, C rows of a chunk, half of them of each pass.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtrain.nn.output import IGNORE_INDEX, OutputLayer, ProjectedLoss, RowsLoss, project
+
+# takes log probabilities (C/2,V) of both passes; returns the divergence (C/2,) and its gradients
+# by the logits of both, (C/2,V)
+Divergence = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def symmetric_kl(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean of both Kullback-Leibler divergences (Wu et al. 2021, equation 2)."""
+    forward, of_first, of_second = kl(first, second)
+    backward, to_second, to_first = kl(second, first)
+    return (forward + backward) / 2, (of_first + to_first) / 2, (of_second + to_second) / 2
+
+
+def kl(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return KL(first || second), differentiated by both (Gao et al. 2022, equation 5)."""
+    probabilities, difference = first.exp(), first - second
+    value = (probabilities * difference).sum(dim=1)
+    of_first = probabilities * (difference - value[:, None])
+    return value, of_first, second.exp() - probabilities
+
+
+def consistent_cross_entropy(
+    layer: OutputLayer,
+    passes: tuple[Tensor, Tensor],
+    targets: Tensor,
+    label_smoothing: float,
+    shares: tuple[float, float],
+    divergence: Divergence,
+    weight: float,
+) -> tuple[Tensor, Tensor]:
+    """Return two sums over tokens: the loss, and the plain NLL of the first pass.
+
+    Takes the features (N,D) of two passes and `targets` (N,); skips targets of IGNORE_INDEX. The
+    loss is the smoothed cross-entropy of each pass times its share, plus `weight` times the
+    divergence of the second pass's predictions from the first's. Only it is differentiable.
+    """
+    features = torch.stack(passes, dim=1).flatten(0, 1)  # a token's two rows follow each other
+    both = targets.repeat_interleave(2)
+
+    def loss_of(rows: slice, logits: Tensor, needs_gradient: bool) -> tuple[Tensor, Tensor]:
+        del needs_gradient  # validation makes one pass, and so never comes here
+        real = both[rows][::2] != IGNORE_INDEX
+        tokens = both[rows].clamp_min(0)[:, None]
+        log_probabilities = logits.float().log_softmax(dim=1)
+        losses, nll, gradient = _smoothed(log_probabilities, tokens, label_smoothing)
+        of_pass = torch.tensor(shares, device=logits.device)
+        losses, gradient = losses.view(-1, 2) * of_pass, gradient.unflatten(0, (-1, 2))
+        gradient *= of_pass[:, None]
+        differing, *gradients = divergence(log_probabilities[::2], log_probabilities[1::2])
+        gradient += weight * torch.stack(gradients, dim=1)
+        loss = losses.sum(dim=1) + weight * differing
+        sums = torch.stack([(loss * real).sum(), (nll[::2] * real).sum()])
+        return sums, gradient.flatten(0, 1).to(logits.dtype)
+
+    apply: Callable[..., tuple[Tensor, Tensor]] = _ProjectedConsistency.apply
+    return apply(features, layer.weight, layer.bias, both != IGNORE_INDEX, loss_of, 2)
+
+
+def _smoothed(
+    log_probabilities: Tensor, tokens: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return smoothed cross-entropies (C,), plain ones (C,), and the gradient (C,V) of the first.
+
+    Takes log probabilities (C,V) and tokens (C,1).
+    """
+    nll = -log_probabilities.gather(1, tokens)[:, 0]
+    losses = (1 - smoothing) * nll - smoothing * log_probabilities.mean(dim=1)
+    gradient = log_probabilities.exp() - smoothing / log_probabilities.shape[1]
+    gradient.scatter_add_(1, tokens, gradient.new_full(tokens.shape, smoothing - 1))
+    return losses, nll, gradient
+
+
+class _ProjectedConsistency(ProjectedLoss):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        is_real: Tensor,
+        rows_loss: RowsLoss,
+        multiple: int,
+    ) -> tuple[Tensor, Tensor]:
+        real = is_real.to(features.dtype)[:, None]
+        wants = ctx.needs_input_grad[:3]
+        found = project(features * real, weight, bias, real, wants, rows_loss, multiple)
+        loss, nll = found.sums
+        if any(wants):
+            found.of_features *= real
+            ctx.save_for_backward(found.of_features, found.of_weight, found.of_bias)
+        ctx.mark_non_differentiable(nll)
+        return loss, nll
