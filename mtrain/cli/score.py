@@ -38,11 +38,22 @@ FirstIndexOption = Annotated[
     int, typer.Option(min=0, max=1, help="What the gold alignments count words from.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+MetricsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Of bleu, chrf, chrf++, ter, bleu-tok-lc, the main one first; bleu,chrf,ter.",
+    ),
+]
+TestSetOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME:PAIR", help="Score sacreBLEU's, such as wmt14:en-de, from disk."),
+]
 FailUnderOption = Annotated[
     float | None,
     typer.Option(
         metavar="SCORE",
-        help="Exit 1 if a BLEU is lower, or a BERT's accuracy in percent.",
+        help="Exit 1 if a main score is lower: BLEU, or a BERT's accuracy in percent.",
         callback=check_finite,
     ),
 ]
@@ -52,7 +63,9 @@ SaveBaselineOption = Annotated[
 ]
 AgainstOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Exit 1 if a BLEU fell significantly from this baseline's."),
+    typer.Option(
+        metavar="FILE", help="Exit 1 if a main score fell significantly from this baseline's."
+    ),
 ]
 MaxDropOption = Annotated[
     float | None, typer.Option(metavar="SCORE", help="A drop that --against allows; default 0.")
@@ -91,6 +104,8 @@ def score(
     gold_alignments: GoldOption = None,
     gold_first_index: FirstIndexOption = 0,
     json: JsonOption = False,
+    metrics: MetricsOption = None,
+    test_set: TestSetOption = None,
     fail_under: FailUnderOption = None,
     save_baseline: SaveBaselineOption = None,
     against: AgainstOption = None,
@@ -111,7 +126,8 @@ def score(
         unused = {"a run": run, "--hypotheses": hypotheses, "--baseline": baseline,
                   "--fail-under": fail_under, "--save-baseline": save_baseline,
                   "--against": against, "--max-drop": max_drop, "--p": p, "--fail-on": fail_on,
-                  "--suite": suite, "--junit": junit,
+                  "--suite": suite, "--junit": junit, "--metrics": metrics,
+                  "--test-set": test_set,
                   "--markdown": markdown, "--with": others, "--checkpoint": checkpoint,
                   "--set": overrides}  # fmt: skip
         files = (alignments, gold_alignments, gold_first_index, sources, references)
@@ -121,22 +137,27 @@ def score(
     from mtrain.commands.score_gate import OutputFiles, judge, open_gate, open_limits
     from mtrain.commands.score_text import as_json, as_text
     from mtrain.config.suite import load_suite
+    from mtrain.evaluation.measures import Measures, parse_metrics
 
     of_run = others or checkpoint or overrides
-    command.check_request(run, hypotheses, references, sources or baseline, of_run, suite)
+    command.check_request(run, hypotheses, references, sources or baseline, of_run, suite,
+                          test_set or [])  # fmt: skip
     one_of({"baseline": baseline is not None, "against": against is not None}, "")
     outputs = OutputFiles(save_baseline, junit, markdown)
-    limits = open_limits(fail_on or [], run, sources, suite)
-    gate = open_gate(fail_under, against, max_drop, p, limits, outputs)
+    limits = open_limits(fail_on or [], run, sources or test_set, suite)
+    measures = Measures(parse_metrics(metrics), test_set or ())
+    gate = open_gate(fail_under, against, max_drop, p, limits, outputs, measures)
     cases = load_suite(suite) if suite else None
 
     def scorer() -> "Scored":
         if run is not None:
             is_saved = save_baseline is not None
-            return command.score_run(run, overrides, others, checkpoint, gate, is_saved, cases)
+            return command.score_run(run, overrides, others, checkpoint, gate, is_saved, cases,
+                                     measures)  # fmt: skip
         assert hypotheses is not None
         compared = baseline or gate.baseline
-        return command.score_files(hypotheses, references or [], sources, compared, target_lang)
+        return command.score_files(hypotheses, references or [], sources, compared, target_lang,
+                                   measures)  # fmt: skip
 
     show = as_json if json else as_text
     judge(scorer, lambda scored: typer.echo(show(scored)), gate, outputs, str(run or "files"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mtrain.checkpoints.format import read_state
 from mtrain.commands.parity import SAMPLE_LINES, check_masked_parity, check_parity
-from mtrain.commands.score import score_tests
+from mtrain.commands.score_tests import own_tests, score_tests
 from mtrain.config import Config
 from mtrain.config.purpose import check_translates
 from mtrain.console import say, warn
@@ -74,7 +74,9 @@ def _facts(loaded: LoadedRun, run: RunFolder, is_checked: bool) -> Facts:
     config = loaded.config
     data = DataFolder(config.data_path)
     is_bert = config.model.type == "bert"
-    scored = [] if is_bert else score_tests(loaded.translator, run.test_sets(config), config)
+    scored = (
+        [] if is_bert else score_tests(loaded.translator, own_tests(run.test_sets(config), config))
+    )
     state = read_state(loaded.checkpoint)
     return Facts(
         config,

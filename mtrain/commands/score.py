@@ -1,31 +1,25 @@
 """`mtrain score`: scores of a run or a file of translations."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from mtrain.commands.health import facts_of
 from mtrain.commands.opening import open_run, with_others
 from mtrain.commands.score_gate import Gate
 from mtrain.commands.score_suite import direction_of_suite, run_suite
-from mtrain.config import Config
-from mtrain.config.corpora import Languages
+from mtrain.commands.score_tests import own_tests, sacrebleu_tests, score_tests, warn_of_ter
 from mtrain.config.suite import Suite
-from mtrain.console import progress, say, warn
 from mtrain.data.folders import HeldOutText
 from mtrain.errors import UserError
 from mtrain.evaluation.baseline import Baseline
 from mtrain.evaluation.health import Facts
+from mtrain.evaluation.measures import Measures
 from mtrain.evaluation.scored import Scored, ScoredSet, SetTexts, score_set
-from mtrain.text.languages import find_language
+from mtrain.evaluation.test_sets import read_test_set
 from mtrain.text.lines import count_invalid, decode_line, read_lines, warn_of_invalid
 from mtrain.text.streams import read_stdin_once
 
 if TYPE_CHECKING:
-    from mtrain.decoding.documents import DocumentTranslator
-    from mtrain.decoding.translator import Translator
     from mtrain.inference.load import LoadedRun
 
 
@@ -36,12 +30,21 @@ def check_request(
     beside: Path | None,
     of_run: object,
     suite: Path | None,
+    test_sets: Sequence[str],
 ) -> None:
     """Raise UserError unless either a run or files are given, with matching options.
 
     `beside` stands for options that apply to files only, `of_run` for those of a run only.
     """
-    if (run is None) == (hypotheses is None) or (hypotheses is None) == bool(references):
+    if hypotheses is not None and test_sets and (references or beside or len(test_sets) > 1):
+        raise UserError(
+            "--test-set has the sources and references of --hypotheses",
+            "mtrain score --hypotheses OUT.txt --test-set wmt14:en-de",
+        )
+    has_references = bool(references or test_sets)
+    if (run is None) == (hypotheses is None) or (
+        not has_references if run is None else bool(references)
+    ):
         raise UserError(
             "score takes either a run, or --hypotheses and --references",
             "mtrain score RUN, or: mtrain score --hypotheses OUT.txt --references REF.txt, "
@@ -71,9 +74,10 @@ def score_run(
     checkpoint_name: str | None,
     gate: Gate,
     is_saved: bool,
-    suite: Suite | None = None,
+    suite: Suite | None,
+    measures: Measures,
 ) -> Scored:
-    """Score the run's test sets, by default with its best checkpoint, and run a suite.
+    """Score a run by test sets, by default its own and its best checkpoint, and run a suite.
 
     A run that translates translates them, together with the others; one that fills masked tokens
     predicts some of theirs. Raises UserError, before a model is loaded, if a baseline or a suite
@@ -81,37 +85,45 @@ def score_run(
     """
     opened = with_others(open_run(run_dir, overrides), others)
     run, config = opened[0]
-    tests, baseline = run.test_sets(config), gate.baseline
+    own, baseline = run.test_sets(config), gate.baseline
     if config.learns_from_text:
-        _check_masked(run_dir, gate, is_saved, suite)
-    if not tests and (suite is None or is_saved or gate.judges_sets):
+        _check_masked(run_dir, gate, is_saved, suite, measures)
+        tests = []
+    elif measures.test_sets:
+        tests = sacrebleu_tests(measures)
+    else:
+        tests = own_tests(own, config, measures.metrics)
+    if not (tests or own) and (suite is None or is_saved or gate.judges_sets):
         raise UserError(
             f"{run_dir}: this run has no test set",
             "name one under data.test and run `mtrain prepare` and `mtrain train` again, "
             "or score files: mtrain score --hypotheses OUT.txt --references REF.txt",
         )
     languages = direction_of_suite(suite, config) if suite else None
-    before = baseline.hypotheses([_texts(test, config) for test in tests]) if baseline else {}
+    before = baseline.hypotheses([test.texts for test in tests]) if baseline else {}
     from mtrain.inference.ensemble import load_ensemble  # loads torch, which files do not need
 
     loaded = load_ensemble(opened, checkpoint_name)
     if config.learns_from_text:
-        return Scored(_score_masked(loaded, tests))
+        return Scored(_score_masked(loaded, own))
     of_documents = loaded.document_translator if config.data.context is not None else None
-    scored = score_tests(loaded.translator, tests, config, of_documents, before)
+    scored = score_tests(loaded.translator, tests, of_documents, before)
     return Scored(scored, run_suite(suite, loaded.translator(languages)) if suite else None)
 
 
-def _check_masked(run_dir: Path, gate: Gate, is_saved: bool, suite: Suite | None) -> None:
+def _check_masked(
+    run_dir: Path, gate: Gate, is_saved: bool, suite: Suite | None, measures: Measures
+) -> None:
     """Raise UserError for options that apply to translations."""
     if gate.baseline is not None or is_saved:
         raise UserError(
             f"{run_dir}: this run fills masked tokens; a baseline holds translations",
             "use --fail-under, with an accuracy in percent",
         )
-    if gate.limits or suite:
+    if gate.limits or suite or not measures.are_default:
         raise UserError(
-            f"{run_dir}: this run fills masked tokens; --fail-on and --suite judge translations",
+            f"{run_dir}: this run fills masked tokens; --fail-on, --suite, --metrics and "
+            "--test-set judge translations",
             "use --fail-under, with an accuracy in percent",
         )
 
@@ -127,79 +139,51 @@ def _score_masked(loaded: "LoadedRun", tests: Sequence[HeldOutText]) -> list[Sco
     return scored
 
 
-def score_tests(
-    translator_for: "Callable[[Languages], Translator]",
-    tests: Sequence[HeldOutText],
-    config: Config,
-    document_translator_for: "Callable[[Languages], DocumentTranslator] | None" = None,
-    before: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> list[ScoredSet]:
-    """Translate test sets and score each; `translator_for` returns one for two languages.
-
-    Sets that have documents are translated with their context, given a translator for it. `before`
-    are a baseline's hypotheses by the set's name.
-    """
-    scored = []
-    for test in tests:
-        languages = config.data.test_languages[test.name]
-        _warn_of_ter(languages[1])
-        with progress(f"translating {test.name}", len(test.sources), "lines") as shown:
-            if document_translator_for is None or test.documents is None:
-                translations = translator_for(languages).translate(test.sources, shown.advance)
-            else:
-                translations = document_translator_for(languages).translate(
-                    test.sources, test.documents, shown.advance
-                )
-                num_alone = sum(each.is_from_mismatch for each in translations)
-                say(f"{test.name}: documents translated chunk by chunk, {num_alone} lines alone "
-                    "because the separators of their chunk did not match")  # fmt: skip
-        for lines in (test.sources, test.references):
-            warn_of_invalid(test.name, count_invalid(lines))
-        texts = replace(
-            _texts(test, config),
-            hypotheses=[translation.text for translation in translations],
-            facts=list(map(facts_of, translations)),
-        )
-        scored.append(score_set(texts, before.get(test.name)))
-    return scored
-
-
 def score_files(
     hypotheses: Path,
     references: Sequence[Path],
     sources: Path | None,
     compared: Path | Baseline | None,
     target_lang: str,
+    measures: Measures,
 ) -> Scored:
     """Score a file of translations, and compare it with a file of others or a saved baseline.
 
-    Each file of `references` has one translation per line of `hypotheses`.
+    Each file of `references`, or the test set of `measures`, has one translation per line of
+    `hypotheses`.
     """
+    if compared is not None:
+        measures.require_comparable()
     others = compared if isinstance(compared, Path) else None
     read_stdin_once(hypotheses, *references, sources, others)
     raw = {path: list(read_lines(path))
            for path in (hypotheses, *references, sources, others) if path}  # fmt: skip
     lines = {path: _decode(texts, path) for path, texts in raw.items()}
-    check_in_step({path: len(texts) for path, texts in lines.items()}, references[0])
-    _warn_of_ter(target_lang)
+    if measures.test_sets:
+        of_set = read_test_set(measures.test_sets[0])
+        target_lang, source_lines, wanted = of_set.languages[1], of_set.sources, of_set.references
+    else:
+        source_lines = lines[sources] if sources else None
+        wanted = [lines[path] for path in references]
+    check_in_step(
+        {path: len(texts) for path, texts in lines.items()},
+        references[0] if references else measures.test_sets[0],
+        len(wanted[0]),
+    )
     judged = [raw[path] for path in (hypotheses, sources) if path]
     facts = [Facts(is_valid_text=not count_invalid(row)) for row in zip(*judged, strict=True)]
     texts = SetTexts(
-        str(hypotheses),
-        ("", target_lang),
-        lines[sources] if sources else None,
-        [lines[path] for path in references],
-        lines[hypotheses],
-        facts,
-    )
+        str(hypotheses), ("", target_lang), source_lines, wanted, lines[hypotheses], facts,
+        measures.metrics,
+    )  # fmt: skip
+    warn_of_ter(texts)
     if isinstance(compared, Baseline):
         return Scored([score_set(texts, compared.hypotheses([texts])[texts.name])])
     return Scored([score_set(texts, lines[others] if others else None)])
 
 
-def check_in_step(num_lines: Mapping[Path, int], references: Path) -> None:
-    """Raise UserError if line counts differ from the references, or if these are empty."""
-    wanted = num_lines[references]
+def check_in_step(num_lines: Mapping[Path, int], references: object, wanted: int) -> None:
+    """Raise UserError if line counts differ from the `wanted` of the references, or if it is 0."""
     for path, count in num_lines.items():
         if count != wanted:
             raise UserError(
@@ -208,21 +192,6 @@ def check_in_step(num_lines: Mapping[Path, int], references: Path) -> None:
             )
     if not wanted:
         raise UserError(f"{references}: there is not one line to score")
-
-
-def _warn_of_ter(target_lang: str) -> None:
-    language = find_language(target_lang)
-    if not (language.is_spaced or language.is_han):
-        warn(
-            f"{target_lang}: TER splits Chinese characters only; it counts what stands between "
-            "spaces or punctuation as one word, so trust BLEU and chrF"
-        )
-
-
-def _texts(test: HeldOutText, config: Config) -> SetTexts:
-    sources, references = ([decode_line(line)[0] for line in lines]
-                           for lines in (test.sources, test.references))  # fmt: skip
-    return SetTexts(test.name, config.data.test_languages[test.name], sources, [references])
 
 
 def _decode(lines: Sequence[bytes], where: object) -> list[str]:

@@ -69,7 +69,7 @@ def score_alignments(
     possible = [gold.possible for gold in wanted]
     words = {path: _count_words(path) for path in texts or ()}
     num_lines = {path: len(counts) for path, counts in words.items()}
-    check_in_step({**num_lines, hypotheses: len(said), golds: len(wanted)}, golds)
+    check_in_step({**num_lines, hypotheses: len(said)}, golds, len(wanted))
     if texts:
         sizes = list(zip(words[texts[0]], words[texts[1]], strict=True))
         first_complaint = next(_outside(hypotheses, said, sizes, 0), None)

@@ -18,6 +18,7 @@ from mtrain.evaluation.limits import (
     exceeded_limits,
     parse_limits,
 )
+from mtrain.evaluation.measures import Measures
 from mtrain.evaluation.metrics import LEAST_P_VALUE
 from mtrain.evaluation.scored import Scored, ScoredSet
 from mtrain.evaluation.suite import SUITE, SuiteResult
@@ -91,12 +92,15 @@ def open_gate(
     p: float | None,
     limits: Sequence[Limit],
     files: OutputFiles,
+    measures: Measures,
 ) -> Gate:
     """Return the gate that the options describe, its baseline read.
 
     Raises UserError for options that do not fit together, numbers out of range, an unreadable
     baseline, and files with the same path; only a baseline may be read and then replaced.
     """
+    if fail_under is not None or against is not None:
+        measures.require_comparable()
     if against is None and (max_drop is not None or p is not None):
         raise UserError(
             "--max-drop and --p belong to --against",
@@ -118,7 +122,7 @@ def open_gate(
 
 
 def open_limits(
-    fail_on: Sequence[str], run: Path | None, sources: Path | None, suite: Path | None
+    fail_on: Sequence[str], run: Path | None, sources: object, suite: Path | None
 ) -> list[Limit]:
     """Return the limits of `--fail-on`.
 

@@ -120,7 +120,7 @@ def _differences(saved: SavedSet, texts: SetTexts) -> Iterator[str]:
         yield f"it has {len(saved.hypotheses)} hypotheses for {num_lines} lines"
     if len(saved.references) != len(texts.references):
         return  # the signatures hold the number of references
-    current = signatures(texts.languages[1], len(texts.references))
+    current = signatures(texts.languages[1], len(texts.references), texts.metrics)
     before = {score.name: score.signature for score in saved.scores}
     for name, signature in current.items():
         if _settings(before.get(name, "")) != _settings(signature):

@@ -15,14 +15,21 @@ from mtrain.evaluation.health import (
     health_of,
     judge_line,
 )
-from mtrain.evaluation.metrics import PairedScore, References, Score, compare, score
+from mtrain.evaluation.metrics import (
+    DEFAULT_METRICS,
+    PairedScore,
+    References,
+    Score,
+    compare,
+    score,
+)
 from mtrain.evaluation.suite import SuiteResult
 from mtrain.evaluation.worse import WorseSentence, worst_sentences
 
 
 @dataclass(frozen=True)
 class SetTexts:
-    """The texts of a set; `hypotheses` are empty until it is translated."""
+    """The texts of a set, and its metrics; `hypotheses` are empty until it is translated."""
 
     name: str
     languages: Languages  # the source's is empty for files
@@ -30,6 +37,7 @@ class SetTexts:
     references: References
     hypotheses: Sequence[str] = ()
     facts: Sequence[Facts] = ()  # of each line; of files only whether it was UTF-8
+    metrics: Sequence[str] = DEFAULT_METRICS
 
     @property
     def direction(self) -> str:
@@ -95,9 +103,9 @@ def score_set(texts: SetTexts, before: Sequence[str] | None) -> ScoredSet:
         texts.name,
         texts.direction,
         len(said),
-        score(said, wanted, target_lang),
+        score(said, wanted, target_lang, texts.metrics),
         by_length,
-        compare(said, before, wanted, target_lang) if before else [],
+        compare(said, before, wanted, target_lang, texts.metrics) if before else [],
         worst_sentences(texts.sources, wanted, before, said) if before else [],
         health_of(judged, range(len(judged)), unknown),
         texts,
