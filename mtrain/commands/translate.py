@@ -179,7 +179,9 @@ def _identity(loaded: LoadedRun, files: Files, documents: Documents | None) -> d
     config, precision = loaded.config, loaded.precision
     output = files["output"]
     assert output is not None
-    identity = run_identity(loaded, config.languages) | {
+    identity = run_identity(loaded, config.languages)
+    identity["decoding"].pop("precision", None)  # what it came to follows
+    identity |= {
         "prefixes": [list(each) for each in config.tokenizer.prefixes(config.languages)],
         "decoding.buffer_lines": config.decoding.buffer_lines,
         "device": precision.device.type,

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
@@ -44,9 +45,7 @@ class Journal(Outputs):
         self.paths = [path.resolve() for path in paths]
         first = self.paths[0]
         self.record_path = first.with_name(f".{first.name}.journal")
-        part = first.with_name(f".{first.name}.part")
-        others = range(2, len(paths) + 1)
-        self._parts = [part, *(part.with_name(f"{part.name}-{number}") for number in others)]
+        self._parts = [self._part(number) for number in range(1, len(paths) + 1)]
         self._files: list[BinaryIO] = []
         self._identity: dict[str, Any] = {}
         self._has_appended = self._is_finished = False
@@ -60,7 +59,6 @@ class Journal(Outputs):
         try:
             with naming(self.paths[0]):
                 self._files.append(_open_locked(self._parts[0], self.paths[0]))
-                self._files += map(_open, self._parts[1:])
             for path in self.paths[1:]:
                 with naming(path), NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
                     pass  # what fails here would fail when all is done
@@ -125,8 +123,12 @@ class Journal(Outputs):
             sizes = self.earlier.sizes
         else:
             self.record_path.unlink(missing_ok=True)
-            for path in (self.record_path, *self._parts):  # of a kill while they were written
+            for path in (self.record_path, *self._parts):
                 _new(path).unlink(missing_ok=True)
+            for path in takewhile(Path.exists, map(self._part, count(2))):
+                path.unlink()
+        with naming(self.paths[0]):
+            self._files += map(_open, self._parts[1:])
         flush_to_disk(self.record_path.parent)
         for number, size in enumerate(sizes):
             with naming(self.paths[number]):
@@ -184,6 +186,11 @@ class Journal(Outputs):
         record = Record(self._identity, lines, sizes, dict(notes), is_complete)
         with naming(self.paths[0]):
             _write_json(self.record_path, {"format": FORMAT, **asdict(record)})
+
+    def _part(self, number: int) -> Path:
+        """Return the file that has an output's lines so far; the outputs count from 1."""
+        first = self.paths[0]
+        return first.with_name(f".{first.name}.part" + (f"-{number}" if number > 1 else ""))
 
     def _close(self) -> None:
         """Close the files, and remove them where no record tells of them."""
