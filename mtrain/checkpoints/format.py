@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mtrain.errors import UserError
-from mtrain.text.lines import file_digest, file_digests, make_readable
+from mtrain.text.lines import file_digest, file_digests, flush_to_disk, make_readable
 
 FORMAT = 1
 PREFIX = "update-"
@@ -71,11 +71,11 @@ def save_checkpoint(
         (writing / MANIFEST).write_text(json.dumps(content, indent=1), "utf-8")
         for path in writing.iterdir():
             make_readable(path)
-            _flush(path)
-        _flush(writing)
+            flush_to_disk(path)
+        flush_to_disk(writing)
         destination = free_name(folder / name)
         os.rename(writing, destination)
-        _flush(folder)
+        flush_to_disk(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(writing, ignore_errors=True)
         is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -161,11 +161,3 @@ def _remove_unfinished(folder: Path) -> None:
     for suffix in (WRITING, REMOVING):
         for path in folder.glob(f".{PREFIX}*{suffix}"):
             shutil.rmtree(path)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

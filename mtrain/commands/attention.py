@@ -148,7 +148,8 @@ def _pairs(
             block = slice(start, start + BLOCK_LINES)
             texts, _ = clean_lines(lines[block])
             if targets is None:
-                translations = translator.translate(lines[block])
+                numbers = range(len(lines))[block]
+                translations = translator.translate(lines[block], numbers=numbers)
                 pairs: list[Sequence[IdPair]] = [found.segments for found in translations]
             else:
                 pairs = loaded.encode_pairs(*clean_pairs(lines[block], targets[block]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from mtrain.config import Config
 from mtrain.config.corpora import Languages, MonolingualText, PairFiles
 from mtrain.console import say
-from mtrain.data.folders import OpenedRun, hold
+from mtrain.data.folders import OpenedRun
 from mtrain.errors import UserError
 from mtrain.inference.directions import direction_of
 from mtrain.inference.journalled import translate_lines
@@ -42,10 +42,7 @@ def backtranslate(
         if languages is None:
             say(f"{corpus.text}: left for a run that translates it {_wanted(corpus, config)}")
             continue
-        translation = config.translation_of(corpus)
-        lock_path = translation.with_name(f".{translation.name}.lock")
-        with hold(lock_path, f"{translation}: another `mtrain backtranslate` is at work here"):
-            _translate(loaded, languages, corpus, translation)
+        _translate(loaded, languages, corpus, config.translation_of(corpus))
     return "next: mtrain prepare, then mtrain train, with the same configuration"
 
 

@@ -1,11 +1,11 @@
 """`mtrain translate`: translate a text line by line, in order."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from os.path import relpath
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from mtrain.config import Config
 from mtrain.config.purpose import require_context
@@ -16,24 +16,29 @@ from mtrain.decoding.document_stream import (
     numbered_by_ids,
     whole_documents,
 )
-from mtrain.decoding.documents import DocumentTranslator
+from mtrain.decoding.journal import Journal
+from mtrain.decoding.lines_done import LinesDone, Unit
+from mtrain.decoding.outputs import Outputs, open_streams
 from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
-from mtrain.decoding.translator import Translation, Translator
+from mtrain.decoding.translator import Translation
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import format_links
 from mtrain.inference.ensemble import load_ensemble
+from mtrain.inference.journalled import begin_or_refuse, refusal, resumed_tally, run_identity
+from mtrain.inference.linking import Linker
+from mtrain.inference.load import LoadedRun
 from mtrain.text.encoding import Text
 from mtrain.text.lines import (
     STREAM,
+    can_be_replaced,
     open_bytes,
     refuse_early,
     warn_of_invalid,
 )
-from mtrain.text.streams import is_stdout, open_output, read_stdin_once
+from mtrain.text.streams import is_stdout, read_stdin_once
 
 Blocks = Iterator[list[bytes]]
-OnProgress = Callable[[int], None]
-Translated = Iterator[tuple[list[bytes], list[Translation]]]  # lines and their translations
+Files = Mapping[str, Path | None]  # the output files by what they hold
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,22 @@ class Documents:
     """The text consists of documents, which end at empty lines, or by the ids in a file."""
 
     ids_path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines of a text, with their places in it from 0, and their translations."""
+
+    places: range
+    lines: list[bytes]
+    translations: list[Translation]
+
+
+Writer = Callable[[Block], bytes]
+# lines, the numbers of their documents, what is told of progress, and places
+Translate = Callable[
+    [list[bytes], list[int] | None, Callable[[int], None], range], list[Translation]
+]
 
 
 def translate(
@@ -53,20 +74,26 @@ def translate(
 ) -> None:
     """Translate a file or stdin to a file, which appears when it is complete, or to stdout.
 
-    Several runs translate together; word alignments and the named checkpoint are the first's. With
-    n_best over 1 each hypothesis is a line `line number ||| text ||| score`. Writes the word
-    alignment of each line and its best translation to `alignments_path`, if given. Lines of
-    `documents` are translated with their context.
+    If every output is a file, the same command resumes after a kill. Several runs translate
+    together; word alignments and the named checkpoint are the first's. With n_best over 1 each
+    hypothesis is a line `line number ||| text ||| score`. Writes the word alignment of each line
+    and its best translation to `alignments_path`, if given. Lines of `documents` are translated
+    with their context.
     """
     if alignments_path and _is_same(output_path, alignments_path):
         raise UserError(f"{output_path or '-'}: --output and --alignments name the same file")
     if documents:
         _check_documents(opened[0][1], input_path, alignments_path, documents)
-    with (
-        open_output(output_path) as sink,
-        open_output(alignments_path) if alignments_path else nullcontext() as link_sink,
-    ):
-        _translate(opened, input_path, sink, link_sink, checkpoint_name, documents)
+    files = {"output": output_path} | ({"alignments": alignments_path} if alignments_path else {})
+    with _open_outputs(list(files.values())) as outputs:
+        _translate(opened, input_path, files, outputs, checkpoint_name, documents)
+
+
+def _open_outputs(paths: Sequence[Path | None]) -> AbstractContextManager[Outputs]:
+    """Return files with a journal; streams if one is a stream, which keeps nothing to resume."""
+    files = [path for path in paths
+             if path is not None and not is_stdout(path) and can_be_replaced(path)]  # fmt: skip
+    return Journal(*files) if len(files) == len(paths) else open_streams(paths)
 
 
 def _check_documents(
@@ -103,43 +130,101 @@ def _is_same(output_path: Path | None, alignments_path: Path) -> bool:
 def _translate(
     opened: Sequence[OpenedRun],
     input_path: Path | None,
-    sink: BinaryIO,
-    link_sink: BinaryIO | None,
+    files: Files,
+    outputs: Outputs,
     checkpoint_name: str | None,
     documents: Documents | None,
 ) -> None:
-    is_stream = input_path in (None, STREAM) or not input_path.is_file()
     refuse_early(input_path)
     loaded = load_ensemble(opened, checkpoint_name)
-    decoding = loaded.config.decoding
+    if isinstance(outputs, Journal):
+        begin_or_refuse(outputs, _identity(loaded, files, documents))
     where = input_path or "stdin"
-    if documents is None:
-        translated = partial(_by_line, loaded.translator())
-    else:
-        of_documents = loaded.document_translator()
-        translated = partial(_by_document, of_documents, documents, where, decoding.buffer_lines)
-    linker = loaded.linker() if link_sink else None
-    tally = LineTally(mismatched=None if documents is None else 0)
+    translated = _translator(loaded, documents)
+    linker = loaded.linker() if "alignments" in files else None
+    writers = _writers(loaded.config.decoding.n_best, linker)
+    fresh = LineTally(mismatched=None if documents is None else 0)
+    tally = resumed_tally(outputs, files["output"], fresh)
+    if linker:
+        linker.unlinked.update(outputs.notes.get("unlinked", {}))
+    done = LinesDone()
     with (
         open_bytes(input_path) as source,
-        progress("translating") as shown,
+        progress("translating", initial=outputs.num_lines) as shown,
     ):
-        blocks = arriving_blocks if is_stream else full_blocks
-        read = _told(blocks(source, decoding.buffer_lines), source, shown)
-        for block, translations in translated(read, shown.advance):
-            for translation in translations:
+        read = _told(_blocks(loaded.config, input_path, source, outputs), source, shown)
+        units = _units(read, documents, where, loaded.config.decoding.buffer_lines)
+        for lines, numbers in _not_done(units, done, outputs, where):
+            places = range(done.num_lines, done.num_lines + len(lines))
+            block = Block(places, lines, translated(lines, numbers, shown.advance, places))
+            for translation in block.translations:
                 tally.note(translation)
-                sink.write(_format(translation, tally.lines, decoding.n_best))
-            sink.flush()
-            if linker and link_sink:
-                links = linker.link_translations(block, translations)
-                link_sink.writelines(format_links(line).encode() + b"\n" for line in links)
+            contents = [writers[name](block) for name in files]
+            done.add(lines, numbers)
+            notes: dict[str, Any] = {"tally": asdict(tally), "input": done.digest}
+            if linker:
+                notes["unlinked"] = dict(linker.unlinked)
+            outputs.append(contents, len(lines), notes)
+    outputs.finish()
     if linker:
         linker.report()
     if tally.split:
         warn(f"{tally.split} lines were longer than the model reads at once: split and rejoined")
     warn_of_invalid(where, tally.invalid)
     say(f"{where}: {tally}")
+
+
+def _identity(loaded: LoadedRun, files: Files, documents: Documents | None) -> dict[str, Any]:
+    """Return, as JSON values, what the outputs depend on besides the text."""
+    config, precision = loaded.config, loaded.precision
+    output = files["output"]
+    assert output is not None
+    identity = run_identity(loaded, config.languages)
+    identity["decoding"].pop("precision", None)  # what it came to follows
+    identity |= {
+        "prefixes": [list(each) for each in config.tokenizer.prefixes(config.languages)],
+        "decoding.buffer_lines": config.decoding.buffer_lines,
+        "device": precision.device.type,
+        "precision": precision.name,
+    }
+    for name, path in files.items():
+        if path is not None and name != "output":
+            identity[f"--{name}"] = relpath(path.resolve(), output.resolve().parent)
+    if documents:
+        identity["--documents"] = "by empty lines" if documents.ids_path is None else "by ids"
+        identity["data.context.tokens"] = require_context(config).tokens
+    return identity
+
+
+def _translator(loaded: LoadedRun, documents: Documents | None) -> Translate:
+    """Return what translates lines, given the numbers of their documents if they have some."""
+    if documents:
+        of_documents = loaded.document_translator()
+        return lambda lines, numbers, *rest: of_documents.translate(lines, numbers or (), *rest)
+    translator = loaded.translator()
+    return lambda lines, _, *rest: translator.translate(lines, *rest)
+
+
+def _writers(n_best: int, linker: Linker | None) -> dict[str, Writer]:
+    """Return what turns a block into the content of each output."""
+
+    def as_text(block: Block) -> bytes:
+        placed = zip(block.places, block.translations, strict=True)
+        return b"".join(_format(translation, place + 1, n_best) for place, translation in placed)
+
+    def as_links(block: Block) -> bytes:
+        assert linker is not None
+        links = linker.link_translations(block.lines, block.translations)
+        return b"".join(format_links(line).encode() + b"\n" for line in links)
+
+    return {"output": as_text, "alignments": as_links}
+
+
+def _blocks(config: Config, input_path: Path | None, source: Text, outputs: Outputs) -> Blocks:
+    """Yield lines as they arrive, or in full blocks, which are the same after a kill."""
+    is_stream = input_path in (None, STREAM) or not input_path.is_file()
+    is_answered = is_stream and not isinstance(outputs, Journal)
+    return (arriving_blocks if is_answered else full_blocks)(source, config.decoding.buffer_lines)
 
 
 def _told(blocks: Blocks, source: Text, shown: Progress) -> Blocks:
@@ -152,25 +237,30 @@ def _told(blocks: Blocks, source: Text, shown: Progress) -> Blocks:
         yield block
 
 
-def _by_line(translator: Translator, blocks: Blocks, on_progress: OnProgress) -> Translated:
-    for block in blocks:
-        yield block, translator.translate(block, on_progress)
-
-
-def _by_document(
-    translator: DocumentTranslator,
-    documents: Documents,
-    where: object,
-    max_lines: int,
-    blocks: Blocks,
-    on_progress: OnProgress,
-) -> Translated:
-    if documents.ids_path is None:
-        numbered = numbered_by_empty_lines(blocks)
+def _units(
+    blocks: Blocks, documents: Documents | None, where: object, max_lines: int
+) -> Iterator[Unit]:
+    """Yield the lines that are translated together: a block, or whole documents."""
+    if documents is None:
+        yield from ((block, None) for block in blocks)
+    elif documents.ids_path is None:
+        yield from whole_documents(numbered_by_empty_lines(blocks), max_lines)
     else:
-        numbered = numbered_by_ids(blocks, documents.ids_path, where)
-    for lines, numbers in whole_documents(numbered, max_lines):
-        yield lines, translator.translate(lines, numbers, on_progress)
+        yield from whole_documents(numbered_by_ids(blocks, documents.ids_path, where), max_lines)
+
+
+def _not_done(
+    units: Iterator[Unit], done: LinesDone, outputs: Outputs, where: object
+) -> Iterator[Unit]:
+    """Yield what an earlier attempt has not translated. Raises UserError for another text."""
+    if not isinstance(outputs, Journal):
+        return units
+    return done.pass_over(
+        units,
+        outputs.num_lines,
+        outputs.notes.get("input", ""),
+        lambda told: refusal(outputs, f"{where} is another text: {told}"),
+    )
 
 
 def _format(translation: Translation, line: int, n_best: int) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mtrain.config.compare import Differences, changed_keys, describe, differences, only_moved
 from mtrain.config.decoding import DecodingConfig
@@ -311,11 +311,16 @@ def hold(lock_path: Path, refusal: str) -> Iterator[None]:
     """Hold a file lock; it ends with its process. Raises UserError if it is already held."""
     lock_path.parent.mkdir(parents=True, exist_ok=True)
     with lock_path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(refusal) from None
+        lock(file, refusal)
         yield
+
+
+def lock(file: IO[Any], refusal: str) -> None:
+    """Lock a file until it is closed or its process ends. Raises UserError if it is locked."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(refusal) from None
 
 
 def _is_moved(changed: Differences, config: Config) -> bool:

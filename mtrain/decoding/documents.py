@@ -16,6 +16,8 @@ from mtrain.decoding.translator import Translation, Translator
 from mtrain.text.lines import clean_lines, one_line
 from mtrain.text.tokenizer import TokenizerPair, available_cores
 
+CHUNK = -1  # in the place of a chunk, instead of a segment's number
+
 
 class DocumentTranslator:
     """Translates lines of documents with an engine and tokenizers."""
@@ -39,11 +41,14 @@ class DocumentTranslator:
         lines: Sequence[bytes],
         documents: Sequence[int],
         on_progress: Callable[[int], None] = lambda lines: None,
+        numbers: Sequence[int] | None = None,
     ) -> list[Translation]:
         """Return the translation of each line; `documents` numbers the document of each.
 
-        Tells `on_progress` how many more lines are done.
+        Tells `on_progress` how many more lines are done. Samples depend on the `numbers` of the
+        lines in the text, which count from 0 by default.
         """
+        numbers = range(len(lines)) if numbers is None else numbers
         ids, validity = self._encode(lines)
         start = len(self._tokenizers.source.prefix)
         lengths = [len(row) - start + 1 if row else 0 for row in ids]
@@ -55,14 +60,17 @@ class DocumentTranslator:
         found: dict[int, Translation] = {}
         mismatched: set[int] = set()
         sources = [self._joined(chunk, ids) for chunk in chunks]
-        for number, (best, *_) in self._engine.search(sources):
+        places = [(numbers[chunk.lines[0]], CHUNK) for chunk in chunks]
+        for number, (best, *_) in self._engine.search(sources, places=places):
             chunk = chunks[number]
             translations = self._split(best, chunk, validity)
             found |= translations
             mismatched.update(() if translations else chunk.lines)
             on_progress(len(translations))
         rest = [line for line in range(len(lines)) if line not in found]
-        alone = self._alone.translate([lines[line] for line in rest], on_progress)
+        alone = self._alone.translate(
+            [lines[line] for line in rest], on_progress, [numbers[line] for line in rest]
+        )
         for line, translation in zip(rest, alone, strict=True):
             found[line] = replace(translation, is_from_mismatch=line in mismatched)
         return [found[line] for line in range(len(lines))]

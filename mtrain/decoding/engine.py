@@ -14,7 +14,7 @@ import torch
 
 from mtrain.config.decoding import DecodingConfig
 from mtrain.data.batch import pad
-from mtrain.data.plan import plan_in_order
+from mtrain.data.plan import derive_seed, plan_in_order
 from mtrain.data.store import IntArray
 from mtrain.decoding.beam import beam_search
 from mtrain.decoding.greedy import greedy_search
@@ -32,6 +32,7 @@ LEAST = 768  # fewest source tokens times hypotheses that justify a thread
 EXTRA_LENGTH = 10  # tokens that any output may have in addition to max_length_ratio
 
 Found = tuple[int, list[Hypothesis]]  # index of a source, and its hypotheses, best first
+Place = tuple[int, int]  # number of a line in its text, and of a segment in the line
 
 
 class Engine(ABC):
@@ -50,11 +51,17 @@ class Engine(ABC):
         self._device = device
 
     @abstractmethod
-    def search(self, sources: Sequence[list[int]], texts: Sequence[str] = ()) -> Iterator[Found]:
+    def search(
+        self,
+        sources: Sequence[list[int]],
+        texts: Sequence[str] = (),
+        places: Sequence[Place] = (),
+    ) -> Iterator[Found]:
         """Yield one item a source, in any order.
 
         No source may be empty or longer than `max_ids`. `texts` are those of the sources, for a
-        model that reads features of them. Fewer than n_best hypotheses may come.
+        model that reads features of them; samples depend on `places`, by default the index of each
+        source. Fewer than n_best hypotheses may come.
         """
 
     def _batches(self, sources: Sequence[list[int]]) -> Iterator[list[int]]:
@@ -113,23 +120,29 @@ class TorchEngine(Engine):
         self._marks = Marks((target.bos_id, *target.prefix), target.eos_id)
         self._scoring = Scoring.of(decoding, head)
         self._autocast = autocast
-        self._generator = torch.Generator().manual_seed(seed)
+        self._seed = seed
         self._source_features = source_features
 
-    def search(self, sources: Sequence[list[int]], texts: Sequence[str] = ()) -> Iterator[Found]:
-        batches = list(self._batches(sources))
-        seeds = torch.randint(1 << 62, (len(batches),), generator=self._generator).tolist()
+    def search(
+        self,
+        sources: Sequence[list[int]],
+        texts: Sequence[str] = (),
+        places: Sequence[Place] = (),
+    ) -> Iterator[Found]:
+        places = places or [(number, 0) for number in range(len(sources))]
 
-        def search_batch(rows: list[int], seed: int) -> list[list[Hypothesis]]:
+        def search_batch(rows: list[int]) -> list[list[Hypothesis]]:
             features = features_of(self._source_features, texts, rows)
-            return self._search_batch([sources[row] for row in rows], features, seed)
+            seeds = [derive_seed(self._seed, "sample", *places[row]) for row in rows]
+            return self._search_batch([sources[row] for row in rows], features, seeds)
 
+        batches = list(self._batches(sources))
         with ordered_map(search_batch, self._device) as each:
-            for rows, found in zip(batches, each(batches, seeds), strict=True):
+            for rows, found in zip(batches, each(batches), strict=True):
                 yield from zip(rows, found, strict=True)
 
     def _search_batch(
-        self, sources: Sequence[list[int]], features: Features | None, seed: int
+        self, sources: Sequence[list[int]], features: Features | None, seeds: Sequence[int]
     ) -> list[list[Hypothesis]]:
         eos_id = self._source_end
         source = pad([[*ids, eos_id] for ids in sources], eos_id).to(self._device)
@@ -152,5 +165,5 @@ class TorchEngine(Engine):
                 self._model, source, lengths, limits, self._marks,
                 options.n_best, self._scoring,
                 options.temperature, options.top_k, options.top_p,
-                torch.Generator(self._device).manual_seed(seed), features,
+                seeds, features,
             )  # fmt: skip

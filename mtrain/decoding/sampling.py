@@ -1,8 +1,13 @@
 """Sampling: each next token is drawn from the model's distribution.
 
-Shapes: B sentences still open, K samples each, V vocabulary.
+Each source has a seed of its own, so that its samples do not depend on its batch.
+
+Shapes: B sentences still open, K samples each, T most tokens of a sample, V vocabulary.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,13 +28,13 @@ def sample_search(
     temperature: float,
     top_k: int,
     top_p: float,
-    generator: torch.Generator,
+    seeds: Sequence[int],
     source_features: Features | None = None,
 ) -> list[list[Hypothesis]]:
     """Return K independent samples of each source (B,S), likeliest first.
 
     Temperature, top-k (Fan 2018) and top-p (Holtzman 2020) change the distribution that tokens
-    are drawn from; scores come from the unchanged model distribution.
+    are drawn from; scores come from the unchanged model distribution. `seeds` holds one a source.
     """
     eos_id = marks.eos_id
     found: list[list[Hypothesis]] = [[] for _ in limits]
@@ -40,6 +45,7 @@ def sample_search(
     scores = torch.zeros(shape, device=source.device)
     is_ended = torch.zeros(shape, dtype=torch.bool, device=source.device)
     guard = RepetitionGuard(source, source_lengths) if scoring.repetition_guard else None
+    uniforms = _uniforms(seeds, limits, num_samples).to(source.device)
     open_sentences = list(range(len(limits)))
     while open_sentences:
         logits, state = model.step(tokens[:, :, -1], state)
@@ -48,7 +54,7 @@ def sample_search(
         drawable = log_probabilities.masked_fill(is_lost[:, :, None], 0.0)
         if guard is not None:
             guard.forbid(drawable, tokens)
-        new = _draw(drawable, temperature, top_k, top_p, generator)
+        new = _draw(drawable, temperature, top_k, top_p, uniforms[tokens.shape[2] - 1])
         new = new.masked_fill(is_ended | is_lost, eos_id)
         gains = log_probabilities.gather(2, new[:, :, None])[:, :, 0]
         gains = gains.masked_fill(is_lost, float("-inf"))
@@ -67,20 +73,24 @@ def sample_search(
             rows = torch.tensor(kept, dtype=torch.long, device=source.device)
             open_sentences = [open_sentences[row] for row in kept]
             tokens, scores, is_ended = tokens[rows], scores[rows], is_ended[rows]
-            state = state.keep(rows)
+            uniforms, state = uniforms[:, rows], state.keep(rows)
             if guard is not None:
                 guard.keep(rows)
     return found
 
 
+def _uniforms(seeds: Sequence[int], limits: Sequence[int], num_samples: int) -> Tensor:
+    """Return numbers (T,B,K) from 0 to below 1; those of a source depend on its seed alone."""
+    uniforms = np.zeros((max(limits), len(limits), num_samples))
+    for row, (seed, limit) in enumerate(zip(seeds, limits, strict=True)):
+        uniforms[:limit, row] = np.random.default_rng(seed).random((limit, num_samples))
+    return torch.from_numpy(uniforms)
+
+
 def _draw(
-    log_probabilities: Tensor,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    generator: torch.Generator,
+    log_probabilities: Tensor, temperature: float, top_k: int, top_p: float, uniform: Tensor
 ) -> Tensor:
-    """Draw one token (B,K) from each distribution (B,K,V)."""
+    """Draw one token (B,K) from each distribution (B,K,V), by a uniform number (B,K) for each."""
     scores = log_probabilities / temperature
     vocab_size = scores.shape[-1]
     if 0 < top_k < vocab_size:
@@ -90,8 +100,11 @@ def _draw(
         ordered, places = scores.softmax(dim=-1).sort(dim=-1, descending=True)
         is_beyond = ordered.cumsum(dim=-1) - ordered >= top_p  # never the first
         scores = scores.masked_fill(is_beyond.gather(-1, places.argsort(dim=-1)), float("-inf"))
-    drawn = torch.multinomial(scores.softmax(dim=-1).flatten(0, 1), 1, generator=generator)
-    return drawn.view(scores.shape[:2])
+    # inverse of the cumulative distribution: the first token whose sum is above the number
+    cumulative = scores.softmax(dim=-1).double().cumsum(dim=-1)
+    wanted = (uniform * cumulative[..., -1])[..., None].contiguous()
+    drawn = torch.searchsorted(cumulative, wanted, right=True)[..., 0]
+    return drawn.clamp(max=vocab_size - 1)
 
 
 def _hypotheses(tokens: Tensor, scores: Tensor, eos_id: int, scoring: Scoring) -> list[Hypothesis]:

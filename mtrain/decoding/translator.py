@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mtrain.decoding.engine import Engine
+from mtrain.decoding.engine import Engine, Place
 from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.decoding.splitting import join_segments, split_pieces
 from mtrain.text.lines import clean_lines, one_line
@@ -42,6 +42,7 @@ class _Segment:
     """A line, or a part of one, that the model reads at once."""
 
     line: int
+    number: int  # in its line
     ids: list[int]
     starts_word: bool
     text: str
@@ -58,12 +59,20 @@ class Translator:
         self.num_tokens = 0  # target tokens so far, end marks included
 
     def translate(
-        self, lines: Sequence[bytes], on_progress: Callable[[int], None] = lambda lines: None
+        self,
+        lines: Sequence[bytes],
+        on_progress: Callable[[int], None] = lambda lines: None,
+        numbers: Sequence[int] | None = None,
     ) -> list[Translation]:
-        """Return the translation of each line; tell `on_progress` how many more lines are done."""
+        """Return the translation of each line; tell `on_progress` how many more lines are done.
+
+        Samples of a line depend on its number in the text; `numbers` count from 0 by default.
+        """
         cleaned, validity = clean_lines(lines)
         segments = self._segment(cleaned)
-        hypotheses = self._search(segments, on_progress)
+        numbers = range(len(lines)) if numbers is None else numbers
+        places = [(numbers[segment.line], segment.number) for segment in segments]
+        hypotheses = self._search(segments, places, on_progress)
         per_line: dict[int, list[int]] = {}
         for number, segment in enumerate(segments):
             per_line.setdefault(segment.line, []).append(number)
@@ -87,27 +96,30 @@ class Translator:
         segments = []
         for line, ids in enumerate(tokenizer.encode(texts, available_cores())):
             if len(ids) <= max_ids:
-                segments += [_Segment(line, ids, True, texts[line])] if ids else []
+                segments += [_Segment(line, 0, ids, True, texts[line])] if ids else []
                 continue
             bare = ids[len(prefix) :]
             pieces = tokenizer.pieces(bare)
             start = 0
-            for end in split_pieces(pieces, max_ids - len(prefix)):
+            for number, end in enumerate(split_pieces(pieces, max_ids - len(prefix))):
                 starts_word = pieces[start].startswith(WORD_START)
                 part = [*prefix, *bare[start:end]]
                 (text,) = tokenizer.decode([part])
-                segments.append(_Segment(line, part, starts_word, text))
+                segments.append(_Segment(line, number, part, starts_word, text))
                 start = end
         return segments
 
     def _search(
-        self, segments: Sequence[_Segment], on_progress: Callable[[int], None]
+        self,
+        segments: Sequence[_Segment],
+        places: Sequence[Place],
+        on_progress: Callable[[int], None],
     ) -> dict[int, list[Hypothesis]]:
         """Return n_best hypotheses of each segment by its index."""
         remaining = Counter(segment.line for segment in segments)
         found: dict[int, list[Hypothesis]] = {}
         ids, texts = ([getattr(segment, name) for segment in segments] for name in ("ids", "text"))
-        for number, hypotheses in self._engine.search(ids, texts):
+        for number, hypotheses in self._engine.search(ids, texts, places):
             # if the search found fewer, repeat the last one
             found[number] = (hypotheses + hypotheses[-1:] * self._n_best)[: self._n_best]
             self.num_tokens += len(hypotheses[0].tokens) + 1

@@ -1,18 +1,25 @@
-"""Translation of a whole corpus into a file; a killed one resumes and ends in the same bytes."""
+"""Translations into files that a kill does not end: the same command resumes.
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+`backtranslate` and `distill` translate a whole corpus, and begin afresh if anything has changed.
+`translate` refuses to: its unfinished output may be what a user wants to keep.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mtrain.checkpoints.format import weights_digest
+from mtrain.config.compare import differences
 from mtrain.config.corpora import Languages
+from mtrain.config.decoding import DecodingConfig
 from mtrain.console import progress, say
-from mtrain.data.plan import derive_seed
 from mtrain.decoding.journal import Journal
+from mtrain.decoding.outputs import Outputs
 from mtrain.decoding.stream import LineTally
-from mtrain.decoding.translator import Translation, Translator
+from mtrain.decoding.translator import Translation
+from mtrain.errors import UserError
 from mtrain.inference.load import LoadedRun
 from mtrain.text.lines import blocks
 
@@ -32,31 +39,74 @@ def translate_lines(
 
     `inputs` identifies the lines. An output of the same lines, model and search is left alone.
     """
-    identity = inputs | _identity(loaded, languages)
+    identity = inputs | run_identity(loaded, languages)
     if Journal.is_complete(output, identity):
         say(f"{output}: translated before, nothing to do")
         return
-    with Journal(output, identity) as journal:
-        start = journal.num_lines
-        if start:
-            say(f"{output}: resuming after {start:,} lines")
-        elif journal.drops_others:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with Journal(output) as journal:
+        if journal.earlier is not None and not journal.resumes(identity):
             say(f"{output}: begun with another model, text or search; starting afresh")
-        tally = LineTally()
-        for _ in islice(lines, start):
+        journal.begin(identity)
+        tally = resumed_tally(journal, output, LineTally())
+        for _ in islice(lines, tally.lines):
             pass
-        with progress(f"translating {output.stem}", unit="lines", initial=start) as shown:
-            for translator, block in _with_translators(loaded, languages, lines, start):
-                found = translator.translate(block, shown.advance)
+        translator = loaded.translator(languages)
+        with progress(f"translating {output.stem}", initial=tally.lines) as shown:
+            for block in blocks(lines, BLOCK_LINES):
+                numbers = range(tally.lines, tally.lines + len(block))
+                found = translator.translate(block, shown.advance, numbers)
                 for each in found:
                     tally.note(each)
-                journal.append([written(each).encode() for each in found])
-        journal.finish()
-    earlier = f" after {start:,} translated earlier" if start else ""
-    say(f"{output}: {tally}{earlier}")
+                content = b"".join(written(each).encode() + b"\n" for each in found)
+                journal.append([content], len(block), {"tally": asdict(tally)})
+        journal.finish(tells_identity=True)
+    say(f"{output}: {tally}")
 
 
-def _identity(loaded: LoadedRun, languages: Languages) -> dict[str, Any]:
+def resumed_tally(outputs: Outputs, output: object, fresh: LineTally) -> LineTally:
+    """Return the counts of the lines that are done, and say so; without any, the `fresh` ones."""
+    if not outputs.num_lines:
+        return fresh
+    say(f"{output}: resuming after {outputs.num_lines:,} lines")
+    return LineTally(**outputs.notes["tally"])
+
+
+def begin_or_refuse(journal: Journal, identity: Mapping[str, Any]) -> None:
+    """Begin or resume the work of a journal.
+
+    Raises UserError, saying what differs, for one that another model, search or command has begun.
+    """
+    earlier = journal.earlier
+    if earlier is None or journal.resumes(identity):
+        journal.begin(identity)
+        return
+    changed = _described_differences(earlier.identity, identity)
+    if not earlier.identity:
+        told = "its journal cannot be read: it is damaged, or of another version of mtrain"
+    elif changed and journal.is_named():
+        journal.begin(identity)
+        return
+    elif changed:
+        told = "this command differs from the one that began it:" + "".join(
+            f"\n  {difference}" for difference in changed
+        )
+    else:
+        told = "its lines are not all there"
+    raise refusal(journal, told)
+
+
+def refusal(journal: Journal, told: str) -> UserError:
+    """Return the error for a journal that this command cannot resume."""
+    lines = journal.earlier.lines if journal.earlier is not None else 0
+    return UserError(
+        f"{journal.paths[0]}: there is an unfinished translation of {lines:,} lines, and {told}",
+        "finish it with the command and the text that began it, or remove "
+        f"{journal.record_path} to begin afresh",
+    )
+
+
+def run_identity(loaded: LoadedRun, languages: Languages) -> dict[str, Any]:
     """Return, as JSON values, what translations by a run depend on besides the text."""
     others = [weights_digest(other.checkpoint) for other in loaded.others]
     return {
@@ -70,19 +120,22 @@ def _identity(loaded: LoadedRun, languages: Languages) -> dict[str, Any]:
     }
 
 
-def _with_translators(
-    loaded: LoadedRun, languages: Languages, lines: Iterator[bytes], start: int
-) -> Iterator[tuple[Translator, list[bytes]]]:
-    """Yield blocks of lines, each with its translator; `start` is the number of the first line.
+def _described_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return a line for each difference between the identities of two commands."""
+    defaults = DecodingConfig().model_dump(mode="json")
+    both = (
+        {**identity, "decoding": defaults | identity.get("decoding", {})} for identity in (old, new)
+    )
+    told = []
+    for key, (before, after) in differences(*both).items():
+        if key == "model":
+            told.append("the model, or its checkpoint")
+        elif key.startswith("others."):
+            told.append("the models of --with")
+        else:
+            told.append(f"{key}: {_told(before)} then, {_told(after)} now")
+    return list(dict.fromkeys(told))
 
-    Sampling depends on the seed and the block alone, so that it is the same after a kill.
-    """
-    translator = loaded.translator(languages)
-    is_random = loaded.config.decoding.method == "sample"
-    for block in blocks(lines, BLOCK_LINES):
-        if is_random:
-            seed = derive_seed(loaded.config.seed, "backtranslate", start)
-            seeded = loaded.config.model_copy(update={"seed": seed})
-            translator = replace(loaded, config=seeded).translator(languages)
-        yield translator, block
-        start += len(block)
+
+def _told(value: Any) -> str:
+    return "nothing" if value is None else str(value)

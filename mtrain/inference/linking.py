@@ -1,5 +1,6 @@
 """Links between the words of lines and their translations, from a model's attention."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -32,7 +33,7 @@ class Linker:
     def __init__(self, tokenizers: TokenizerPair, decoder: ForcedDecoder) -> None:
         self._tokenizers = tokenizers
         self._decoder = decoder
-        self._num_unclear = self._num_too_long = 0
+        self.unlinked = Counter[str]()  # lines by reason: too long, unclear
 
     def link(
         self, lines: Sequence[Sequence[IdPair]], texts: Sequence[tuple[str, str]]
@@ -70,22 +71,22 @@ class Linker:
 
     def report(self) -> None:
         """Warn about the lines that got no links."""
-        if self._num_too_long:
+        if self.unlinked["too long"]:
             warn(
-                f"{self._num_too_long} lines have no links: longer than the "
+                f"{self.unlinked['too long']} lines have no links: longer than the "
                 f"{self._decoder.max_ids} tokens that the model reads at once"
             )
-        if self._num_unclear:
+        if self.unlinked["unclear"]:
             warn(
-                f"{self._num_unclear} lines have no links: the tokenizer's words are not those "
-                "between spaces"
+                f"{self.unlinked['unclear']} lines have no links: the tokenizer's words are not "
+                "those between spaces"
             )
 
     def _segments(
         self, line: int, pairs: Sequence[IdPair], texts: tuple[str, str]
     ) -> list[_Segment]:
         if any(max(map(len, pair)) > self._decoder.max_ids for pair in pairs):
-            self._num_too_long += 1
+            self.unlinked["too long"] += 1
             return []
         sources, targets = zip(*pairs, strict=True)
         source_words = _numbers(sources, self._tokenizers.source)
@@ -94,7 +95,7 @@ class Linker:
         if any(
             _count(side) not in _num_words(text) for side, text in zip(words, texts, strict=True)
         ):
-            self._num_unclear += 1
+            self.unlinked["unclear"] += 1
             return []
         read = [texts[0]] if len(pairs) == 1 else self._tokenizers.source.decode(sources)
         parts = zip(pairs, read, source_words, target_words, strict=True)

@@ -163,22 +163,15 @@ def file_digest(path: Path) -> str:
 @contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file to write; it gets its name, complete, if the block ends without an error."""
-    if (path.exists() and not path.is_file()) or _is_descriptor(path):
-        with path.open("wb") as file:  # no rename can replace /dev/null or a pipe
+    if not can_be_replaced(path):
+        with path.open("wb") as file:
             yield file
         return
     path = path.resolve()
-    try:
+    with naming(path):
         handle, temporary = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.", suffix=".part"
         )
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no folder {path.parent}") from None
-    except NotADirectoryError:
-        raise UserError(f"{path}: {path.parent} is a file, not a folder") from None
-    except OSError as error:
-        error.filename = str(path)
-        raise
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -191,6 +184,34 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename is None:  # write errors lack the path
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let the errors of writing an output name it, and not the file that has its content so far."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no folder {path.parent}") from None
+    except NotADirectoryError:
+        raise UserError(f"{path}: {path.parent} is a file, not a folder") from None
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def can_be_replaced(path: Path) -> bool:
+    """Return whether a path is an ordinary file, or none yet: no rename replaces /dev/null."""
+    return (path.is_file() or not path.exists()) and not _is_descriptor(path)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Return when a file, or the names in a folder, would survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _is_descriptor(path: Path) -> bool:

@@ -65,8 +65,9 @@ class TranslationScorer(Scorer):
         hypotheses = []
         for part in self._parts:
             own = part.sources[group.rank :: group.size]
+            own_numbers = range(group.rank, len(part.sources), group.size)
             with part.translator() as translator:
-                translations = translator.translate(own, on_progress) if own else []
+                translations = translator.translate(own, on_progress, own_numbers) if own else []
             hypotheses.append(group.gather([found.texts[0] for found in translations]))
         self._hypotheses = list(chain.from_iterable(hypotheses))
         scores = {}

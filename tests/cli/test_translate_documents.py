@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -121,6 +122,28 @@ def test_each_line_comes_back_in_its_place_and_empty_ones_stay(documents: WarmCo
     overlapping = "--documents", "--set", "decoding.context_overlap=2"
     again = every_line(succeed(documents, "translate", "run", "test.txt", *overlapping).out)
     assert [not line for line in again] == [not line for line in wanted]
+
+
+def test_killed_it_resumes_with_the_documents_it_had_begun_with(
+    documents: WarmCommandLine, tmp_path: Path
+) -> None:
+    ids = gzip.decompress((documents.folder / "more.ids.gz").read_bytes()).split()
+    given = ("translate", "run", "more.txt", "--output", tmp_path / "out",
+             "--set", "decoding.buffer_lines=9", "--beam-size", 1)  # fmt: skip
+    by_ids = (*given, "--document-ids", tmp_path / "ids")
+    (tmp_path / "ids").write_bytes(b"\n".join(ids) + b"\n")
+    wanted = succeed(documents, *by_ids[:3], *by_ids[5:]).out
+    running = documents.start(*by_ids)
+    running.wait_until((tmp_path / ".out.journal").is_file)
+    running.send(signal.SIGKILL)
+    running.finish()
+    other = documents(*given, "--documents")
+    assert "--documents: by ids then, by empty lines now" in other.err
+    (tmp_path / "ids").write_bytes(b"\n".join([b"first", *ids[1:]]) + b"\n")
+    assert "more.txt is another text: its first " in documents(*by_ids).err
+    (tmp_path / "ids").write_bytes(b"\n".join(b"of " + number for number in ids) + b"\n")
+    assert "resuming after" in succeed(documents, *by_ids).err
+    assert (tmp_path / "out").read_text() == wanted
 
 
 def test_a_chunk_that_does_not_come_back_whole_is_translated_line_by_line(

@@ -19,7 +19,7 @@ import torch
 from mtrain.config import Config
 from mtrain.config.decoding import DecodingConfig
 from mtrain.console import say, warn
-from mtrain.decoding.engine import Engine, Found
+from mtrain.decoding.engine import Engine, Found, Place
 from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.errors import UserError
 from mtrain.exchange.base import export, is_whole
@@ -61,7 +61,12 @@ class CTranslate2Engine(Engine):
             intra_threads=1,
         )
 
-    def search(self, sources: Sequence[list[int]], texts: Sequence[str] = ()) -> Iterator[Found]:
+    def search(
+        self,
+        sources: Sequence[list[int]],
+        texts: Sequence[str] = (),
+        places: Sequence[Place] = (),
+    ) -> Iterator[Found]:
         waiting: deque[tuple[list[int], list[Any]]] = deque()
         for rows in self._batches(sources):
             waiting.append((rows, self._begin([sources[row] for row in rows])))

@@ -18,7 +18,7 @@ from mtrain.decoding.document_stream import (
     whole_documents,
 )
 from mtrain.decoding.documents import DocumentTranslator
-from mtrain.decoding.engine import Engine, Found
+from mtrain.decoding.engine import Engine, Found, Place
 from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.decoding.stream import LineTally
 from mtrain.errors import UserError
@@ -45,7 +45,12 @@ class CopyingEngine(Engine):
         self._ways = ways
         self.asked: list[list[int]] = []
 
-    def search(self, sources: Sequence[list[int]], texts: Sequence[str] = ()) -> Iterator[Found]:
+    def search(
+        self,
+        sources: Sequence[list[int]],
+        texts: Sequence[str] = (),
+        places: Sequence[Place] = (),
+    ) -> Iterator[Found]:
         """Yield the copies, last source first."""
         self.asked += sources
         for number, ids in reversed(list(enumerate(sources))):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mtrain.data.batch import PairBatch
+from mtrain.data.plan import derive_seed
 from mtrain.decoding.greedy import greedy_search
 from mtrain.decoding.hypothesis import Hypothesis, Scoring
 from mtrain.decoding.sampling import sample_search
@@ -24,12 +25,12 @@ def sample(
     top_k: int = 0,
     top_p: float = 1.0,
 ) -> list[list[Hypothesis]]:
-    generator = torch.Generator().manual_seed(seed)
     limits = [limit] * len(batch.source)
+    seeds = [derive_seed(seed, row) for row in range(len(limits))]
     with torch.inference_mode():
         return sample_search(
             model, batch.source, batch.source_lengths, limits, MARKS,
-            num_samples, Scoring(), temperature, top_k, top_p, generator,
+            num_samples, Scoring(), temperature, top_k, top_p, seeds,
         )  # fmt: skip
 
 
@@ -100,9 +101,9 @@ def test_top_p_draws_from_the_smallest_set_with_that_probability(top_p: float) -
 def test_a_score_is_the_models_own_whatever_was_drawn_from() -> None:
     model, batch = tiny_model(12, sharpness=0.5), sources([4, 6])
     lengths = set()
-    found = sample(model, batch, 20, limit=6, temperature=0.7, top_k=8, top_p=0.95)
+    found = sample(model, batch, 60, limit=6, temperature=0.7, top_k=8, top_p=0.95)
     for oracle, drawn in zip(oracles(model, batch), found, strict=True):
-        assert len(drawn) == 20
+        assert len(drawn) == 60
         for hypothesis in drawn:
             assert hypothesis.score == pytest.approx(own_score(oracle, hypothesis), abs=1e-4)
             assert hypothesis.cut_off == (len(hypothesis.tokens) == 6)

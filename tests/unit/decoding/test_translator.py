@@ -143,12 +143,44 @@ def test_the_number_of_threads_changes_not_a_bit(
         for num_threads in (1, 3):
             torch.set_num_threads(num_threads)
             twice = translator(model, tokenizers, method=method, batch_tokens=9)
-            found.append([twice.translate(LINES), twice.translate(LINES)])
+            found.append([twice.translate(LINES), twice.translate(LINES, numbers=range(9, 18))])
             assert number_in_a_new_thread() == torch.get_num_threads() == num_threads
     finally:
         torch.set_num_threads(before)
     assert found[0] == found[1]
-    assert (found[0][0] == found[0][1]) is (method == "beam")  # samples go on
+    assert (found[0][0] == found[0][1]) is (method == "beam")  # of other lines
+
+
+@pytest.mark.parametrize("n_best", [1, 2])
+def test_samples_of_a_line_depend_on_its_number_alone(
+    n_best: int, model: TranslationModel, tokenizers: TokenizerPair
+) -> None:
+    """Whatever the blocks and batches, and whichever lines stand beside it."""
+    lines = [*LINES, b" ".join([b"5"] * 90)] * 3  # the long one is split
+    sampling = translator(model, tokenizers, method="sample", n_best=n_best, batch_tokens=60)
+
+    def in_blocks(size: int) -> list[list[str]]:
+        blocks = (range(len(lines))[start : start + size] for start in range(0, len(lines), size))
+        return [each.texts for numbers in blocks for each in sampling.translate(
+                    [lines[number] for number in numbers], numbers=numbers)]  # fmt: skip
+
+    whole = in_blocks(len(lines))
+    assert in_blocks(1) == in_blocks(3) == whole
+    backwards = range(len(lines))[::-1]
+    reordered = sampling.translate([lines[number] for number in backwards], numbers=backwards)
+    assert [each.texts for each in reordered[::-1]] == whole
+    third = len(lines) // 3
+    same = [whole[row] == whole[row + third] for row in range(third) if lines[row].strip()]
+    assert sum(same) < len(same) / 3  # the same lines elsewhere
+
+
+def test_the_segments_of_a_line_have_samples_of_their_own(
+    model: TranslationModel, tokenizers: TokenizerPair
+) -> None:
+    (found,) = translator(model, tokenizers, method="sample").translate([b" ".join([b"5"] * 78)])
+    (first_source, first), (second_source, second) = found.segments
+    assert first_source == second_source
+    assert first != second
 
 
 def test_a_search_that_is_left_does_not_go_on(
