@@ -51,3 +51,10 @@ CheckpointOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Use this checkpoint of the run; the best by default."),
 ]
+FailOnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=N",
+        help="Exit 1 if more lines have a problem: repeated=1%, empty=0, any=5; repeatable.",
+    ),
+]

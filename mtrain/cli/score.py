@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtrain.cli.options import CheckpointOption, SetOption, WithOption
+from mtrain.cli.options import CheckpointOption, FailOnOption, SetOption, WithOption
 from mtrain.commands.options import check_finite, one_of
 
 if TYPE_CHECKING:
@@ -73,13 +73,6 @@ MaxDropOption = Annotated[
 PValueOption = Annotated[
     float | None,
     typer.Option("--p", metavar="P", help="Largest p of a significant drop; default 0.05."),
-]
-FailOnOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=N",
-        help="Exit 1 if more lines have a problem: repeated=1%, empty=0, any=5; repeatable.",
-    ),
 ]
 SuiteOption = Annotated[
     Path | None,

@@ -7,6 +7,7 @@ import typer
 
 from mtrain.cli.options import (
     CheckpointOption,
+    FailOnOption,
     InputArgument,
     OutputOption,
     RunArgument,
@@ -30,6 +31,10 @@ def translate(
     alignments: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write links between words there, 0-0 1-2.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what is wrong with each line, JSON.")
+    ] = None,
+    fail_on: FailOnOption = None,
     documents: Annotated[
         bool, typer.Option("--documents", help="Translate with context; empty lines end documents.")
     ] = False,
@@ -53,4 +58,4 @@ def translate(
     from mtrain.commands.translate import Documents, translate
 
     given = Documents(document_ids) if documents or document_ids else None
-    translate(opened, input, output, alignments, checkpoint, given)
+    translate(opened, input, output, alignments, checkpoint, given, report, fail_on or ())

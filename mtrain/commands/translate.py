@@ -7,6 +7,7 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
+from mtrain.commands.translate_health import HealthWatch
 from mtrain.config import Config
 from mtrain.config.purpose import require_context
 from mtrain.console import Progress, progress, say, warn
@@ -23,6 +24,7 @@ from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
 from mtrain.decoding.translator import Translation
 from mtrain.errors import UserError
 from mtrain.evaluation.alignment import format_links
+from mtrain.evaluation.limits import parse_limits
 from mtrain.inference.ensemble import load_ensemble
 from mtrain.inference.journalled import begin_or_refuse, refusal, resumed_tally, run_identity
 from mtrain.inference.linking import Linker
@@ -71,22 +73,29 @@ def translate(
     alignments_path: Path | None,
     checkpoint_name: str | None,
     documents: Documents | None = None,
+    report_path: Path | None = None,
+    fail_on: Sequence[str] = (),
 ) -> None:
     """Translate a file or stdin to a file, which appears when it is complete, or to stdout.
 
     If every output is a file, the same command resumes after a kill. Several runs translate
     together; word alignments and the named checkpoint are the first's. With n_best over 1 each
     hypothesis is a line `line number ||| text ||| score`. Writes the word alignment of each line
-    and its best translation to `alignments_path`, if given. Lines of `documents` are translated
-    with their context.
+    and its best translation to `alignments_path`, and its health to `report_path`, if given. Lines
+    of `documents` are translated with their context. Raises UserError in the end if more lines have
+    a problem than `fail_on` allows.
     """
-    if alignments_path and _is_same(output_path, alignments_path):
-        raise UserError(f"{output_path or '-'}: --output and --alignments name the same file")
+    limits = parse_limits(fail_on)
+    beside = {"alignments": alignments_path, "report": report_path}
+    files = {"output": output_path} | {name: path for name, path in beside.items() if path}
+    _refuse_same(files)
     if documents:
         _check_documents(opened[0][1], input_path, alignments_path, documents)
-    files = {"output": output_path} | ({"alignments": alignments_path} if alignments_path else {})
+    watch = HealthWatch(opened[0][1].languages, limits) if limits or report_path else None
     with _open_outputs(list(files.values())) as outputs:
-        _translate(opened, input_path, files, outputs, checkpoint_name, documents)
+        _translate(opened, input_path, files, outputs, checkpoint_name, documents, watch)
+    if watch:
+        watch.check(input_path or "stdin")
 
 
 def _open_outputs(paths: Sequence[Path | None]) -> AbstractContextManager[Outputs]:
@@ -121,10 +130,14 @@ def _check_documents(
                     pass  # say now what does not fit
 
 
-def _is_same(output_path: Path | None, alignments_path: Path) -> bool:
-    if output_path is None or is_stdout(output_path):
-        return is_stdout(alignments_path)
-    return output_path.resolve() == alignments_path.resolve()
+def _refuse_same(files: Files) -> None:
+    """Raise UserError if two outputs are one file."""
+    named: dict[Path | None, str] = {}
+    for name, path in files.items():
+        place = None if path is None or is_stdout(path) else path.resolve()
+        if place in named:
+            raise UserError(f"{path or '-'}: --{named[place]} and --{name} name the same file")
+        named[place] = name
 
 
 def _translate(
@@ -134,11 +147,13 @@ def _translate(
     outputs: Outputs,
     checkpoint_name: str | None,
     documents: Documents | None,
+    watch: HealthWatch | None,
 ) -> None:
     refuse_early(input_path)
     loaded = load_ensemble(opened, checkpoint_name)
     if isinstance(outputs, Journal):
-        begin_or_refuse(outputs, _identity(loaded, files, documents))
+        judged = {"health": "judged" if watch else "not judged"}
+        begin_or_refuse(outputs, _identity(loaded, files, documents) | judged)
     where = input_path or "stdin"
     translated = _translator(loaded, documents)
     linker = loaded.linker() if "alignments" in files else None
@@ -147,6 +162,8 @@ def _translate(
     tally = resumed_tally(outputs, files["output"], fresh)
     if linker:
         linker.unlinked.update(outputs.notes.get("unlinked", {}))
+    if watch and "health" in outputs.notes:
+        watch.resume(outputs.notes["health"])
     done = LinesDone()
     with (
         open_bytes(input_path) as source,
@@ -159,11 +176,14 @@ def _translate(
             block = Block(places, lines, translated(lines, numbers, shown.advance, places))
             for translation in block.translations:
                 tally.note(translation)
-            contents = [writers[name](block) for name in files]
+            report = watch.judge(places, lines, block.translations) if watch else b""
+            contents = [report if name == "report" else writers[name](block) for name in files]
             done.add(lines, numbers)
             notes: dict[str, Any] = {"tally": asdict(tally), "input": done.digest}
             if linker:
                 notes["unlinked"] = dict(linker.unlinked)
+            if watch:
+                notes["health"] = watch.notes()
             outputs.append(contents, len(lines), notes)
     outputs.finish()
     if linker:

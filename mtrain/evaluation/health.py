@@ -8,8 +8,9 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mtrain.config.corpora import Languages
 from mtrain.evaluation.lengths import lengths
@@ -109,6 +110,20 @@ class HealthTally:
         for name in (*line.found, *[ANY] * line.has_problem):
             self._counts[name] += 1
             self._first_lines.setdefault(name, number)
+
+    def notes(self) -> dict[str, Any]:
+        """Return the counts so far as JSON values, for `resumed`."""
+        return {"counts": dict(self._counts), "first_lines": self._first_lines,
+                "sizes": [self._lines, self._length, self._compared_length]}  # fmt: skip
+
+    @classmethod
+    def resumed(cls, notes: Mapping[str, Any]) -> "HealthTally":
+        """Return a tally that continues these counts."""
+        tally = cls()
+        tally._counts.update(notes["counts"])
+        tally._first_lines.update(notes["first_lines"])
+        tally._lines, tally._length, tally._compared_length = notes["sizes"]
+        return tally
 
     def health(self) -> Health:
         """Return the counts so far."""
