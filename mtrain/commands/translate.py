@@ -119,7 +119,8 @@ def _translate(
         of_documents = loaded.document_translator()
         translated = partial(_by_document, of_documents, documents, where, decoding.buffer_lines)
     linker = loaded.linker() if link_sink else None
-    tally = LineTally(mismatched=None if documents is None else 0)
+    tally = LineTally(mismatched=None if documents is None else 0,
+                      lost=0 if loaded.config.data.protect else None)  # fmt: skip
     with (
         open_bytes(input_path) as source,
         progress("translating") as shown,

@@ -8,6 +8,7 @@ from typing import Any
 
 from mtrain.checkpoints.format import weights_digest
 from mtrain.config.corpora import Languages
+from mtrain.config.protection import name_of
 from mtrain.console import progress, say
 from mtrain.data.plan import derive_seed
 from mtrain.decoding.journal import Journal
@@ -42,7 +43,7 @@ def translate_lines(
             say(f"{output}: resuming after {start:,} lines")
         elif journal.drops_others:
             say(f"{output}: begun with another model, text or search; starting afresh")
-        tally = LineTally()
+        tally = LineTally(lost=0 if loaded.config.data.protect else None)
         for _ in islice(lines, start):
             pass
         with progress(f"translating {output.stem}", unit="lines", initial=start) as shown:
@@ -59,10 +60,12 @@ def translate_lines(
 def _identity(loaded: LoadedRun, languages: Languages) -> dict[str, Any]:
     """Return, as JSON values, what translations by a run depend on besides the text."""
     others = [weights_digest(other.checkpoint) for other in loaded.others]
+    protect = loaded.config.data.protect
     return {
         "languages": list(languages),
         "model": weights_digest(loaded.checkpoint),
         **({"others": others} if others else {}),
+        **({"protect": list(map(name_of, protect))} if protect else {}),
         "seed": loaded.config.seed,
         "decoding": loaded.config.decoding.model_dump(
             mode="json", exclude_defaults=True, exclude=NO_MATTER

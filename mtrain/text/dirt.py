@@ -35,6 +35,7 @@ from mtrain.text.characters import (
 from mtrain.text.identification import are_foreign
 from mtrain.text.languages import HAN_SCRIPTS, find_language
 from mtrain.text.normal import normal_hashes
+from mtrain.text.spans import TAG
 
 Failures = npt.NDArray[np.bool_]  # for each pair, whether it fails
 MIN_SCRIPT_LETTERS = 10  # a text with fewer may be a name
@@ -45,7 +46,6 @@ URL = re.compile(r"(?:https?://|www\.)\S+|\S+@\S+\.\w+")
 NUMBER = re.compile(r"\d+")
 SEPARATOR = re.compile(r"(?<=\d)[.,:'’٫٬](?=\d)")
 GROUP_SPACE = re.compile(r"(?<=\d) (?=\d{3}(?!\d))")
-TAG = re.compile(r"<(/?[a-z][a-z0-9]{0,20}|!--)(?=[\s/>-])[^<>]*>", re.IGNORECASE)
 ENTITY = re.compile(r"&(#\d{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,8}\d{0,2});", re.IGNORECASE)
 ESCAPED_TWICE = re.compile(r"&amp;(#?[a-z0-9]{2,8});", re.IGNORECASE)
 # Moses' tokenizer writes quotes as these words; a translation may do without.
