@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Tag
 from mtrain.config.section import Section
 
 SpanKind = Literal["placeholders", "tags", "urls", "emails", "numbers"]
-KINDS: tuple[str, ...] = get_args(SpanKind)
+KINDS: tuple[SpanKind, ...] = get_args(SpanKind)
 PROBE = "a B, 1.5 {x} <b>é</b>"  # a pattern that finds nothing in it but ends or gaps is of no use
 
 
