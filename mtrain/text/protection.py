@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mtrain.config.protection import SpanKind, SpanPattern, name_of
-from mtrain.text.spans import SPANS
+from mtrain.text.spans import NEEDLES, SPANS
 
 MOST_CONTENTS = 8  # different spans of one text that get a piece; those beyond stay text
 PIECES = tuple(f"<p{number}>" for number in range(1, MOST_CONTENTS + 1))
@@ -120,6 +120,7 @@ class Protection:
         candidates = [
             span
             for kind, pattern in self._patterns.items()
+            if any(needle in text for needle in NEEDLES.get(kind, ("",)))
             for found in pattern.finditer(text)
             if (span := _span(found, kind)).content and not any(_overlap(span, literal))
         ]

@@ -23,4 +23,6 @@ EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 # Digits alone: separators of thousands and decimals differ between languages and are translated.
 NUMBER = re.compile(r"(?<![A-Za-z_\d])\d+")
 
+# A text without any of these strings has no such span: most texts are not searched.
+NEEDLES = {"placeholders": ("{", "%"), "tags": ("<",), "urls": ("://", "www."), "emails": ("@",)}
 SPANS = {"placeholders": PLACEHOLDER, "tags": TAG, "urls": URL, "emails": EMAIL, "numbers": NUMBER}

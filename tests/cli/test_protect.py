@@ -228,6 +228,22 @@ def test_a_given_vocabulary_needs_the_pieces_and_the_remedy_works(
     assert "vocabulary of 328" in said.out
 
 
+def test_a_run_that_starts_from_one_that_protects_is_warned_if_it_does_not(
+    protected: WarmCommandLine, tmp_path: Path
+) -> None:
+    for protect in ("[]", "[tags]"):
+        run = tmp_path / f"protect-{protect}"
+        options = [f"run_dir={run}", "model={init_from: run}", "training.max_updates=1",
+                   f"data.protect={protect}"]  # fmt: skip
+        given = [word for option in options for word in ("--set", option)]
+        succeed(protected, "prepare", "config.yaml", *given)
+        trained = succeed(protected, "train", "config.yaml", *given)
+        warning = (
+            r"run learnt with placeholders, tags, regex PN-\d+, and this configuration protects"
+        )
+        assert (warning in trained.err) is (protect == "[]")
+
+
 def test_runs_that_protect_otherwise_do_not_translate_together(
     protected: WarmCommandLine, tmp_path: Path
 ) -> None:

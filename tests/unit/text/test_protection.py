@@ -17,7 +17,7 @@ from mtrain.text.protection import (
     Protection,
     restore,
 )
-from mtrain.text.spans import SPANS
+from mtrain.text.spans import NEEDLES, SPANS
 
 ALL = Protection.of([*KINDS, SpanPattern(regex=r"PN-\d+"), SpanPattern(regex=r"(a+) \1")])
 FRAGMENTS = [
@@ -107,6 +107,12 @@ def test_nothing_is_replaced_without_protection() -> None:
 )  # fmt: skip
 def test_each_kind_finds_what_it_is_named_after(kind: str, text: str, found: list[str]) -> None:
     assert [match[0] for match in SPANS[kind].finditer(text)] == found
+
+
+def test_a_text_without_the_needles_of_a_kind_has_no_such_span() -> None:
+    for text in random_texts(7, 2000, longest=4):
+        for kind, needles in NEEDLES.items():
+            assert any(needle in text for needle in needles) or not SPANS[kind].search(text)
 
 
 def test_pieces_are_numbered_by_the_first_appearance_of_each_content() -> None:
