@@ -18,8 +18,9 @@ PLACEHOLDER = re.compile(
   """,  # the last: %s, %1$d, %.2f, %@, but not the sign of 100 % or 100%
     re.VERBOSE,
 )
-URL = re.compile(r"(?:https?|ftp)://[^\s<>\"]*[^\s<>\".,:;!?'’)\]}]|(?<!\w)www\.[^\s<>\"]*[\w/]")
-EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+# In ASCII, so that they end where text in another script follows; a stop belongs to the sentence.
+URL = re.compile(r"(?:(?:https?|ftp)://|(?<![A-Za-z0-9])www\.)[!#-;=?-~]*[\w/#$%&*+=@~-]", re.ASCII)
+EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.ASCII)
 # Digits alone: separators of thousands and decimals differ between languages and are translated.
 NUMBER = re.compile(r"(?<![A-Za-z_\d])\d+")
 

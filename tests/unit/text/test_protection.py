@@ -101,7 +101,9 @@ def test_nothing_is_replaced_without_protection() -> None:
          ["<b>", "</b>", '<a href="x y">', "</a>", "<br/>"]),
         ("urls", "See https://a.de/b?c=1, (www.x.org/y). ftp://z",
          ["https://a.de/b?c=1", "www.x.org/y", "ftp://z"]),
-        ("emails", "Write to a.b+c@d-e.co.uk.", ["a.b+c@d-e.co.uk"]),
+        ("emails", "Write to a.b+c@d-e.co.uk. \u8acb\u806f\u7d61me@x.org\u3002",
+         ["a.b+c@d-e.co.uk", "me@x.org"]),
+        ("urls", "\u898bhttps://a.de/\u9801\u3002(www.x.org)", ["https://a.de/", "www.x.org"]),
         ("numbers", "1,234.5 km in 2024, mp3, 10GB", ["1", "234", "5", "2024", "10"]),
     ],
 )  # fmt: skip
