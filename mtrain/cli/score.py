@@ -1,15 +1,13 @@
 """The verb `score`."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mtrain.cli.options import CheckpointOption, FailOnOption, SetOption, WithOption
 from mtrain.commands.options import check_finite, one_of
-
-if TYPE_CHECKING:
-    from mtrain.evaluation.scored import Scored
 
 RunArgument = Annotated[
     Path | None,
@@ -113,44 +111,36 @@ def score(
     overrides: SetOption = None,
 ) -> None:
     """Score a run's test sets, or a file, with BLEU, chrF and TER; or word alignments."""
-    if alignments or gold_alignments:
-        from mtrain.commands import score_alignments
-
-        unused = {"a run": run, "--hypotheses": hypotheses, "--baseline": baseline,
-                  "--fail-under": fail_under, "--save-baseline": save_baseline,
-                  "--against": against, "--max-drop": max_drop, "--p": p, "--fail-on": fail_on,
-                  "--suite": suite, "--junit": junit, "--metrics": metrics,
-                  "--test-set": test_set,
-                  "--markdown": markdown, "--with": others, "--checkpoint": checkpoint,
-                  "--set": overrides}  # fmt: skip
-        files = (alignments, gold_alignments, gold_first_index, sources, references)
-        typer.echo(score_alignments.answer(*files, unused, json))
-        return
     from mtrain.commands import score as command
+    from mtrain.commands import score_alignments
     from mtrain.commands.score_gate import OutputFiles, judge, open_gate, open_limits
     from mtrain.commands.score_text import as_json, as_text
     from mtrain.config.suite import load_suite
     from mtrain.evaluation.measures import Measures, parse_metrics
 
-    of_run = others or checkpoint or overrides
-    command.check_request(run, hypotheses, references, sources or baseline, of_run, suite,
-                          test_set or [])  # fmt: skip
+    if alignments or gold_alignments:
+        unused = {"a run": run, "--hypotheses": hypotheses, "--baseline": baseline,
+                  "--fail-under": fail_under, "--save-baseline": save_baseline,
+                  "--against": against, "--max-drop": max_drop, "--p": p, "--fail-on": fail_on,
+                  "--suite": suite, "--junit": junit, "--metrics": metrics, "--set": overrides,
+                  "--test-set": test_set, "--markdown": markdown, "--with": others,
+                  "--checkpoint": checkpoint}  # fmt: skip
+        files = (alignments, gold_alignments, gold_first_index, sources, references)
+        return typer.echo(score_alignments.answer(*files, unused, json))
+    measures = Measures(parse_metrics(metrics), test_set or ())
+    command.check_request(run, hypotheses, references, sources or baseline,
+                          others or checkpoint or overrides, suite, measures)  # fmt: skip
     one_of({"baseline": baseline is not None, "against": against is not None}, "")
     outputs = OutputFiles(save_baseline, junit, markdown)
     limits = open_limits(fail_on or [], run, sources or test_set, suite)
-    measures = Measures(parse_metrics(metrics), test_set or ())
     gate = open_gate(fail_under, against, max_drop, p, limits, outputs, measures)
-    cases = load_suite(suite) if suite else None
-
-    def scorer() -> "Scored":
-        if run is not None:
-            is_saved = save_baseline is not None
-            return command.score_run(run, overrides, others, checkpoint, gate, is_saved, cases,
-                                     measures)  # fmt: skip
+    if run is not None:
+        cases = load_suite(suite) if suite else None
+        scorer = partial(command.score_run, run, overrides, others, checkpoint, gate,
+                         save_baseline is not None, cases, measures)  # fmt: skip
+    else:
         assert hypotheses is not None
-        compared = baseline or gate.baseline
-        return command.score_files(hypotheses, references or [], sources, compared, target_lang,
-                                   measures)  # fmt: skip
-
+        scorer = partial(command.score_files, hypotheses, references or [], sources,
+                         baseline or gate.baseline, target_lang, measures)  # fmt: skip
     show = as_json if json else as_text
     judge(scorer, lambda scored: typer.echo(show(scored)), gate, outputs, str(run or "files"))

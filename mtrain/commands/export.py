@@ -14,6 +14,7 @@ from mtrain.exchange import exchange_format
 from mtrain.exchange.base import export
 from mtrain.exchange.card import Facts, TestScores, write_card
 from mtrain.inference.load import LoadedRun, load_run
+from mtrain.text.protection import PIECES
 
 
 def export_run(
@@ -65,6 +66,11 @@ def export_run(
         say(
             f"who translates with it must begin the source with {' '.join(source) or 'nothing'} "
             f"and force {' '.join(target_side) or 'nothing'} as the target's prefix"
+        )
+    if config.data.protect:
+        say(
+            f"who translates with it must do what data.protect does here: put {PIECES[0]} to "
+            f"{PIECES[-1]} in place of protected spans, and put the spans back"
         )
     if target.has_card:
         say(f"to publish it: hf upload ORGANISATION/{output_dir.name} {output_dir}")

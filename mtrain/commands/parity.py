@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from mtrain.console import progress, say, warn
 from mtrain.decoding.translator import Translation
@@ -15,6 +16,7 @@ from mtrain.exchange.masked_comparison import (
 from mtrain.inference.load import LoadedRun
 from mtrain.models.bert import Bert
 from mtrain.text.lines import clean_lines
+from mtrain.text.protection import NO_PROTECTION
 from mtrain.text.tokenizer import Tokenizer
 
 SAMPLE_LINES = 200
@@ -89,8 +91,10 @@ def check_masked_parity(
 
 def _sample(loaded: LoadedRun, lines: Sequence[bytes]) -> Sample:
     """Return the lines that the model reads at once, with their translations."""
-    texts, _ = clean_lines(lines)
-    plain = loaded.with_decoding(
+    protect = loaded.tokenizers.protection.protect
+    texts = [protect(text).text for text in clean_lines(lines)[0]]  # as others have to give them
+    unprotected = replace(loaded, tokenizers=loaded.tokenizers.protecting(NO_PROTECTION))
+    plain = unprotected.with_decoding(
         length_norm="power", coverage_penalty=0.0, repetition_guard=False, n_best=1
     )
     with progress("translating the sample"):

@@ -23,6 +23,7 @@ from mtrain.data.report import describe_manifest
 from mtrain.errors import UserError
 from mtrain.text.languages import find_language, require_language
 from mtrain.text.lines import make_readable, write_whole
+from mtrain.text.protection import Protection
 from mtrain.text.tokenizer import TokenizerPair
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _build(
         builder = DataBuilder(config, building)
         manifest = builder.build(inputs)
         if not config.learns_from_text:
-            manifest["ceilings"] = _measure_ceilings(building, builder.held_out_parts)
+            manifest["ceilings"] = _measure_ceilings(config, building, builder.held_out_parts)
         frozen.add_columns(config, building, manifest)
         _write_manifest(building, manifest)
         make_readable(building)
@@ -164,7 +165,9 @@ def _build(
     return manifest
 
 
-def _measure_ceilings(folder: Path, parts: Mapping[str, Sequence[Part]]) -> dict[str, Any]:
+def _measure_ceilings(
+    config: Config, folder: Path, parts: Mapping[str, Sequence[Part]]
+) -> dict[str, Any]:
     """Measure how much of the held-out sets the target tokenizer cannot write."""
 
     def scores(
@@ -175,7 +178,8 @@ def _measure_ceilings(folder: Path, parts: Mapping[str, Sequence[Part]]) -> dict
         return bleu_and_chrf(hypotheses, references, target_lang)
 
     tokenizer = TokenizerPair.load(folder / "tokenizer").target
-    return measure_ceilings(folder / "text", parts, tokenizer, scores)
+    protection = Protection.of(config.data.protect)
+    return measure_ceilings(folder / "text", parts, tokenizer, scores, protection)
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

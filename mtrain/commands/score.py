@@ -30,12 +30,13 @@ def check_request(
     beside: Path | None,
     of_run: object,
     suite: Path | None,
-    test_sets: Sequence[str],
+    measures: Measures,
 ) -> None:
     """Raise UserError unless either a run or files are given, with matching options.
 
     `beside` stands for options that apply to files only, `of_run` for those of a run only.
     """
+    test_sets = measures.test_sets
     if hypotheses is not None and test_sets and (references or beside or len(test_sets) > 1):
         raise UserError(
             "--test-set has the sources and references of --hypotheses",

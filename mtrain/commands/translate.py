@@ -7,7 +7,13 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
-from mtrain.commands.translate_health import HealthWatch
+from mtrain.commands.translate_writers import (
+    Block,
+    HealthWriter,
+    LinkWriter,
+    TextWriter,
+    Writer,
+)
 from mtrain.config import Config
 from mtrain.config.purpose import require_context
 from mtrain.console import Progress, progress, say, warn
@@ -23,11 +29,9 @@ from mtrain.decoding.outputs import Outputs, open_streams
 from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
 from mtrain.decoding.translator import Translation
 from mtrain.errors import UserError
-from mtrain.evaluation.alignment import format_links
-from mtrain.evaluation.limits import parse_limits
+from mtrain.evaluation.limits import Limit, parse_limits
 from mtrain.inference.ensemble import load_ensemble
 from mtrain.inference.journalled import begin_or_refuse, refusal, resumed_tally, run_identity
-from mtrain.inference.linking import Linker
 from mtrain.inference.load import LoadedRun
 from mtrain.text.encoding import Text
 from mtrain.text.lines import (
@@ -50,16 +54,6 @@ class Documents:
     ids_path: Path | None = None
 
 
-@dataclass(frozen=True)
-class Block:
-    """Lines of a text, with their places in it from 0, and their translations."""
-
-    places: range
-    lines: list[bytes]
-    translations: list[Translation]
-
-
-Writer = Callable[[Block], bytes]
 # lines, the numbers of their documents, what is told of progress, and places
 Translate = Callable[
     [list[bytes], list[int] | None, Callable[[int], None], range], list[Translation]
@@ -91,11 +85,10 @@ def translate(
     _refuse_same(files)
     if documents:
         _check_documents(opened[0][1], input_path, alignments_path, documents)
-    watch = HealthWatch(opened[0][1].languages, limits) if limits or report_path else None
     with _open_outputs(list(files.values())) as outputs:
-        _translate(opened, input_path, files, outputs, checkpoint_name, documents, watch)
-    if watch:
-        watch.check(input_path or "stdin")
+        writers = _translate(opened, input_path, files, outputs, checkpoint_name, documents, limits)
+    for writer in writers:
+        writer.finish(input_path or "stdin")
 
 
 def _open_outputs(paths: Sequence[Path | None]) -> AbstractContextManager[Outputs]:
@@ -147,23 +140,22 @@ def _translate(
     outputs: Outputs,
     checkpoint_name: str | None,
     documents: Documents | None,
-    watch: HealthWatch | None,
-) -> None:
+    limits: Sequence[Limit],
+) -> list[Writer]:
+    """Translate block by block; return the writers, whose counts are complete."""
     refuse_early(input_path)
     loaded = load_ensemble(opened, checkpoint_name)
+    writers = _writers(loaded, files, limits)
     if isinstance(outputs, Journal):
-        judged = {"health": "judged" if watch else "not judged"}
-        begin_or_refuse(outputs, _identity(loaded, files, documents) | judged)
+        begin_or_refuse(outputs, _identity(loaded, files, writers, documents))
     where = input_path or "stdin"
     translated = _translator(loaded, documents)
-    linker = loaded.linker() if "alignments" in files else None
-    writers = _writers(loaded.config.decoding.n_best, linker)
-    fresh = LineTally(mismatched=None if documents is None else 0)
+    fresh = LineTally(mismatched=None if documents is None else 0,
+                      lost=0 if loaded.config.data.protect else None)  # fmt: skip
     tally = resumed_tally(outputs, files["output"], fresh)
-    if linker:
-        linker.unlinked.update(outputs.notes.get("unlinked", {}))
-    if watch and "health" in outputs.notes:
-        watch.resume(outputs.notes["health"])
+    for name, writer in writers.items():
+        if outputs.notes:
+            writer.resume(outputs.notes[name])
     done = LinesDone()
     with (
         open_bytes(input_path) as source,
@@ -176,25 +168,25 @@ def _translate(
             block = Block(places, lines, translated(lines, numbers, shown.advance, places))
             for translation in block.translations:
                 tally.note(translation)
-            report = watch.judge(places, lines, block.translations) if watch else b""
-            contents = [report if name == "report" else writers[name](block) for name in files]
+            contents = {name: writer.write(block) for name, writer in writers.items()}
             done.add(lines, numbers)
-            notes: dict[str, Any] = {"tally": asdict(tally), "input": done.digest}
-            if linker:
-                notes["unlinked"] = dict(linker.unlinked)
-            if watch:
-                notes["health"] = watch.notes()
-            outputs.append(contents, len(lines), notes)
+            notes: dict[str, Any] = {name: writer.notes() for name, writer in writers.items()}
+            notes |= {"tally": asdict(tally), "input": done.digest}
+            outputs.append([contents[name] for name in files], len(lines), notes)
     outputs.finish()
-    if linker:
-        linker.report()
     if tally.split:
         warn(f"{tally.split} lines were longer than the model reads at once: split and rejoined")
     warn_of_invalid(where, tally.invalid)
     say(f"{where}: {tally}")
+    return list(writers.values())
 
 
-def _identity(loaded: LoadedRun, files: Files, documents: Documents | None) -> dict[str, Any]:
+def _identity(
+    loaded: LoadedRun,
+    files: Files,
+    writers: Mapping[str, Writer],
+    documents: Documents | None,
+) -> dict[str, Any]:
     """Return, as JSON values, what the outputs depend on besides the text."""
     config, precision = loaded.config, loaded.precision
     output = files["output"]
@@ -206,6 +198,7 @@ def _identity(loaded: LoadedRun, files: Files, documents: Documents | None) -> d
         "decoding.buffer_lines": config.decoding.buffer_lines,
         "device": precision.device.type,
         "precision": precision.name,
+        "health": "judged" if "report" in writers else "not judged",
     }
     for name, path in files.items():
         if path is not None and name != "output":
@@ -225,19 +218,14 @@ def _translator(loaded: LoadedRun, documents: Documents | None) -> Translate:
     return lambda lines, _, *rest: translator.translate(lines, *rest)
 
 
-def _writers(n_best: int, linker: Linker | None) -> dict[str, Writer]:
-    """Return what turns a block into the content of each output."""
-
-    def as_text(block: Block) -> bytes:
-        placed = zip(block.places, block.translations, strict=True)
-        return b"".join(_format(translation, place + 1, n_best) for place, translation in placed)
-
-    def as_links(block: Block) -> bytes:
-        assert linker is not None
-        links = linker.link_translations(block.lines, block.translations)
-        return b"".join(format_links(line).encode() + b"\n" for line in links)
-
-    return {"output": as_text, "alignments": as_links}
+def _writers(loaded: LoadedRun, files: Files, limits: Sequence[Limit]) -> dict[str, Writer]:
+    """Return what is written of each block, or only counted, by name."""
+    writers: dict[str, Writer] = {"output": TextWriter(loaded.config.decoding.n_best)}
+    if "alignments" in files:
+        writers["alignments"] = LinkWriter(loaded.linker())
+    if "report" in files or limits:
+        writers["report"] = HealthWriter(loaded.config.languages, limits)
+    return writers
 
 
 def _blocks(config: Config, input_path: Path | None, source: Text, outputs: Outputs) -> Blocks:
@@ -281,10 +269,3 @@ def _not_done(
         outputs.notes.get("input", ""),
         lambda told: refusal(outputs, f"{where} is another text: {told}"),
     )
-
-
-def _format(translation: Translation, line: int, n_best: int) -> bytes:
-    if n_best == 1:
-        return translation.texts[0].encode() + b"\n"
-    scored = zip(translation.texts, translation.scores, strict=True)
-    return "".join(f"{line} ||| {text} ||| {score:.6f}\n" for text, score in scored).encode()

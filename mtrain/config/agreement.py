@@ -68,6 +68,7 @@ def _check_objective(config: "Config") -> None:
             "tokenizer.shared: false": not config.shares_vocabulary,
             "training.subword_sampling": config.training.subword_sampling > 0,
             "alignments in data.train": config.data.has_alignments,
+            "data.protect": bool(config.data.protect),
         }
         if found := [name for name, stands in wrong.items() if stands]:
             raise ValueError(f"{found[0]} cannot be used with training.objective: masked_lm")

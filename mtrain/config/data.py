@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mtrain.config.corpora import (
     AnyCorpus,
@@ -20,6 +20,7 @@ from mtrain.config.corpora import (
     TrainCorpus,
     as_pairs,
 )
+from mtrain.config.protection import ProtectedSpan, check_different
 from mtrain.config.section import NonNegativeFloat, PositiveInt, Section
 
 Check = Literal["language", "script", "letters", "numbers", "html", "near_duplicates", "sentences"]
@@ -93,6 +94,9 @@ class DataConfig(Section):
     test: HeldOutCorpora = Field([])
     """held-out text for `mtrain score`; a list, or {from_train: 1000}"""
     filters: FilterConfig = FilterConfig()
+    protect: Annotated[tuple[ProtectedSpan, ...], AfterValidator(check_different)] = ()
+    """spans that translations give back verbatim: placeholders, tags, urls, emails, numbers,
+    {regex: 'PN-[0-9]+'}. The model sees a piece in place of each, up to 8 different ones a line"""
     context: ContextConfig | None = None
     """chunks of consecutive sentences to learn from, in the training corpora that name their
     `documents`; then `translate --documents` translates chunks. By default sentences alone"""

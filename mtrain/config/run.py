@@ -36,6 +36,7 @@ from mtrain.config.model import (
     TransformerConfig,
     cannot_hold,
 )
+from mtrain.config.protection import SpanPattern
 from mtrain.config.section import HomePath, Section
 from mtrain.config.tokenizer import Pieces, SidePaths, TokenizerConfig
 from mtrain.config.training import TrainingConfig
@@ -260,6 +261,7 @@ UNION_MEMBERS: dict[str, type[BaseModel]] = {
     "<hub_text>": TrainHubText,
     "<held>": FromTrain,
     "<sides>": SidePaths,
+    "<pattern>": SpanPattern,
     "<base>": BaseRun,
     **MODEL_SECTIONS,
 }

@@ -44,6 +44,7 @@ from mtrain.text.filters import (
     pair_hashes,
 )
 from mtrain.text.lines import blocks
+from mtrain.text.protection import PIECES, Protection
 from mtrain.text.tokenizer import MASK, SEPARATOR, TokenizerPair
 
 BLOCK_PAIRS = 10_000
@@ -67,6 +68,7 @@ class DataBuilder:
         self._config = config
         self._folder = folder
         self._text = folder / "text"
+        self._protection = Protection.of(config.data.protect)
         self.held_out_parts: dict[str, list[Part]] = {}  # by set, once it is built
 
     def build(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -91,12 +93,12 @@ class DataBuilder:
                 self._own_pieces(),
                 self._folder / "tokenizer",
                 partial(self._sample_for_tokenizer, scan),
-            )
+            ).protecting(self._protection)
             if self._config.learns_from_text:
                 _ = tokenizers.source.mask_id  # refuse a vocabulary without it
             else:
                 _refuse_same_prefixes(self._config, tokenizers)
-            train, chunks = self._write_train(scan, tokenizers)
+            train, described = self._write_train(scan, tokenizers)
             for ledger in scan.ledgers:
                 warn_of_undecoded("train", ledger)
             num_scanned = len(scan.verdicts)
@@ -110,7 +112,7 @@ class DataBuilder:
             "valid_pairs": _num_lines(valid),
             "watch": {name: _num_lines(parts) for name, parts in watch.items()},
             "tests": {name: _num_lines(parts) for name, parts in tests.items()},
-            **chunks,
+            **described,
             "read_pairs": num_scanned,
             "filtered": [ledger.as_dict() for ledger in scan.ledgers],
             "would_drop": scan.would_drop,
@@ -206,18 +208,18 @@ class DataBuilder:
                 position += len(block)
                 if share < 1:
                     kept = kept[random.random(len(kept)) < share]
-                sources, targets = block.take(kept)
+                sources, targets = self._protection.protect_pairs(*block.take(kept)).sides
                 sample += zip(sources, [""] * len(kept) if is_text else targets, strict=True)
         return sample
 
     def _write_train(
         self, scan: _Scan, tokenizers: TokenizerPair
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Tokenise the kept pairs into the store; return its manifest entry, and its chunks."""
+        """Tokenise the kept pairs into the store; return its manifest entry, and further ones."""
         split = TrainSplit(self._config, self._folder / "train", tokenizers, scan.ledgers)
         with progress("tokenising", len(scan.verdicts), "pairs") as shown:
             figures = split.write(self._read_train(shown), scan.verdicts)
-        return figures, split.describe_chunks()
+        return figures, split.describe_chunks() | split.describe_protected()
 
     def _write_held_out(
         self, valid: Sequence[Part], watch: Mapping[str, Sequence[Part]], tokenizers: TokenizerPair
@@ -243,10 +245,12 @@ class DataBuilder:
     def _own_pieces(self) -> list[str]:
         """Return the pieces that the vocabulary must have.
 
-        These are prefixes, that of masked tokens, and that between the sentences of a document.
+        These are prefixes, that of masked tokens, those of protected spans, and that between the
+        sentences of a document.
         """
         pieces = list(chain(*self._config.prefix_pieces))
         pieces += [MASK] if self._config.learns_from_text else []
+        pieces += PIECES if self._protection else []
         return [*pieces, SEPARATOR] if self._config.data.context is not None else pieces
 
     def _tokenizers_of(self, part: Part, tokenizers: TokenizerPair) -> TokenizerPair:

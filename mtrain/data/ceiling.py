@@ -12,6 +12,7 @@ from typing import Any
 
 from mtrain.data.held_out import Part
 from mtrain.text.lines import clean_target, decode_line, read_lines
+from mtrain.text.protection import NO_PROTECTION, Protection, restore
 from mtrain.text.tokenizer import Tokenizer, available_cores
 
 MOST_SCORED = 5000  # lines of a set; `changed` counts over all lines
@@ -24,7 +25,11 @@ Scores = Callable[..., tuple[float, float]]
 
 
 def measure_ceilings(
-    text_folder: Path, parts: Mapping[str, Sequence[Part]], tokenizer: Tokenizer, scores: Scores
+    text_folder: Path,
+    parts: Mapping[str, Sequence[Part]],
+    tokenizer: Tokenizer,
+    scores: Scores,
+    protection: Protection = NO_PROTECTION,
 ) -> dict[str, dict[str, Any]]:
     """Return the `measure_ceiling` of NAME.target for each name of a held-out set.
 
@@ -40,14 +45,19 @@ def measure_ceilings(
         for language, texts in targets.items():
             label = name if len(targets) == 1 else f"{name} in {language}"
             of_language = partial(scores, target_lang=language)
-            found[label] = measure_ceiling(texts, tokenizer, of_language)
+            found[label] = measure_ceiling(texts, tokenizer, of_language, protection)
     return found
 
 
 def measure_ceiling(
-    targets: Sequence[bytes], tokenizer: Tokenizer, scores: Scores
+    targets: Sequence[bytes],
+    tokenizer: Tokenizer,
+    scores: Scores,
+    protection: Protection = NO_PROTECTION,
 ) -> dict[str, Any]:
     """Return the number of `lines`, and how many are `changed` by encoding and decoding.
+
+    What is protected does not change.
 
     If any are, also return corpus `bleu` and `chrf` of the decoded lines, over `scored` evenly
     spaced lines, and `examples`: pairs of the original and the decoded line.
@@ -55,8 +65,10 @@ def measure_ceiling(
     wanted = list(map(clean_target, targets))  # cleaned as in training
     written: list[str] = []
     for start in range(0, len(wanted), LINES_AT_ONCE):
-        ids = tokenizer.encode(wanted[start : start + LINES_AT_ONCE], available_cores())
-        written += tokenizer.decode(ids)
+        masked = list(map(protection.protect, wanted[start : start + LINES_AT_ONCE]))
+        ids = tokenizer.encode([each.text for each in masked], available_cores())
+        written += [restore(text, each.contents).text
+                    for text, each in zip(tokenizer.decode(ids), masked, strict=True)]  # fmt: skip
     changed = [row for row, line in enumerate(wanted) if written[row] != line]
     told: dict[str, Any] = {"lines": len(wanted), "changed": len(changed)}
     if changed:

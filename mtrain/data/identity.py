@@ -91,6 +91,8 @@ def describe_inputs(config: Config) -> dict[str, Any]:
             tokenizer = Tokenizer(path)  # load it now: a later error would name the copy
             if config.data.context is not None and SEPARATOR not in config.tokenizer.symbols:
                 _ = tokenizer.separator_id
+            if config.data.protect:
+                tokenizer.require_protected_pieces(besides=config.tokenizer.symbols)
             append_symbols(path, config.tokenizer.symbols)
     return {
         "settings": data_settings(config),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mtrain.data.manifest import watch_split
+from mtrain.data.protected import describe_protected
 from mtrain.text.filters import KEPT, REASONS, WORDS, tell_pair
 
 
@@ -29,6 +30,7 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
         f"tokens   vocabulary of {train['vocab_size']:,}",
         *_describe_ceilings(manifest),
         *([_describe_links(train["links"])] if "links" in train else []),
+        *describe_protected(manifest.get("protected", {})),  # only with data.protect
         *([_describe_features(manifest["features"])] if "features" in manifest else []),
         *([_describe_teacher(manifest["teacher"])] if "teacher" in manifest else []),
         f"overlap  {manifest['train_sources_also_in_valid_or_test']:,} training {read} also stand "

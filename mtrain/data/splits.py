@@ -18,7 +18,10 @@ from mtrain.text.tokenizer import TokenizerPair, available_cores
 def encode(
     texts: Sequence[list[str]], tokenizers: TokenizerPair, is_text: bool = False
 ) -> list[list[list[int]]]:
-    """Return the ids of each text, one list per side; the same list for text on both sides."""
+    """Return the ids of each text, one list per side; the same list for text on both sides.
+
+    The texts are those in which the tokenizers' protection has replaced what it protects.
+    """
     if is_text:
         ids = tokenizers.source.encode(texts[0], available_cores())
         return [ids, ids]
@@ -49,7 +52,8 @@ def write_held_out(
         for part, of_part in parts:
             lines = [side[start : start + part.lines] for side in texts]
             start += part.lines
-            pairs = zip(lines[0], *encode(lines, of_part, part.is_text), strict=True)
+            masked = of_part.protection.protect_pairs(*lines).sides
+            pairs = zip(lines[0], *encode(masked, of_part, part.is_text), strict=True)
             fitting = [
                 (text, *pair) for text, *pair in pairs
                 if all(0 < len(ids) < max_tokens for ids in pair)

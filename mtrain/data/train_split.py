@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mtrain.config.run import Config
 from mtrain.data.chunks import Joiner, Pair
+from mtrain.data.protected import ProtectionTally
 from mtrain.data.splits import describe_split, encode, one_sided, text_of
 from mtrain.data.store import LINKS, StoreWriter, translation_columns
 from mtrain.errors import UserError
@@ -66,6 +67,7 @@ class TrainSplit:
         self._has_links = config.data.has_alignments
         self._has_text = config.features is not None
         self._mapper = LinkMapper(tokenizers)
+        self._tally = ProtectionTally(config.data.protect)
         self._has_words = False
 
     def write(self, blocks: Iterable[Block], verdicts: Codes) -> dict[str, Any]:
@@ -98,6 +100,10 @@ class TrainSplit:
             figures[LINKS] = {"count": count, **self._mapper.counts()}
         return figures
 
+    def describe_protected(self) -> dict[str, Any]:
+        """Return what the manifest says of the protected spans; nothing without any protection."""
+        return {"protected": self._tally.describe()} if self._config.data.protect else {}
+
     def describe_chunks(self) -> dict[str, Any]:
         """Return what the manifest says of the chunks of each corpus; nothing without any."""
         if self._config.data.context is None:
@@ -119,10 +125,12 @@ class TrainSplit:
         sources, targets = block.take(kept)
         self._has_words = self._has_words or any(map(str.isalpha, chain(*sources, *targets)))
         is_text = self._config.is_text(self._config.data.train[block.corpus])
-        source_ids, target_ids = encode((sources, targets), self._of_corpus[block.corpus], is_text)
+        masked = self._tokenizers.protection.protect_pairs(sources, targets)
+        source_ids, target_ids = encode(masked.sides, self._of_corpus[block.corpus], is_text)
         codes = judge_lengths(_lengths(source_ids), _lengths(target_ids), self._config.data.filters)
         ledger.note(codes, sources, targets)
         chosen = np.flatnonzero(codes == KEPT).tolist()
+        self._tally.note([masked.pairs[row] for row in chosen])
         joiner = self._joiners[block.corpus]
         if joiner is not None:
             pairs = {int(kept[row]): (source_ids[row], target_ids[row]) for row in chosen}
@@ -131,7 +139,7 @@ class TrainSplit:
         links = [
             list(chain.from_iterable(
                 self._mapper.map(block.links[kept[row]], (sources[row], targets[row]),
-                                 (source_ids[row], target_ids[row]))))
+                                 (source_ids[row], target_ids[row]), masked.pairs[row].contents)))
             for row in chosen
         ] if self._has_links else []  # fmt: skip
         ids = {"source": source_ids, "target": target_ids}

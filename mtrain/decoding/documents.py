@@ -14,6 +14,7 @@ from mtrain.decoding.engine import Engine
 from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.decoding.translator import Translation, Translator
 from mtrain.text.lines import clean_lines, one_line
+from mtrain.text.protection import Masked, restore
 from mtrain.text.tokenizer import TokenizerPair, available_cores
 
 CHUNK = -1  # in the place of a chunk, instead of a segment's number
@@ -49,7 +50,7 @@ class DocumentTranslator:
         lines in the text, which count from 0 by default.
         """
         numbers = range(len(lines)) if numbers is None else numbers
-        ids, validity = self._encode(lines)
+        masked, ids, validity = self._encode(lines)
         start = len(self._tokenizers.source.prefix)
         lengths = [len(row) - start + 1 if row else 0 for row in ids]
         is_whole = [self._separators[0] not in row for row in ids]  # else it stays alone
@@ -63,7 +64,7 @@ class DocumentTranslator:
         places = [(numbers[chunk.lines[0]], CHUNK) for chunk in chunks]
         for number, (best, *_) in self._engine.search(sources, places=places):
             chunk = chunks[number]
-            translations = self._split(best, chunk, validity)
+            translations = self._split(best, chunk, masked, validity)
             found |= translations
             mismatched.update(() if translations else chunk.lines)
             on_progress(len(translations))
@@ -75,10 +76,12 @@ class DocumentTranslator:
             found[line] = replace(translation, is_from_mismatch=line in mismatched)
         return [found[line] for line in range(len(lines))]
 
-    def _encode(self, lines: Sequence[bytes]) -> tuple[list[list[int]], list[bool]]:
-        """Return the ids of each line, prefix included, and whether it was valid UTF-8."""
+    def _encode(self, lines: Sequence[bytes]) -> tuple[list[Masked], list[list[int]], list[bool]]:
+        """Return each line masked, its ids, prefix included, and whether it was valid UTF-8."""
         texts, validity = clean_lines(lines)
-        return self._tokenizers.source.encode(texts, available_cores()), validity
+        masked = list(map(self._tokenizers.protection.protect, texts))
+        read = [each.text for each in masked]
+        return masked, self._tokenizers.source.encode(read, available_cores()), validity
 
     def _joined(self, chunk: Chunk, ids: Sequence[list[int]]) -> list[int]:
         """Return the ids of a chunk: one prefix, and a separator before each further line."""
@@ -88,7 +91,7 @@ class DocumentTranslator:
                     (self._separators[0], *ids[line][start:]) for line in others)]  # fmt: skip
 
     def _split(
-        self, best: Hypothesis, chunk: Chunk, validity: Sequence[bool]
+        self, best: Hypothesis, chunk: Chunk, masked: Sequence[Masked], validity: Sequence[bool]
     ) -> dict[int, Translation]:
         """Return the translation of each line of a chunk, or nothing if its parts do not match."""
         parts: list[list[int]] = [[]]
@@ -100,9 +103,12 @@ class DocumentTranslator:
         if best.cut_off or len(parts) != len(chunk.all_lines):
             return {}
         texts = self._tokenizers.target.decode(parts[len(chunk.context) :])
-        if not all(map(str.strip, texts)):
+        restored = [restore(one_line(text), masked[line].contents)
+                    for line, text in zip(chunk.lines, texts, strict=True)]  # fmt: skip
+        if not all(each.text.strip() for each in restored):
             return {}
         return {
-            line: Translation([one_line(text)], [best.score], is_valid_text=validity[line])
-            for line, text in zip(chunk.lines, texts, strict=True)
-        }
+            line: Translation([each.text], [best.score], is_valid_text=validity[line],
+                              num_lost=each.num_lost, num_unexpected=each.num_unexpected)
+            for line, each in zip(chunk.lines, restored, strict=True)
+        }  # fmt: skip

@@ -21,6 +21,7 @@ class LineTally:
     cut_off: int = 0
     invalid: int = 0
     mismatched: int | None = None  # None where lines are translated one by one
+    lost: int | None = None  # lines that lack a protected span; None where nothing is protected
 
     def note(self, translation: Translation) -> None:
         """Count one line; a line can be both split and cut off."""
@@ -31,6 +32,8 @@ class LineTally:
         self.invalid += not translation.is_valid_text
         if self.mismatched is not None:
             self.mismatched += translation.is_from_mismatch
+        if self.lost is not None:
+            self.lost += translation.num_lost > 0
         self.ordinary += (
             translation.num_segments == 1
             and not translation.is_cut_off
@@ -42,7 +45,13 @@ class LineTally:
             f"{self.lines} lines: {self.ordinary} ordinary, {self.empty} empty, "
             f"{self.split} split, {self.cut_off} cut off at the length limit, "
             f"{self.invalid} with invalid UTF-8 replaced{self._of_documents()}"
+            f"{self._of_protected()}"
         )
+
+    def _of_protected(self) -> str:
+        if self.lost is None:
+            return ""
+        return f", {self.lost} that lack a span of data.protect"
 
     def _of_documents(self) -> str:
         if self.mismatched is None:

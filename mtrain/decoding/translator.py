@@ -9,6 +9,7 @@ from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.decoding.splitting import join_segments, split_pieces
 from mtrain.text.lines import clean_lines, one_line
 from mtrain.text.links import Link
+from mtrain.text.protection import Contents, Masked, restore
 from mtrain.text.tokenizer import WORD_START, TokenizerPair, available_cores
 
 
@@ -25,6 +26,10 @@ class Translation:
     segments: Sequence[tuple[list[int], list[int]]] = ()  # (source, best target) ids of each
     links: frozenset[Link] | None = None  # of line and best text, by word; None if not requested
     is_from_mismatch: bool = False  # True if its chunk was translated in vain, and it then alone
+    num_lost: int = 0  # protected spans of the line that the best text lacks
+    num_unexpected: int = (
+        0  # pieces of protected spans that the line has not; removed from the text
+    )
 
     @property
     def text(self) -> str:
@@ -69,7 +74,8 @@ class Translator:
         Samples of a line depend on its number in the text; `numbers` count from 0 by default.
         """
         cleaned, validity = clean_lines(lines)
-        segments = self._segment(cleaned)
+        masked = list(map(self._tokenizers.protection.protect, cleaned))
+        segments = self._segment(cleaned, masked)
         numbers = range(len(lines)) if numbers is None else numbers
         places = [(numbers[segment.line], segment.number) for segment in segments]
         hypotheses = self._search(segments, places, on_progress)
@@ -87,14 +93,15 @@ class Translator:
             else:
                 parts = [segments[number] for number in numbers]
                 found = [hypotheses[number] for number in numbers]
-                translations.append(self._join(parts, found, is_valid))
+                translations.append(self._join(parts, found, is_valid, masked[line].contents))
         return translations
 
-    def _segment(self, texts: Sequence[str]) -> list[_Segment]:
+    def _segment(self, texts: Sequence[str], masked: Sequence[Masked]) -> list[_Segment]:
         tokenizer = self._tokenizers.source
         prefix, max_ids = tokenizer.prefix, self._engine.max_ids
         segments = []
-        for line, ids in enumerate(tokenizer.encode(texts, available_cores())):
+        read = [each.text for each in masked]
+        for line, ids in enumerate(tokenizer.encode(read, available_cores())):
             if len(ids) <= max_ids:
                 segments += [_Segment(line, 0, ids, True, texts[line])] if ids else []
                 continue
@@ -105,7 +112,9 @@ class Translator:
                 starts_word = pieces[start].startswith(WORD_START)
                 part = [*prefix, *bare[start:end]]
                 (text,) = tokenizer.decode([part])
-                segments.append(_Segment(line, number, part, starts_word, text))
+                contents = masked[line].contents
+                whole = text if contents is None else contents.fill(text)
+                segments.append(_Segment(line, number, part, starts_word, whole))
                 start = end
         return segments
 
@@ -129,23 +138,30 @@ class Translator:
         return found
 
     def _join(
-        self, segments: Sequence[_Segment], found: Sequence[list[Hypothesis]], is_valid: bool
+        self,
+        segments: Sequence[_Segment],
+        found: Sequence[list[Hypothesis]],
+        is_valid: bool,
+        contents: Contents | None,
     ) -> Translation:
         """Join a line's segments: the i-th best hypotheses of all make the i-th best line."""
         starts_word = [segment.starts_word for segment in segments]
-        texts, scores = [], []
+        restored, scores = [], []
         for ranked in zip(*found, strict=True):
             parts = self._tokenizers.target.decode(
                 [self._without_separators(segment, hypothesis)
                  for segment, hypothesis in zip(segments, ranked, strict=True)]
             )  # fmt: skip
-            texts.append(one_line(join_segments(parts, starts_word)))
+            restored.append(restore(one_line(join_segments(parts, starts_word)), contents))
             scores.append(sum(hypothesis.score for hypothesis in ranked))
         is_cut_off = any(hypotheses[0].cut_off for hypotheses in found)
         prefix = self._tokenizers.target.prefix
         pairs = [(segment.ids, [*prefix, *hypotheses[0].tokens])
                  for segment, hypotheses in zip(segments, found, strict=True)]  # fmt: skip
-        return Translation(texts, scores, False, len(segments), is_cut_off, is_valid, pairs)
+        return Translation(
+            [each.text for each in restored], scores, False, len(segments), is_cut_off, is_valid,
+            pairs, num_lost=restored[0].num_lost, num_unexpected=restored[0].num_unexpected,
+        )  # fmt: skip
 
     def _without_separators(self, segment: _Segment, hypothesis: Hypothesis) -> list[int]:
         """Return the tokens; one line has no second sentence, unless its text has separators."""

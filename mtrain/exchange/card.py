@@ -12,7 +12,9 @@ import yaml
 from mtrain import __version__
 from mtrain.config import Config
 from mtrain.config.corpora import HubDataset
+from mtrain.config.protection import name_of
 from mtrain.evaluation.metrics import Score
+from mtrain.text.protection import PIECES
 
 METRIC_TYPES = {"BLEU": "bleu", "chrF2": "chrf", "TER": "ter"}  # names on the Hub
 
@@ -221,7 +223,7 @@ def _usage(name: str, facts: Facts) -> str:
     return f"""## Use
 
 {check}
-
+{_usage_of_protection(facts)}
 ```python
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -240,3 +242,16 @@ mtrain export RUN --to ctranslate2 FOLDER
 
 CTranslate2's own converter does not fit: it starts every translation with the padding token.
 """
+
+
+def _usage_of_protection(facts: Facts) -> str:
+    """Return what a program has to do that translates without mtrain, if there is anything."""
+    names = ", ".join(map(name_of, facts.config.data.protect))
+    if not names:
+        return ""
+    return (
+        f"\nThis model learnt with `data.protect` ({names}): it reads {PIECES[0]} to {PIECES[-1]} "
+        "in place of the different protected spans of a text, in the order in which they first "
+        "appear, and writes them in its translation. mtrain replaces the spans and puts them back; "
+        "the code below does not.\n"
+    )

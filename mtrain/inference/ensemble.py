@@ -9,6 +9,8 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+from mtrain.config import Config
+from mtrain.config.protection import name_of
 from mtrain.config.purpose import check_translates
 from mtrain.console import say
 from mtrain.data.folders import OpenedRun, RunFolder, open_alike
@@ -66,8 +68,23 @@ def check_members(opened: Sequence[OpenedRun]) -> None:
                 "(model.features), and such a model translates alone",
                 "average runs without model.features",
             )
-    for other, _ in opened[1:]:
-        _check_vocabularies(opened[0][0], other)
+    first, of_first = opened[0]
+    for other, of_other in opened[1:]:
+        _check_vocabularies(first, other)
+        check_same_protection(
+            of_first, of_other, f"{first.path} and {other.path} cannot be averaged"
+        )
+
+
+def check_same_protection(config: Config, other: Config, refused: str) -> None:
+    """Raise UserError, which begins as given, if two runs do not protect the same spans."""
+    if config.data.protect != other.data.protect:
+        told = [", ".join(map(name_of, each.data.protect)) or "nothing" for each in (config, other)]
+        raise UserError(
+            f"{refused}: data.protect is {told[0]} in one and {told[1]} in the other, so their "
+            "models do not read the same tokens",
+            "name runs that were trained with the same data.protect",
+        )
 
 
 def _check_vocabularies(run: RunFolder, other: RunFolder) -> None:

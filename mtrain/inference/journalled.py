@@ -14,6 +14,7 @@ from mtrain.checkpoints.format import weights_digest
 from mtrain.config.compare import differences
 from mtrain.config.corpora import Languages
 from mtrain.config.decoding import DecodingConfig
+from mtrain.config.protection import name_of
 from mtrain.console import progress, say
 from mtrain.decoding.journal import Journal
 from mtrain.decoding.outputs import Outputs
@@ -48,7 +49,8 @@ def translate_lines(
         if journal.earlier is not None and not journal.resumes(identity):
             say(f"{output}: begun with another model, text or search; starting afresh")
         journal.begin(identity)
-        tally = resumed_tally(journal, output, LineTally())
+        fresh = LineTally(lost=0 if loaded.config.data.protect else None)
+        tally = resumed_tally(journal, output, fresh)
         for _ in islice(lines, tally.lines):
             pass
         translator = loaded.translator(languages)
@@ -109,10 +111,12 @@ def refusal(journal: Journal, told: str) -> UserError:
 def run_identity(loaded: LoadedRun, languages: Languages) -> dict[str, Any]:
     """Return, as JSON values, what translations by a run depend on besides the text."""
     others = [weights_digest(other.checkpoint) for other in loaded.others]
+    protect = loaded.config.data.protect
     return {
         "languages": list(languages),
         "model": weights_digest(loaded.checkpoint),
         **({"others": others} if others else {}),
+        **({"protect": list(map(name_of, protect))} if protect else {}),
         "seed": loaded.config.seed,
         "decoding": loaded.config.decoding.model_dump(
             mode="json", exclude_defaults=True, exclude=NO_MATTER

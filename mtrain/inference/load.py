@@ -11,6 +11,7 @@ from mtrain.config.corpora import Languages
 from mtrain.config.purpose import check_fills, not_a_translator, require_context
 from mtrain.console import say
 from mtrain.data.folders import RunFolder
+from mtrain.data.splits import encode
 from mtrain.decoding.documents import DocumentTranslator
 from mtrain.decoding.engine import Engine
 from mtrain.decoding.forced import ForcedDecoder, IdPair
@@ -29,7 +30,7 @@ from mtrain.models.bert import Bert
 from mtrain.models.ensemble import Ensemble
 from mtrain.runtime.onednn import multiply_with_mkl
 from mtrain.runtime.precision import Precision
-from mtrain.text.tokenizer import MissingPiece, TokenizerPair, available_cores
+from mtrain.text.tokenizer import MissingPiece, TokenizerPair
 
 
 @dataclass(frozen=True)
@@ -243,9 +244,9 @@ class LoadedRun:
 
         A pair with an empty side has no segment.
         """
-        cores, tokenizers = available_cores(), self.prefixed_tokenizers
-        source_ids = tokenizers.source.encode(sources, cores)
-        target_ids = tokenizers.target.encode(targets, cores)
+        tokenizers = self.prefixed_tokenizers
+        masked = tokenizers.protection.protect_pairs(sources, targets)
+        source_ids, target_ids = encode(masked.sides, tokenizers)
         return [[pair] if all(pair) else [] for pair in zip(source_ids, target_ids, strict=True)]
 
 

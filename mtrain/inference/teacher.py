@@ -10,7 +10,7 @@ from mtrain.checkpoints.format import weights_digest
 from mtrain.config import Config
 from mtrain.data.folders import DataFolder
 from mtrain.errors import UserError
-from mtrain.inference.ensemble import load_together
+from mtrain.inference.ensemble import check_same_protection, load_together
 from mtrain.inference.load import LoadedRun
 from mtrain.models import SearchedModel
 from mtrain.models.bert import Bert
@@ -65,6 +65,7 @@ def token_teacher(config: Config) -> TokenTeacher:
             "source (model.features), which `prepare` does not compute for a teacher",
             "name a teacher without model.features, or set distillation.weight: 0",
         )
+    check_same_protection(config, run.config, f"{KEY}: {run.config.run_dir} cannot teach tokens")
     device = run.precision.device.type
     return TokenTeacher(
         run.searched_model,

@@ -12,6 +12,7 @@ from mtrain.errors import UserError
 from mtrain.models import Model, build_model
 from mtrain.nn.initialisation import UninitialisedWeights
 from mtrain.runtime.precision import Precision, choose_precision
+from mtrain.text.protection import Protection
 from mtrain.text.tokenizer import TokenizerPair
 
 
@@ -22,7 +23,7 @@ def load_model(
 
     They are those of the best checkpoint, or of the named one; `feature_width` is the width of the
     features that the model reads. Raises `UserError` if there is no checkpoint, or if it was
-    trained with another tokenizer.
+    trained with another tokenizer, or if that cannot protect what `data.protect` lists.
     """
     tokenizers = run.tokenizers()
     checkpoint = _choose(run, config, checkpoint_name)
@@ -37,7 +38,8 @@ def load_model(
         model = build_model(config, *sizes, feature_width)
     put_weights(model, checkpoint.weights, str(checkpoint.path))
     model.to(precision.device).eval()
-    return tokenizers, model, precision, checkpoint.path
+    protecting = tokenizers.protecting(Protection.of(config.data.protect))
+    return protecting, model, precision, checkpoint.path
 
 
 def languages_of_text(config: Config) -> Languages:

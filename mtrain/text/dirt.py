@@ -32,12 +32,12 @@ from mtrain.text.identification import are_foreign
 from mtrain.text.normal import normal_hashes
 from mtrain.text.numbers import numbers_agree
 from mtrain.text.scripts import MIN_SCRIPT_LETTERS, scripts_of
+from mtrain.text.spans import TAG
 
 Failures = npt.NDArray[np.bool_]  # for each pair, whether it fails
 MAX_SENTENCES_APART = 1  # translators join two sentences, or split one
 LOST_BLANK = re.compile("(?<=[ÂÃ]) ")  # a no-break space before cleaning
 URL = re.compile(r"(?:https?://|www\.)\S+|\S+@\S+\.\w+")
-TAG = re.compile(r"<(/?[a-z][a-z0-9]{0,20}|!--)(?=[\s/>-])[^<>]*>", re.IGNORECASE)
 ENTITY = re.compile(r"&(#\d{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,8}\d{0,2});", re.IGNORECASE)
 ESCAPED_TWICE = re.compile(r"&amp;(#?[a-z0-9]{2,8});", re.IGNORECASE)
 # Moses' tokenizer writes quotes as these words; a translation may do without.

@@ -5,10 +5,12 @@ A link is (source, target), both counted from 0. Independent of corpora and of l
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 from mtrain.errors import UserError
 from mtrain.text.lines import clean_bytes
-from mtrain.text.tokenizer import Tokenizer, TokenizerPair, word_numbers
+from mtrain.text.protection import PIECES, Contents
+from mtrain.text.tokenizer import WORD_START, Tokenizer, TokenizerPair, word_numbers
 
 Link = tuple[int, int]
 SIDES = ("source", "target")
@@ -49,6 +51,32 @@ def parse_links(line: bytes, num_words: tuple[int, int], where: str) -> list[Lin
     return list(dict.fromkeys(links))
 
 
+def real_words(pieces: Sequence[str], contents: Contents | None) -> list[range]:
+    """Return, for each word that the pieces form, the numbers of the words that it stands for.
+
+    A piece of a protected span stands for as many words as its content has. A word that is nothing
+    but a piece without a content is removed from the text, and stands for none. If `contents` is
+    None, nothing is protected: all is text.
+    """
+    words: list[list[str]] = []
+    for piece, number in zip(pieces, word_numbers(pieces), strict=True):
+        if number == len(words):
+            words.append([])
+        words[number].append(piece)
+    ends = list(accumulate((_num_real_words(word, contents) for word in words), initial=0))
+    return [range(*bounds) for bounds in pairwise(ends)]
+
+
+def _num_real_words(word: Sequence[str], contents: Contents | None) -> int:
+    if contents is None:
+        return 1
+    found = [contents.content_of(piece) for piece in word if piece in PIECES]
+    has_text = any(piece not in PIECES and piece != WORD_START for piece in word)
+    if found and not (has_text or any(found)):
+        return 0
+    return 1 + sum((content or "").count(" ") for content in found)
+
+
 class LinkMapper:
     """Maps word links to token links; counts the pairs that keep and that lose their links."""
 
@@ -57,26 +85,31 @@ class LinkMapper:
         self._num_linked = self._num_unmatched = 0
 
     def map(
-        self, links: Sequence[Link] | None, texts: Sequence[str], ids: Sequence[Sequence[int]]
+        self,
+        links: Sequence[Link] | None,
+        texts: Sequence[str],
+        ids: Sequence[Sequence[int]],
+        contents: Contents | None = None,
     ) -> list[Link]:
         """Link each token of a linked word to each token of the other side's word.
 
-        `texts` and `ids` are the pair's, source first. A pair loses its links if they are None, or
-        if the tokens of a side have another number of words than its text has between blanks;
-        normalisation can cause that.
+        `texts` and `ids` are the pair's, source first; `contents` say what the pieces of protected
+        spans stand for. A pair loses its links if they are None, or if the tokens of a side have
+        another number of words than its text has between blanks; normalisation can cause that.
         """
         if links is None:
             self._num_unmatched += 1
         if not links:
             return []
-        sources, targets = map(_tokens_of_words, ids, self._pieces)
+        sources, targets = (_tokens_of_words([all_pieces[token] for token in row], contents)
+                            for row, all_pieces in zip(ids, self._pieces, strict=True))  # fmt: skip
         if [len(sources), len(targets)] != [len(text.split()) for text in texts]:
             self._num_unmatched += 1
             return []
         self._num_linked += 1
-        return [
-            (s, t) for source, target in links for s in sources[source] for t in targets[target]
-        ]
+        found = ((s, t) for source, target in links
+                 for s in sources[source] for t in targets[target])  # fmt: skip
+        return list(dict.fromkeys(found))  # two words of one span have the same token
 
     def counts(self) -> dict[str, int]:
         """Return how many pairs kept their links, and how many lost them."""
@@ -87,11 +120,11 @@ def _all_pieces(tokenizer: Tokenizer) -> list[str]:
     return tokenizer.pieces(range(tokenizer.vocab_size))
 
 
-def _tokens_of_words(ids: Sequence[int], all_pieces: Sequence[str]) -> list[list[int]]:
-    """Return the token positions of each word."""
-    words: list[list[int]] = []
-    for place, number in enumerate(word_numbers([all_pieces[token] for token in ids])):
-        if number == len(words):
-            words.append([])
-        words[number].append(place)
+def _tokens_of_words(pieces: Sequence[str], contents: Contents | None) -> list[list[int]]:
+    """Return the token positions of each word of the text that the pieces stand for."""
+    ranges = real_words(pieces, contents)
+    words: list[list[int]] = [[] for _ in range(ranges[-1].stop if ranges else 0)]
+    for place, number in enumerate(word_numbers(pieces)):
+        for word in ranges[number]:
+            words[word].append(place)
     return words

@@ -1,31 +1,27 @@
-"""Tokenizers: text to ids and back, and the training of SentencePiece models.
+"""Tokenizers: text to ids and back.
 
 A tokenizer is a SentencePiece model, or Hugging Face's `tokenizer.json`, whose name ends in .json.
-Models trained here have the marks <pad> 0, <unk> 1, <s> 2, </s> 3, and byte fallback, so that no
-input is unknown.
 """
 
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 
-import sentencepiece
-
-from mtrain.config.tokenizer import TokenizerConfig
-from mtrain.console import warn
 from mtrain.errors import UserError, missing_extra
 from mtrain.runtime.environment import available_cores as available_cores
 from mtrain.text.languages import piece_of_same_language
 from mtrain.text.lines import file_digest
+from mtrain.text.protection import NO_PROTECTION, PIECES, Protection
 from mtrain.text.tokenizer_backend import MASKS, TokenizerBackend
 from mtrain.text.tokenizer_backend import WORD_START as WORD_START
 from mtrain.text.tokenizer_sentencepiece import SentencePieceBackend
+from mtrain.text.tokenizer_training import train_tokenizer as train_tokenizer
 
 MASK = MASKS[0]  # in vocabularies trained here
 SEPARATOR = "<sep>"  # between the sentences of a document
@@ -116,6 +112,21 @@ class Tokenizer:
                 f'add it with tokenizer.symbols: ["{SEPARATOR}"], or let mtrain train a vocabulary',
             )
         return number
+
+    @property
+    def protected_ids(self) -> frozenset[int]:
+        """The ids of the pieces of protected spans."""
+        return frozenset(map(self.id_of, PIECES))
+
+    def require_protected_pieces(self, besides: Collection[str] = ()) -> None:
+        """Raise UserError if the vocabulary lacks pieces of data.protect, and `besides` does."""
+        if any(self._backend.find(piece) is None and piece not in besides for piece in PIECES):
+            raise UserError(
+                f"{self.path}: this vocabulary has no pieces {PIECES[0]} to {PIECES[-1]}, which "
+                "stand for what data.protect protects",
+                f"add them with tokenizer.symbols: [{', '.join(PIECES)}], or let mtrain train a "
+                "vocabulary",
+            )
 
     @property
     def written_marks(self) -> dict[str, str]:
@@ -213,10 +224,14 @@ def given_as(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class TokenizerPair:
-    """The tokenizers of the two sides; one object if they share a vocabulary."""
+    """The tokenizers of the two sides; one object if they share a vocabulary.
+
+    They work on text in which `protection` has replaced what it protects.
+    """
 
     source: Tokenizer
     target: Tokenizer
+    protection: Protection = NO_PROTECTION
 
     @staticmethod
     def load(folder: Path) -> "TokenizerPair":
@@ -237,8 +252,19 @@ class TokenizerPair:
         """
         if not any(prefixes):
             return self
-        source, target = prefixes
-        return TokenizerPair(self.source.with_prefix(source), self.target.with_prefix(target))
+        source, target = self.source, self.target
+        return replace(self, source=source.with_prefix(prefixes[0]),
+                       target=target.with_prefix(prefixes[1]))  # fmt: skip
+
+    def protecting(self, protection: Protection) -> "TokenizerPair":
+        """Return the same tokenizers for text with this protection.
+
+        Raises UserError if a vocabulary lacks the pieces that it writes.
+        """
+        if protection:
+            self.source.require_protected_pieces()
+            self.target.require_protected_pieces()
+        return replace(self, protection=protection)
 
     @property
     def share_a_vocabulary(self) -> bool:
@@ -261,61 +287,3 @@ class TokenizerPair:
         """Return the SHA-256 of each model file, joined, which identifies the tokenizers."""
         paths = dict.fromkeys(side.path for side in (self.source, self.target))
         return ":".join(map(file_digest, paths))
-
-
-def train_tokenizer(sentences: Iterable[str], config: TokenizerConfig, model_path: Path) -> int:
-    """Train a SentencePiece model into `model_path` and return its vocabulary size.
-
-    If the text cannot fill the vocabulary, lowers its size to the possible one, with a warning.
-    """
-    kept = list(sentences)
-    vocab_size = config.vocab_size
-    while True:
-        try:
-            _train(kept, config, vocab_size, model_path)
-            return vocab_size
-        except RuntimeError as error:
-            vocab_size = _possible_size(str(error), vocab_size, len(kept))
-
-
-def _train(
-    sentences: list[str], config: TokenizerConfig, vocab_size: int, model_path: Path
-) -> None:
-    with model_path.open("wb") as file:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_writer=file,
-            model_type=config.type,
-            vocab_size=vocab_size,
-            character_coverage=config.character_coverage,
-            normalization_rule_name=config.normalization,
-            byte_fallback=True,
-            user_defined_symbols=list(dict.fromkeys(config.symbols)),
-            pad_id=0,
-            unk_id=1,
-            bos_id=2,
-            eos_id=3,
-            num_threads=available_cores(),
-            max_sentence_length=16384,
-            minloglevel=2,
-        )
-
-
-def _possible_size(message: str, vocab_size: int, num_sentences: int) -> int:
-    """Parse the possible size from SentencePiece's error and warn, or raise UserError."""
-    too_high = re.search(r"<= (\d+)", message)
-    if too_high and int(too_high[1]) < vocab_size:
-        possible = int(too_high[1])
-        warn(
-            f"tokenizer.vocab_size lowered from {vocab_size} to {possible}: "
-            f"{num_sentences} training sentences cannot fill more"
-        )
-        return possible
-    too_low = re.search(r"smaller than required_chars\. \d+ vs (\d+)", message)
-    if too_low:
-        raise UserError(
-            f"tokenizer.vocab_size {vocab_size} is too small: the text's characters and the 256 "
-            f"bytes alone take {too_low[1]}",
-            "raise tokenizer.vocab_size, or lower tokenizer.character_coverage",
-        )
-    raise UserError(f"SentencePiece cannot be trained on {num_sentences} sentences: {message}")

@@ -34,6 +34,7 @@ from mtrain.models.bert import Bert
 from mtrain.nn.block_sparse import describe_pattern, new_pattern
 from mtrain.runtime.onednn import multiplying_with_mkl
 from mtrain.runtime.precision import Precision, choose_precision
+from mtrain.text.protection import Protection
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.forecast import Forecaster
 from mtrain.training.initial import initialise
@@ -143,7 +144,7 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
             f"set training.accumulate to a multiple of {group.size}",
         )
     precision = choose_precision(training.precision, config.device, for_training=True)
-    tokenizers = data.tokenizers()
+    tokenizers = data.tokenizers().protecting(Protection.of(config.data.protect))
     if config.model.tie_embeddings == "all" and not tokenizers.share_a_vocabulary:
         raise UserError(
             "model.tie_embeddings: all needs one vocabulary, and tokenizer.path names two",

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from mtrain.checkpoints.format import read_state
 from mtrain.config.base_layers import layers_to_copy
 from mtrain.config.model import BaseRun, ModelPart, ModelSection
+from mtrain.config.protection import name_of
+from mtrain.console import warn
 from mtrain.errors import UserError
 from mtrain.inference.load import LoadedRun, load
 from mtrain.models import Model
@@ -58,6 +60,12 @@ def initialise(
         run = load(base.run, None, ("device=cpu", "decoding.precision=fp32"))
     except UserError as error:
         raise UserError(f"model.init_from: {error.message}", error.hint) from None
+    if run.tokenizers.protection and not tokenizers.protection:
+        names = ", ".join(map(name_of, run.config.data.protect))
+        warn(
+            f"data.protect: {base.run} learnt with {names}, and this configuration protects "
+            "nothing: what it gave back verbatim it may now misspell"
+        )
     copies = _plan(model, tokenizers, run, base, _layers(settings, run, base))
     filled = _execute(copies)
     copied = sum(len(rows) * _row_size(tensor) for tensor, rows in filled.items())

@@ -8,7 +8,13 @@ from tests.cli.warm import WarmCommandLine
 from tests.conftest import succeed
 
 # the small task turns digits into words, so that numbers over 12 are lost
-LINES = (b"1 2 77", b"77 88", b"1 2 3 4 5 6 7 8 9 1 2 3 4 5 6 7 8 9 1 2 3 4 5 6 7 8 9", b"4 \xff 5", b"")
+LINES = (
+    b"1 2 77",
+    b"77 88",
+    b"1 2 3 4 5 6 7 8 9 1 2 3 4 5 6 7 8 9 1 2 3 4 5 6 7 8 9",
+    b"4 \xff 5",
+    b"",
+)
 
 
 def reports(path: Path) -> list[dict[str, object]]:

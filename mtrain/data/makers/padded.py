@@ -43,6 +43,9 @@ class BatchMaker(Maker):
         self._batch_tokens = batch_tokens
         self._sampling = subword_sampling
         self._prefix_ids = dict(zip(SIDES, prefix_ids, strict=True))
+        protects = bool(tokenizers.protection)
+        self._protected_ids = {side: getattr(tokenizers, side).protected_ids if protects else ()
+                               for side in SIDES}  # fmt: skip
         self._features = store.features if with_features else None
 
     def plan(self, rows: IntArray, seed: int, epoch: int) -> list[IntArray]:
@@ -117,18 +120,20 @@ class BatchMaker(Maker):
     def _sample(self, rows: IntArray, seed: int, name: str) -> tuple[IntArray, IntArray]:
         """Sample segmentations; a sentence that gets too long keeps its stored segmentation.
 
-        Prefixes stay as they are.
+        So does one whose pieces of protected spans, rarely, are split. Prefixes stay as they are.
         """
         side = getattr(self._store, name)
         tokenizer = getattr(self._tokenizers, name)
+        whole = self._protected_ids[name].__contains__
         stored = [side.row(row) for row in rows]
         prefixes = [list(takewhile(self._prefix_ids[name].__contains__, row)) for row in stored]
         bare = [row[len(prefix) :] for row, prefix in zip(stored, prefixes, strict=True)]
         sampled = tokenizer.sample(tokenizer.decode(bare), self._sampling, seed % (1 << 32))
         chosen = [
-            [*prefix, *new] if len(prefix) + len(new) < self._max_tokens else old
+            [*prefix, *new] if len(prefix) + len(new) < self._max_tokens
+            and list(filter(whole, new)) == list(filter(whole, old)) else old
             for prefix, new, old in zip(prefixes, sampled, stored, strict=True)
-        ]
+        ]  # fmt: skip
         lengths = np.array([len(ids) + 1 for ids in chosen], dtype=np.int64)
         padded = np.full((len(rows), int(lengths.max())), tokenizer.eos_id, dtype=np.int64)
         for row, ids in enumerate(chosen):

@@ -184,6 +184,22 @@ def test_an_error_names_its_line_and_its_key(text: str, error: str, tmp_path: Pa
          ["2: data: a watch and a test set are called watch: give each its own `name`"]),
         ("  valid:", "  watch: [{path: x.tsv, name: valid}]\n  valid:",
          ["2: data: a watch set cannot be called valid"]),
+        ("  valid:", "  protect: [tags, placeholder]\n  valid:",
+         ["6: data.protect.1: there is no placeholder; did you mean placeholders?"]),
+        ("  valid:", "  protect:\n    - tags\n    - zebra\n    - [urls]\n  valid:",
+         ["8: data.protect.1: there is no zebra; known here: placeholders, tags, urls, emails, "
+          "numbers, or a pattern: {regex: ", "9: data.protect.2: there is no ['urls']; known"]),
+        ("  valid:", "  protect:\n    - {regex: 'PN-('}\n    - {regex: 'a*'}\n  valid:",
+         ["7: data.protect.0.regex: PN-(: not a regular expression: missing ), unterminated",
+          "8: data.protect.1.regex: a*: matches the empty string"]),
+        ("  valid:", "  protect: [{regex: '\\b'}, {regxe: a}]\n  valid:",
+         ["6: data.protect.0.regex: \\b: matches the empty string",
+          "6: data.protect.1.regex is missing",
+          "6: unknown key data.protect.1.regxe; did you mean regex?"]),
+        ("  valid:", "  protect: [tags, {regex: a}, tags]\n  valid:",
+         ["6: data.protect: tags is listed twice: keep one"]),
+        ("  valid:", "  protect: [{regex: a}, {regex: a}]\n  valid:",
+         ["6: data.protect: regex a is listed twice: keep one"]),
     ],
 )  # fmt: skip
 def test_an_error_in_the_data_names_line_corpus_and_key(

@@ -23,12 +23,14 @@ CORPUS = "source target documents path fields hub config split name source_lang 
 TEXT = "text lang field"
 OPTIONS = {
     "": "run_dir data_dir seed device model export_to distillation",
-    "data": "source_lang target_lang train sampling_temperature stages valid watch test context",
+    "data": "source_lang target_lang train sampling_temperature stages valid watch test protect "
+    "context",
     "data.train": f"{CORPUS} alignments weight {TEXT} tag",
     "data.stages": "mix until plateau",
     "data.valid": f"{CORPUS} {TEXT} from_train",
     "data.watch": f"{CORPUS} {TEXT}",
     "data.test": f"{CORPUS} {TEXT} from_train",
+    "data.protect": "regex",
     "data.context": "tokens",
     "data.filters": "max_tokens max_ratio drop_identical drop_duplicates drop_overlap checks",
     "tokenizer": "type vocab_size shared path symbols character_coverage normalization "
@@ -72,7 +74,8 @@ def options(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, F
 def test_the_options_are_those_of_the_frozen_list() -> None:
     assert {path for path, _ in options(Config)} == FROZEN
     # a corpus takes the same keys wherever it is named: they count once
-    elsewhere = re.compile(rf"data\.(watch|test)\..+|data\.valid\.({CORPUS.replace(' ', '|')})")
+    corpus = "|".join(f"{CORPUS} {TEXT}".split())
+    elsewhere = re.compile(rf"data\.(watch|test)\..+|data\.valid\.({corpus})")
     counted = {path for path in FROZEN if not elsewhere.fullmatch(path)}
     sections = Counter(path.split(".")[0] if path.count(".") else "" for path in counted)
     for section, count in sections.items():
@@ -93,7 +96,7 @@ def test_every_option_is_explained_in_a_line_or_two() -> None:
 def test_every_option_but_what_to_learn_from_has_a_default() -> None:
     required = {path for path, field in options(Config) if field.is_required()}
     corpus_files = re.compile(
-        r"(data\.\w+|tokenizer\.path|model\.init_from|model\.features)\.(source|target|path|hub|run|text|lang|mix|from_train)"
+        r"(data\.\w+|tokenizer\.path|model\.init_from|model\.features)\.(source|target|path|hub|run|text|lang|mix|from_train|regex)"
     )
     assert {path for path in required if not corpus_files.fullmatch(path)} == {
         "run_dir",

@@ -53,7 +53,7 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> TokenizerPair:
 def store(tokenizers: TokenizerPair, tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     """The text in tokens."""
     folder = tmp_path_factory.mktemp("data") / "train"
-    ids = [tokenizer.encode(TEXT[side]) for side, tokenizer in vars(tokenizers).items()]
+    ids = [getattr(tokenizers, side).encode(texts) for side, texts in TEXT.items()]
     return write_store(folder, dict(zip(("source", "target"), ids, strict=True)), tokenizers)
 
 
@@ -304,7 +304,7 @@ def test_a_sample_too_long_for_the_model_gives_way_to_the_stored_tokens(
 def test_padding_is_the_end_mark_also_where_it_is_another_number(
     store: TokenStore, tokenizers: TokenizerPair
 ) -> None:
-    source, target = (Tokenizer(side.path) for side in vars(tokenizers).values())
+    source, target = (Tokenizer(side.path) for side in (tokenizers.source, tokenizers.target))
     source.eos_id, target.eos_id, target.bos_id = 7, 8, 9
     batch = BatchMaker(store, TokenizerPair(source, target), 100, 64).make(np.arange(20))
     places = torch.arange(batch.source.shape[1]) >= batch.source_lengths[:, None] - 1

@@ -74,6 +74,7 @@ MAY_NOT_CHANGE = {
     "data.valid": "[{path: x.tsv}]",
     "data.filters.max_tokens": "7",
     "data.sampling_temperature": "2",
+    "data.protect": "[tags]",
     "data.train.0.weight": "2",
     "tokenizer.vocab_size": "700",
     "tokenizer.path": "x.model",

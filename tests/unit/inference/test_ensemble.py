@@ -120,6 +120,18 @@ def test_what_cannot_translate_together_is_named(
     assert hint in (refused.value.hint or "")
 
 
+def test_a_teacher_of_tokens_protects_what_its_student_protects(
+    runs: Path, small_task: Path
+) -> None:
+    data = small_config(small_task, runs).data.model_dump(exclude_defaults=True)
+    student = small_config(
+        small_task, runs / "student", data={**data, "protect": ["urls", {"regex": "PN-[0-9]+"}]},
+        distillation={"teachers": [runs / "transformer"], "weight": 0.5},
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"is urls, regex PN-\[0-9\]\+ in one and nothing in"):
+        token_teacher(student)
+
+
 def test_the_engine_of_an_ensemble_is_our_own(runs: Path) -> None:
     both = mtrain.load(runs / "transformer", ensemble=[runs / "rnn"])
     with pytest.raises(UserError, match="CTranslate2 searches with one model, and these are 2"):
