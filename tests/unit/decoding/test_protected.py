@@ -9,7 +9,7 @@ import torch
 from mtrain.config.decoding import DecodingConfig
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.decoding.documents import DocumentTranslator
-from mtrain.decoding.engine import Engine, Found
+from mtrain.decoding.engine import Engine, Found, Place
 from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.decoding.stream import LineTally
 from mtrain.decoding.translator import Translator
@@ -56,7 +56,12 @@ class Copying(Engine):
         self.ids: list[list[int]] = []
         self.texts: list[str] = []
 
-    def search(self, sources: Sequence[list[int]], texts: Sequence[str] = ()) -> Iterator[Found]:
+    def search(
+        self,
+        sources: Sequence[list[int]],
+        texts: Sequence[str] = (),
+        places: Sequence[Place] = (),
+    ) -> Iterator[Found]:
         """Yield the copies, last source first."""
         self.ids += sources
         self.texts += texts
