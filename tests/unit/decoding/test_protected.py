@@ -112,7 +112,10 @@ def test_lost_spans_are_counted_by_line_in_the_tally(tokenizers: TokenizerPair) 
 def test_pieces_of_spans_that_a_line_has_not_are_removed(tokenizers: TokenizerPair) -> None:
     class Adding(Copying):
         def search(
-            self, sources: Sequence[list[int]], texts: Sequence[str] = ()
+            self,
+            sources: Sequence[list[int]],
+            texts: Sequence[str] = (),
+            places: Sequence[Place] = (),
         ) -> Iterator[Found]:
             more = tokenizers.target.encode([" <p7> fox"])[0]
             for number, [found] in super().search(sources, texts):
