@@ -11,8 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtrain.config.compare import Differences, changed_keys, describe, differences, only_moved
-from mtrain.config.decoding import DecodingConfig
+from mtrain.config.compare import (
+    CHANGEABLE_ON_RESUME,
+    Differences,
+    changed_keys,
+    describe,
+    differences,
+    only_moved,
+)
 from mtrain.config.load import dump_config, load_config
 from mtrain.config.run import Config
 from mtrain.data.held_out import Part
@@ -25,30 +31,6 @@ from mtrain.text.lines import read_lines, write_whole
 from mtrain.text.tokenizer import TokenizerPair
 
 RUN_MARK = b"# written by mtrain train: the whole configuration, every default spelled out\n"
-
-# Keys that may change on resume: duration, validation, logging, checkpoint retention, device.
-# Every other key affects what the model learns; a change needs a new run.
-CHANGEABLE_ON_RESUME = (
-    "run_dir",
-    "data_dir",
-    "device",
-    "export_to",
-    *(f"decoding.{key}" for key in DecodingConfig.model_fields if not key.startswith("alignment_")),
-    "training.compile_layers",
-    "training.max_updates",
-    "training.max_minutes",
-    "training.valid_every",
-    "training.save_every",
-    "training.valid_metric",
-    "training.patience",
-    "training.keep_best",
-    "training.keep_last",
-    "training.average_checkpoints",
-    "training.log_every",
-    "training.tensorboard",
-    "data.watch",
-    "data.test",
-)
 
 
 @dataclass(frozen=True)
@@ -182,7 +164,9 @@ class DataFolder:
 class RunFolder:
     """A run: config.yaml, tokenizer/, test/, checkpoints/, metrics.jsonl; enough to translate.
 
-    A model that reads features of a BERT has that BERT's run in features/.
+    A model that reads features of a BERT has that BERT's run in features/. For the report.html
+    there are data.json, the manifest of the prepared data, and valid.json, the translations of
+    valid by the best checkpoint.
     """
 
     path: Path
@@ -201,6 +185,21 @@ class RunFolder:
     def metrics_path(self) -> Path:
         """The training events, one JSON object per line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def report_path(self) -> Path:
+        """The page that tells of the run."""
+        return self.path / "report.html"
+
+    @property
+    def valid_path(self) -> Path:
+        """The texts of valid, as the best checkpoint translates them."""
+        return self.path / "valid.json"
+
+    @property
+    def manifest_path(self) -> Path:
+        """The copy of the data folder's manifest."""
+        return self.path / "data.json"
 
     @property
     def features(self) -> Path:
@@ -237,7 +236,8 @@ class RunFolder:
 
         Also raises it if files that mtrain did not write are where a run's files would go.
         """
-        taken = [name for name in ("tokenizer", "test", "checkpoints", "metrics.jsonl")
+        taken = [name for name in ("tokenizer", "test", "checkpoints", "metrics.jsonl",
+                                   "data.json", "valid.json", "report.html")
                  if _holds_something(self.path / name)]  # fmt: skip
         if not self.config_path.is_file():  # a run writes it before those
             if taken:
@@ -275,6 +275,7 @@ class RunFolder:
     def begin(self, config: Config, data: DataFolder) -> None:
         """Create or update the folder: the config first, then tokenizer and test sets."""
         self.begin_empty(config)
+        _copy_file(data.manifest_path, self.manifest_path)
         _copy_files(sorted((data.path / "tokenizer").iterdir()), self.path / "tokenizer")
         tests = [f"{name}.{side}" for name in data.manifest()["tests"]
                  for side in ("source", "target")]  # fmt: skip
@@ -338,5 +339,9 @@ def _copy_files(files: Sequence[Path], folder: Path) -> None:
     """Copy files into a folder; other files in it stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in files:
-        with write_whole(folder / path.name) as copy, path.open("rb") as original:
-            shutil.copyfileobj(original, copy)
+        _copy_file(path, folder / path.name)
+
+
+def _copy_file(path: Path, destination: Path) -> None:
+    with write_whole(destination) as copy, path.open("rb") as original:
+        shutil.copyfileobj(original, copy)
