@@ -4,6 +4,7 @@ Sizes are in units of the picture, whose width is WIDTH; the page scales it.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,9 +12,10 @@ from itertools import pairwise
 from mtrain.evaluation.report.markup import Html, element, join
 
 WIDTH, HEIGHT = 420.0, 230.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 14.0, 34.0  # margins around the plot
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 12.0, 14.0, 34.0  # margins around the plot
 MOST_POINTS = 300  # of a line; more cannot be seen
 NUM_COLOURS = 8  # that the page defines
+DIGITS = 4
 DOTS = 40  # a line of up to so many points shows them
 
 Point = tuple[float, float]
@@ -25,7 +27,6 @@ class Series:
 
     name: str
     points: Sequence[Point]
-    unit: str = ""  # of y, in the label of a point
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,13 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def tell(value: float) -> str:
-    """Return a number in few characters."""
-    if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
-        return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:,.4f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:,.0f}"
+    """Return a number to DIGITS significant digits, in few characters."""
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return re.sub(r"\.?0*e([+-])0*", r"e\1", f"{value:.{DIGITS - 1}e}").replace("e+", "e")
+    before = max(0, math.floor(math.log10(abs(value)))) + 1 if value else 1
+    after = max(0, DIGITS - before) if abs(value) >= 1 else DIGITS + 2
+    told = f"{value:,.{after}f}"
+    return told.rstrip("0").rstrip(".") if "." in told else told
 
 
 def line_chart(
@@ -142,7 +146,7 @@ def _line(number: int, line: Series, across: Scale, up: Scale) -> Html:
         parts += [
             element(
                 "circle",
-                element("title", f"update {tell(x)}: {line.name} {tell(y)}{line.unit}"),
+                element("title", f"update {tell(x)}: {line.name} {tell(y)}"),
                 cx=f"{place:.1f}", cy=f"{height:.1f}", r=2.5,
             )
             for place, height, x, y in points

@@ -44,7 +44,7 @@ def scores_section(scored: Sequence[ScoredSet], missing: str | None) -> Html:
         for entry in scored
         for figure in entry.scores
     ]  # fmt: skip
-    header = ["set", "direction", "sentences", "metric", "value", "signature of sacreBLEU"]
+    header = ["set", "direction", "sentences", "metric", "value", "signature"]
     note = (
         "The valid set has chosen the best checkpoint, so its scores are a little optimistic; "
         "those of a test set are not."
