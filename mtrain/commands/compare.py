@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from mtrain.commands.run_facts import RunFacts
-from mtrain.commands.score import score_run
+from mtrain.commands.run_facts import RunFacts, score_tests_of
 from mtrain.config.compare import Differences, differences
 from mtrain.data.folders import OpenedRun
 from mtrain.data.identity import same_contents
@@ -210,7 +209,7 @@ def _on_tests(
         return [], reasons
     translated = []
     for each in facts:
-        scored = score_run(each.run.path, overrides, None, None, None, False)
+        scored = score_tests_of(each, overrides)
         translated.append([entry.texts for entry in scored if entry.texts is not None])
     pairs, reasons = _same_sentences(translated[0], translated[1], facts)
     return [_compare_set(*pair) for pair in pairs], reasons

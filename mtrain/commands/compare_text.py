@@ -13,7 +13,7 @@ from mtrain.evaluation.worse import SENTENCE_METRIC, WorseSentence
 MOST_POINTS = 12  # of a curve
 LONGEST_VALUE = 60  # characters
 SIGNIFICANT = 0.05
-TITLES = {"bleu": "BLEU", "chrf": "chrF", "loss": "loss"}
+TITLES = {"bleu": "BLEU", "chrf": "chrF", "accuracy": "accuracy", "loss": "loss"}
 
 
 def as_json(compared: Compared) -> str:
@@ -77,8 +77,9 @@ def _spread(points: Sequence[CurvePoint]) -> list[CurvePoint]:
 def _courses(compared: Compared) -> list[str]:
     title = f"best dev {TITLES[compared.metric]}"
     width = max(14, len(title))
+    digits = 3 if compared.metric == "loss" else 2
     rows: list[tuple[str, list[str]]] = [
-        (title, [_told(each.best, ".2f") for each in compared.courses]),
+        (title, [_told(each.best, f".{digits}f") for each in compared.courses]),
         ("at update", [_told(each.best_update, ",") for each in compared.courses]),
         ("updates", [_told(each.updates, ",") for each in compared.courses]),
         ("minutes", [_told(each.minutes, ".1f") for each in compared.courses]),

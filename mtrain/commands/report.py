@@ -7,8 +7,7 @@ from pathlib import Path
 
 from mtrain.commands.opening import open_run
 from mtrain.commands.report_attention import see_alignments
-from mtrain.commands.run_facts import VALID, RunFacts, describe_languages
-from mtrain.commands.score import score_run
+from mtrain.commands.run_facts import VALID, RunFacts, describe_languages, score_tests_of
 from mtrain.config import Config
 from mtrain.console import format_seconds, say, warn
 from mtrain.data.folders import OpenedRun
@@ -80,20 +79,17 @@ def _content(facts: RunFacts, wants_tests: bool, overrides: Sequence[str] | None
         return load_quietly(facts.run, facts.config, None)
 
     # first: it refuses a run without test sets
-    tests = score_run(facts.run.path, overrides, None, None, None, False) if wants_tests else []
-    texts = facts.valid_texts(load) if facts.best is not None else []
+    tests = score_tests_of(facts, overrides) if wants_tests else []
+    texts, scores_note = _valid(facts, load)
     scored = [score_set(each, None) for each in texts] or _masked_scores(facts)
     heatmaps, attention_note = _attention(facts, texts, load)
     return Content(
         name=facts.name,
-        facts=[*_about(facts), *_size(facts, load)],
+        facts=[*_about(facts), *_size(load)],
         events=facts.events,
         best_update=facts.best_update,
         scored=[*scored, *tests],
-        scores_note=(
-            "The texts of valid are neither in valid.json in the run folder nor in the data folder "
-            f"{facts.config.data_path}: no scores, no samples."
-        ),
+        scores_note=scores_note,
         heatmaps=heatmaps,
         attention_note=attention_note,
         manifest=facts.manifest,
@@ -103,6 +99,19 @@ def _content(facts: RunFacts, wants_tests: bool, overrides: Sequence[str] | None
         ),
         configuration=facts.run.config_path.read_text("utf-8"),
     )
+
+
+def _valid(facts: RunFacts, load: Callable[[], LoadedRun]) -> tuple[list[SetTexts], str]:
+    """Return valid as the best checkpoint translates it, and what to say if that is not known."""
+    gone = (
+        "The texts of valid are neither in valid.json in the run folder nor in the data folder "
+        f"{facts.config.data_path}: no scores, no samples."
+    )
+    try:
+        return facts.valid_texts(load) if facts.best is not None else [], gone
+    except UserError as error:  # no checkpoint can be read
+        warn(error.message)
+        return [], f"No scores, no samples: {error.message}."
 
 
 def _masked_scores(facts: RunFacts) -> list[ScoredSet]:
@@ -148,6 +157,7 @@ def _about(facts: RunFacts) -> list[tuple[str, str]]:
     about = {
         "Model": config.model.type,
         "Languages": describe_languages(config),
+        "Imported from": state.get("imported_from", ""),
         "Starts from": str(config.model.base.run) if config.model.base else "",
         "Updates": f"{last['update']:,}" if "update" in last else "",
         "Time": format_seconds(60 * last["minutes"]) if "minutes" in last else "",
@@ -166,5 +176,9 @@ def _about(facts: RunFacts) -> list[tuple[str, str]]:
     return [(label, value) for label, value in about.items() if value]
 
 
-def _size(facts: RunFacts, load: Callable[[], LoadedRun]) -> list[tuple[str, str]]:
-    return [("Parameters", f"{load().num_parameters:,}")] if facts.best is not None else []
+def _size(load: Callable[[], LoadedRun]) -> list[tuple[str, str]]:
+    try:
+        return [("Parameters", f"{load().num_parameters:,}")]
+    except UserError as error:
+        warn(error.message)
+        return []

@@ -41,13 +41,14 @@ def _of_direction(
     pairs, read = [pair for pair, _ in chosen], [source for _, source in chosen]
     heatmaps: dict[int, Heatmap] = {}
     for row, weights in decoder.alignments(pairs, read) if pairs else ():
-        source, target = (
+        source_pieces, target_pieces = (
             [*tokenizer.pieces(list(side)), END]
             for tokenizer, side in zip(
                 (tokenizers.source, tokenizers.target), pairs[row], strict=True
             )
         )
-        words = merge_subwords(SentenceAttention(source, target, {"cross": weights[None, None]}))
+        attention = {"cross": weights[None, None]}
+        words = merge_subwords(SentenceAttention(source_pieces, target_pieces, attention))
         heatmaps[row] = Heatmap(*words.axes("cross"), words.matrix("cross"))
     return [heatmaps[row] for row in sorted(heatmaps)]
 

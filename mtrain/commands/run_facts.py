@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from mtrain.checkpoints.collection import list_checkpoints, order_by_quality
 from mtrain.checkpoints.format import DamagedCheckpoint, read_state, weights_digest
+from mtrain.commands.score import score_run
 from mtrain.config import Config
 from mtrain.console import progress, warn
 from mtrain.data.folders import DataFolder, OpenedRun, RunFolder, read_held_out
 from mtrain.evaluation.kept import KeptTranslations, read_kept
-from mtrain.evaluation.scored import SetTexts
+from mtrain.evaluation.scored import ScoredSet, SetTexts
 from mtrain.text.lines import decode_line
 from mtrain.training.log import read_metrics
 
@@ -129,9 +130,11 @@ class RunFacts:
         return read_kept(self.run.valid_path, VALID)
 
     def _is_of_best(self, kept: KeptTranslations) -> bool:
+        """Return whether translations are the best checkpoint's, with the run's own search."""
         if self.best is None or kept.checkpoint != self.best.name:
             return False
-        return kept.weights == weights_digest(self.best)
+        is_own_search = self.config.decoding == self.run.config().decoding  # no --set changed it
+        return is_own_search and kept.weights == weights_digest(self.best)
 
     def _prepared_valid(self) -> list[SetTexts]:
         """Return valid from the data folder, by direction and not translated; empty if gone."""
@@ -161,6 +164,21 @@ def translate(loaded: "LoadedRun", texts: Sequence[SetTexts]) -> list[SetTexts]:
             found = loaded.translator(each.languages).translate(sources, shown.advance)
         translated.append(replace(each, hypotheses=[translation.text for translation in found]))
     return translated
+
+
+def score_tests_of(facts: RunFacts, overrides: Sequence[str] | None) -> list[ScoredSet]:
+    """Translate and score a run's test sets, as `mtrain score` does.
+
+    Raises UserError if it has none.
+    """
+    return score_run(
+        facts.run.path,
+        overrides,
+        others=None,
+        checkpoint_name=None,
+        baseline=None,
+        is_saved=False,
+    )
 
 
 def _decoded(lines: Sequence[bytes]) -> list[str]:

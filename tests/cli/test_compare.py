@@ -146,6 +146,27 @@ def test_other_sentences_are_not_compared_but_the_rest_is(
     assert "not compared: other has no checkpoint yet" in told
 
 
+def test_models_that_fill_masked_tokens_are_compared_by_their_curves(
+    warm: WarmCommandLine,
+) -> None:
+    for number, name in enumerate(("one", "two")):
+        config = BERT.replace("masked_lm}", "masked_lm, valid_metric: accuracy}")
+        always = {"kind": "valid", "minutes": 1.0, "target_tokens": 100, "loss": 2.0}
+        events = [
+            {**always, "update": update, "accuracy": update + 0.5} for update in (10 + number, 20)
+        ]
+        (warm.folder / name).mkdir()
+        (warm.folder / name / "config.yaml").write_text(f"{config}seed: {number}\n")
+        lines = "".join(json.dumps(event) + "\n" for event in events)
+        (warm.folder / name / "metrics.jsonl").write_text(lines)
+    told = succeed(warm, "compare", "one", "two").out
+    rows = [line.split() for line in told.split("\n")]
+    for row in ("10 10.50 - 2.000 -", "11 - 11.50 - 2.000", "20 20.50 20.50 2.000 2.000"):
+        assert row.split() in rows
+    assert "seed: 0 | 1" in told
+    assert "not compared: models that fill masked tokens are compared by their curves" in told
+
+
 @pytest.mark.parametrize(
     ("second", "message"),
     [

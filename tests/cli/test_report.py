@@ -72,6 +72,20 @@ def test_test_sets_come_on_request_with_the_scores_of_score(
         ) in told
 
 
+def test_another_search_translates_valid_anew(
+    trained: WarmCommandLine, trained_run: Path, tmp_path: Path
+) -> None:
+    shorter = ("--set", "decoding.max_length_ratio=0.5")
+    succeed(trained, "report", "run", "--output", tmp_path / "page.html", *shorter)
+    succeed(trained, "translate", "run", "valid.digits", "--output", tmp_path / "out", *shorter)
+    arguments = ("--hypotheses", tmp_path / "out", "--references", "valid.words", "--json")
+    (scored,) = json.loads(succeed(trained, "score", *arguments).out)["sets"]
+    told = re.sub(r"\s+", " ", text_of(tmp_path / "page.html"))
+    bleu = scored["scores"][0]["value"]
+    assert f"valid digits-words 60 BLEU {bleu:.2f} " in told
+    assert bleu < best_event(trained_run)["bleu"] - 1
+
+
 def test_what_is_gone_is_told_and_valid_is_translated_where_it_is_not_kept(
     warm: WarmCommandLine, trained_copy: Path
 ) -> None:
@@ -87,6 +101,11 @@ def test_what_is_gone_is_told_and_valid_is_translated_where_it_is_not_kept(
     assert "neither in valid.json in the run folder nor in the data folder run/data" in told
     assert "there is no data.json in the run folder" in told
     assert "Dev BLEU" in told
+    for weights in (run / "checkpoints").glob("*/model.safetensors"):
+        weights.write_bytes(b"")
+    said_of_damage = succeed(warm, "report", "run").err
+    assert "is damaged" in said_of_damage
+    assert "Dev BLEU" in text_of(run / "report.html")
     assert "warning" not in said.replace("warning: 'words' is not", "")
 
 
