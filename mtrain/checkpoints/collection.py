@@ -77,8 +77,8 @@ def order_by_quality(paths: list[Path], metric: str) -> list[Path]:
     return sorted(paths, key=quality)
 
 
-def prune(folder: Path, metric: str, keep_best: int, keep_last: int) -> None:
-    """Remove all but the best checkpoints and those of the newest updates.
+def prune(folder: Path, metric: str, keep_best: int, keep_last: int) -> Path:
+    """Remove all but the best checkpoints and those of the newest updates; return the best.
 
     Neither counts nor removes folders without a manifest: mtrain did not write them.
     """
@@ -90,3 +90,4 @@ def prune(folder: Path, metric: str, keep_best: int, keep_last: int) -> None:
             removing = path.with_name(f".{path.name}{REMOVING}")
             os.rename(path, removing)  # no longer a checkpoint, even if killed now
             shutil.rmtree(removing)
+    return best[-1]

@@ -24,3 +24,7 @@ def train(
     said = (command.check if check else command.train)(loaded, config)
     if said is not None:
         typer.echo(said)
+        if not check:
+            from mtrain.commands.report import report_trained
+
+            report_trained(loaded)

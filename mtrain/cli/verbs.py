@@ -17,6 +17,7 @@ from mtrain.cli.fill import fill
 from mtrain.cli.import_model import import_model
 from mtrain.cli.init import init
 from mtrain.cli.prepare import prepare
+from mtrain.cli.report import compare, report
 from mtrain.cli.score import score
 from mtrain.cli.train import train
 from mtrain.cli.translate import translate
@@ -42,6 +43,8 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
         export: "mtrain export runs/my-model --to huggingface my-model",
     },
     "Look into a model": {
+        report: "mtrain report runs/my-model",
+        compare: "mtrain compare runs/baseline runs/my-model",
         align: "mtrain align runs/my-model new.en new.de --output new.align",
         attention: "mtrain attention runs/my-model new.en --output shown",
     },

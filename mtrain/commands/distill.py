@@ -17,6 +17,7 @@ from mtrain.commands.distill_report import Report, compare_berts, compare_transl
 from mtrain.commands.export import export_run
 from mtrain.commands.opening import open_run
 from mtrain.commands.prepare import prepare
+from mtrain.commands.report import report_trained
 from mtrain.commands.train import train
 from mtrain.config import Config
 from mtrain.console import say, warn
@@ -53,6 +54,7 @@ def distill(
     _warn_of_size(teacher, config)
     if (told := train(config, config_path)) is not None:
         say(told)
+        report_trained(config)
     student = load_run(*_opened(config.run_dir), None)
     if config.learns_from_text:
         report = compare_berts(teacher, student)

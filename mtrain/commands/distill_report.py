@@ -11,7 +11,8 @@ from mtrain.checkpoints.format import MODEL
 from mtrain.commands.score_masked import score_masked
 from mtrain.config.corpora import Languages
 from mtrain.console import progress
-from mtrain.data.folders import DataFolder, HeldOutText, RunFolder, read_held_out
+from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.data.held_out_text import HeldOutText, read_held_out
 from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError
 from mtrain.evaluation.metrics import compare, score

@@ -8,7 +8,8 @@ from mtrain.commands.score_tests import own_tests, score_tests
 from mtrain.config import Config
 from mtrain.config.purpose import check_translates
 from mtrain.console import say, warn
-from mtrain.data.folders import DataFolder, OpenedRun, RunFolder, read_held_out
+from mtrain.data.folders import DataFolder, OpenedRun, RunFolder
+from mtrain.data.held_out_text import read_held_out
 from mtrain.errors import UserError
 from mtrain.exchange import exchange_format
 from mtrain.exchange.base import export

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mtrain.config.purpose import check_translates
 from mtrain.data.folders import OpenedRun, RunFolder, open_alike
+from mtrain.errors import UserError
 
 
 def open_run(
@@ -38,3 +39,35 @@ def with_others(opened: OpenedRun, paths: Sequence[Path] | None) -> list[OpenedR
     Raises UserError if a folder is not a run.
     """
     return [opened, *open_alike(opened[1], paths or ())]
+
+
+def open_comparable(
+    path: Path, other_path: Path, overrides: Sequence[str] | None
+) -> tuple[OpenedRun, OpenedRun]:
+    """Open two runs to compare.
+
+    Raises UserError for the same run twice, for runs of different kinds, or without a direction in
+    common.
+    """
+    opened = open_run(path, overrides), open_run(other_path, overrides)
+    (run, config), (other, other_config) = opened
+    if run.path.resolve() == other.path.resolve():
+        raise UserError(
+            f"{path} and {other_path} are the same run", "name two runs, the baseline first"
+        )
+    kinds = [each.learns_from_text for each in (config, other_config)]
+    if kinds[0] != kinds[1]:
+        told = {True: "fills masked tokens", False: "translates"}
+        raise UserError(
+            f"{path} {told[kinds[0]]} and {other_path} {told[kinds[1]]}: they have no score in "
+            "common",
+            "compare two runs that do the same",
+        )
+    directions = [list(map("-".join, each.data.directions)) for each in (config, other_config)]
+    if not kinds[0] and not set(directions[0]) & set(directions[1]):
+        raise UserError(
+            f"{path} translates {', '.join(directions[0])} and {other_path} "
+            f"{', '.join(directions[1])}: no direction in common",
+            "compare two runs that translate between the same languages",
+        )
+    return opened

@@ -9,7 +9,7 @@ from mtrain.commands.score_gate import Gate
 from mtrain.commands.score_suite import direction_of_suite, run_suite
 from mtrain.commands.score_tests import own_tests, sacrebleu_tests, score_tests, warn_of_ter
 from mtrain.config.suite import Suite
-from mtrain.data.folders import HeldOutText
+from mtrain.data.held_out_text import HeldOutText
 from mtrain.errors import UserError
 from mtrain.evaluation.baseline import Baseline
 from mtrain.evaluation.health import Facts

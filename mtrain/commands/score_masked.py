@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from mtrain.console import progress, warn
-from mtrain.data.folders import HeldOutText
+from mtrain.data.held_out_text import HeldOutText
 from mtrain.data.makers.masked import MaskedMaker
 from mtrain.data.splits import encode, one_sided
 from mtrain.data.store import Column

@@ -9,7 +9,7 @@ from mtrain.commands.health import facts_of
 from mtrain.config import Config
 from mtrain.config.corpora import Languages
 from mtrain.console import progress, say, warn
-from mtrain.data.folders import HeldOutText
+from mtrain.data.held_out_text import HeldOutText
 from mtrain.evaluation.measures import Measures
 from mtrain.evaluation.metrics import DEFAULT_METRICS, ERROR_RATE
 from mtrain.evaluation.scored import ScoredSet, SetTexts, score_set

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mtrain.config.corpora import EMPTY_LINES
+from mtrain.config.decoding import DecodingConfig
 from mtrain.config.run import Config
 from mtrain.config.section import constants
 
@@ -18,6 +19,30 @@ PLACE = re.compile(
 TABLE_KIND = re.compile(r"\.(tsv|jsonl|parquet)(\.\w+)?$")
 
 TAKEN_FROM_TRAIN = "data.test.from_train"  # decides what is left to train on
+
+# Keys that may change on resume: duration, validation, logging, checkpoint retention, device.
+# Every other key affects what the model learns; a change needs a new run.
+CHANGEABLE_ON_RESUME = (
+    "run_dir",
+    "data_dir",
+    "device",
+    "export_to",
+    *(f"decoding.{key}" for key in DecodingConfig.model_fields if not key.startswith("alignment_")),
+    "training.compile_layers",
+    "training.max_updates",
+    "training.max_minutes",
+    "training.valid_every",
+    "training.save_every",
+    "training.valid_metric",
+    "training.patience",
+    "training.keep_best",
+    "training.keep_last",
+    "training.average_checkpoints",
+    "training.log_every",
+    "training.tensorboard",
+    "data.watch",
+    "data.test",
+)
 
 Differences = dict[str, tuple[Any, Any]]  # key -> old and new value
 

@@ -7,82 +7,31 @@ import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mtrain.config.compare import Differences, changed_keys, describe, differences, only_moved
-from mtrain.config.decoding import DecodingConfig
+from mtrain.config.compare import (
+    CHANGEABLE_ON_RESUME,
+    Differences,
+    changed_keys,
+    describe,
+    differences,
+    only_moved,
+)
 from mtrain.config.load import dump_config, load_config
 from mtrain.config.run import Config
 from mtrain.data.held_out import Part
+from mtrain.data.held_out_text import HeldOutText, read_held_out, with_documents
 from mtrain.data.identity import input_contents, same_contents
 from mtrain.data.manifest import NAME, data_settings, read_manifest, with_old_defaults
 from mtrain.data.store import TokenStore, check_files
 from mtrain.errors import UserError
 from mtrain.text.filters import KEPT, REASONS
-from mtrain.text.lines import read_lines, write_whole
+from mtrain.text.lines import write_whole
 from mtrain.text.tokenizer import TokenizerPair
 
 RUN_MARK = b"# written by mtrain train: the whole configuration, every default spelled out\n"
-
-# Keys that may change on resume: duration, validation, logging, checkpoint retention, device.
-# Every other key affects what the model learns; a change needs a new run.
-CHANGEABLE_ON_RESUME = (
-    "run_dir",
-    "data_dir",
-    "device",
-    "export_to",
-    *(f"decoding.{key}" for key in DecodingConfig.model_fields if not key.startswith("alignment_")),
-    "training.compile_layers",
-    "training.max_updates",
-    "training.max_minutes",
-    "training.valid_every",
-    "training.save_every",
-    "training.valid_metric",
-    "training.patience",
-    "training.keep_best",
-    "training.keep_last",
-    "training.average_checkpoints",
-    "training.log_every",
-    "training.tensorboard",
-    "data.watch",
-    "data.test",
-)
-
-
-@dataclass(frozen=True)
-class HeldOutText:
-    """The raw lines of a valid, watch or test set."""
-
-    name: str
-    sources: list[bytes]
-    references: list[bytes]
-    documents: list[int] | None = None  # the number of each line's document, if it has documents
-
-
-def read_held_out(folder: Path, name: str) -> HeldOutText:
-    """Read NAME.source and NAME.target from a folder; raise UserError if line counts differ."""
-    paths = [folder / f"{name}.{side}" for side in ("source", "target")]
-    sources, references = (list(read_lines(path)) for path in paths)
-    if len(sources) != len(references):
-        raise UserError(
-            f"{paths[0]} has {len(sources)} lines but {paths[1]} has {len(references)}",
-            "restore both from the original folder",
-        )
-    return HeldOutText(name, sources, references)
-
-
-def with_documents(text: HeldOutText, folder: Path) -> HeldOutText:
-    """Return a set with the documents in NAME.documents; raise UserError if line counts differ."""
-    path = folder / f"{text.name}.documents"
-    documents = [int(line) for line in read_lines(path)]
-    if len(documents) != len(text.sources):
-        raise UserError(
-            f"{path} has {len(documents)} lines but its text has {len(text.sources)}",
-            "restore it from the original folder",
-        )
-    return replace(text, documents=documents)
 
 
 @dataclass(frozen=True)
@@ -182,7 +131,9 @@ class DataFolder:
 class RunFolder:
     """A run: config.yaml, tokenizer/, test/, checkpoints/, metrics.jsonl; enough to translate.
 
-    A model that reads features of a BERT has that BERT's run in features/.
+    A model that reads features of a BERT has that BERT's run in features/. For the report.html
+    there are data.json, the manifest of the prepared data, and valid.json, the translations of
+    valid by the best checkpoint.
     """
 
     path: Path
@@ -201,6 +152,21 @@ class RunFolder:
     def metrics_path(self) -> Path:
         """The training events, one JSON object per line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def report_path(self) -> Path:
+        """The page that tells of the run."""
+        return self.path / "report.html"
+
+    @property
+    def valid_path(self) -> Path:
+        """The texts of valid, as the best checkpoint translates them."""
+        return self.path / "valid.json"
+
+    @property
+    def manifest_path(self) -> Path:
+        """The copy of the data folder's manifest."""
+        return self.path / "data.json"
 
     @property
     def features(self) -> Path:
@@ -237,7 +203,8 @@ class RunFolder:
 
         Also raises it if files that mtrain did not write are where a run's files would go.
         """
-        taken = [name for name in ("tokenizer", "test", "checkpoints", "metrics.jsonl")
+        taken = [name for name in ("tokenizer", "test", "checkpoints", "metrics.jsonl",
+                                   "data.json", "valid.json", "report.html")
                  if _holds_something(self.path / name)]  # fmt: skip
         if not self.config_path.is_file():  # a run writes it before those
             if taken:
@@ -275,6 +242,7 @@ class RunFolder:
     def begin(self, config: Config, data: DataFolder) -> None:
         """Create or update the folder: the config first, then tokenizer and test sets."""
         self.begin_empty(config)
+        _copy_file(data.manifest_path, self.manifest_path)
         _copy_files(sorted((data.path / "tokenizer").iterdir()), self.path / "tokenizer")
         tests = [f"{name}.{side}" for name in data.manifest()["tests"]
                  for side in ("source", "target")]  # fmt: skip
@@ -343,5 +311,9 @@ def _copy_files(files: Sequence[Path], folder: Path) -> None:
     """Copy files into a folder; other files in it stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in files:
-        with write_whole(folder / path.name) as copy, path.open("rb") as original:
-            shutil.copyfileobj(original, copy)
+        _copy_file(path, folder / path.name)
+
+
+def _copy_file(path: Path, destination: Path) -> None:
+    with write_whole(destination) as copy, path.open("rb") as original:
+        shutil.copyfileobj(original, copy)

@@ -12,7 +12,8 @@ from mtrain.config import Config
 from mtrain.config.corpora import Languages
 from mtrain.config.model import EncoderSection
 from mtrain.console import say
-from mtrain.data.folders import DataFolder, RunFolder, read_held_out
+from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.data.held_out_text import read_held_out
 from mtrain.data.makers.base import Maker
 from mtrain.data.makers.masked import MaskedMaker
 from mtrain.data.makers.packed import PackedMaker

@@ -1,5 +1,6 @@
 """Saves training to the checkpoints of a run, and resumes from them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,14 @@ from mtrain.checkpoints.format import (
     checkpoint_name,
     load_checkpoint,
     save_checkpoint,
+    weights_digest,
 )
 from mtrain.config.training import TrainingConfig
 from mtrain.console import say, warn
+from mtrain.data.folders import RunFolder
 from mtrain.errors import UserError
+from mtrain.evaluation.kept import KeptTranslations, write_kept
+from mtrain.evaluation.scored import SetTexts
 from mtrain.training.state import TrainState
 from mtrain.training.validation import Validation
 
@@ -67,14 +72,18 @@ class Saver:
         self._is_first = is_first
         self._saved: tuple[int, int] | None = None  # (update, validated_update) last written
 
-    def save(self, validation: Validation | None) -> None:
-        """Write a checkpoint, unless nothing has changed since the last one."""
+    def save(self, validation: Validation | None, translated: Sequence[SetTexts] = ()) -> None:
+        """Write a checkpoint, unless nothing has changed since the last one.
+
+        If it is the best, keep what its weights have `translated` valid to, for the report.
+        """
         position = self._state.position
         stands = (position.update, position.validated_update)
         if not self._is_first or self._saved == stands:
             return
         name = checkpoint_name(position.update)
-        self._write(name, self._state.weights, self._state.tensors(), validation)
+        weights, tensors = self._state.weights, self._state.tensors()
+        self._write(name, weights, tensors, validation, translated)
         self._saved = stands
 
     def resume(self) -> Validation | None:
@@ -132,9 +141,14 @@ class Saver:
         mean = {name: torch.stack([weights[name] for weights in chosen]).mean(0) for name in names}
         return mean, len(chosen)
 
-    def save_average(self, weights: dict[str, Tensor], validation: Validation) -> None:
+    def save_average(
+        self,
+        weights: dict[str, Tensor],
+        validation: Validation,
+        translated: Sequence[SetTexts] = (),
+    ) -> None:
         """Write averaged weights for translation; training cannot resume from them."""
-        self._write(self._average_name, weights, {}, validation)
+        self._write(self._average_name, weights, {}, validation, translated)
 
     def has_average(self) -> bool:
         """Tell whether `save_average` has written its checkpoint."""
@@ -153,6 +167,7 @@ class Saver:
         weights: dict[str, Tensor],
         training: dict[str, Tensor],
         validation: Validation | None,
+        translated: Sequence[SetTexts],
     ) -> None:
         is_validated = validation is not None and self._state.position.is_validated
         state = {
@@ -160,8 +175,21 @@ class Saver:
             **self._state.figures(),
             "identity": self._identity.data,
             "batches": self._identity.batches,
+            "device": self._state.precision.device.type,
+            "precision": self._state.precision.name,
             "validation": validation.as_dict() if validation and is_validated else None,
         }
-        save_checkpoint(self._folder, name, weights, training, state)
+        path = save_checkpoint(self._folder, name, weights, training, state)
         config = self._config
-        prune(self._folder, config.valid_metric, config.keep_best, config.keep_last)
+        best = prune(self._folder, config.valid_metric, config.keep_best, config.keep_last)
+        if translated and path == best:
+            kept = KeptTranslations(path.name, weights_digest(path), translated)
+            _keep(RunFolder(self._folder.parent), kept)
+
+
+def _keep(run: RunFolder, kept: KeptTranslations) -> None:
+    """Keep translations; without them, the report translates once more."""
+    try:
+        write_kept(run.valid_path, kept)
+    except OSError as error:
+        warn(f"{run.valid_path} could not be written: {error.strerror}")

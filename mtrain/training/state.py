@@ -50,6 +50,7 @@ class TrainState:
 
     def __init__(self, model: Model, config: TrainingConfig, precision: Precision) -> None:
         self.model = model
+        self.precision = precision
         freeze(model, config.freeze)
         self.optimizers = build_optimizers(model, config, precision.type)
         self.average = WeightAverage(model, config.ema_decay)

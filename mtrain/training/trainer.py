@@ -18,6 +18,7 @@ from mtrain.data.prefetch import Prefetcher
 from mtrain.data.updates import PlannedUpdate
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted, UserError
+from mtrain.evaluation.scored import SetTexts
 from mtrain.evaluation.ties import TieWatch
 from mtrain.training.log import Meter, MetricsLog
 from mtrain.training.saving import Saver
@@ -101,7 +102,7 @@ class Trainer:
             try:
                 if not position.is_validated and (is_finished or self._is_time_to_validate()):
                     self._validate()
-                    self._saver.save(self._validation)
+                    self._saver.save(self._validation, self._translated())
                 elif is_finished:
                     self._average_checkpoints()
                     return
@@ -305,7 +306,11 @@ class Trainer:
         self._say(f"average of the newest {averaged} checkpoints:")
         validation = self._measure(weights, ProcessGroup.alone())
         self._write_validation(validation, averaged=averaged)
-        self._saver.save_average(weights, validation)
+        self._saver.save_average(weights, validation, self._translated())
+
+    def _translated(self) -> list[SetTexts]:
+        """Return what valid was translated to last, in the process that writes it."""
+        return self._validator.valid.translated("valid") if self._group.is_first else []
 
     def _write_validation(self, validation: Validation, **marks: Any) -> None:
         position = self._state.position

@@ -15,6 +15,7 @@ from mtrain.decoding.translator import Translator
 from mtrain.distributed.group import ProcessGroup
 from mtrain.evaluation.diagnosis import describe_translations
 from mtrain.evaluation.metrics import bleu_and_chrf
+from mtrain.evaluation.scored import SetTexts
 from mtrain.models.base import Model
 from mtrain.text.lines import decode_line
 from mtrain.training.objectives import Objective
@@ -52,7 +53,8 @@ class TranslationScorer(Scorer):
         for number, part in enumerate(parts):
             self._directions.setdefault(part.languages, []).append(number)
         self._references = [[decode_line(line)[0] for line in part.references] for part in parts]
-        self._hypotheses: list[str] = []  # the last ones, of all parts and processes
+        # the last ones of each part, of all processes
+        self._hypotheses: list[list[str]] = [[] for _ in parts]
 
     def __len__(self) -> int:
         return sum(len(part.sources) for part in self._parts)
@@ -69,11 +71,10 @@ class TranslationScorer(Scorer):
             with part.translator() as translator:
                 translations = translator.translate(own, on_progress, own_numbers) if own else []
             hypotheses.append(group.gather([found.texts[0] for found in translations]))
-        self._hypotheses = list(chain.from_iterable(hypotheses))
+        self._hypotheses = hypotheses
         scores = {}
         for languages, numbers in self._directions.items():
-            said, wanted = (list(chain.from_iterable(side[number] for number in numbers))
-                            for side in (hypotheses, self._references))  # fmt: skip
+            said, wanted = (_joined(side, numbers) for side in (hypotheses, self._references))
             scores["-".join(languages)] = bleu_and_chrf(said, wanted, languages[1])
         bleu, chrf = (sum(each) / len(scores) for each in zip(*scores.values(), strict=True))
         directions = {name: {"bleu": both[0], "chrf": both[1]} for name, both in scores.items()}
@@ -97,7 +98,22 @@ class TranslationScorer(Scorer):
         """Tell of translations that are empty, all alike or independent of the source."""
         model.eval()
         wrong, _ = self._loss(model, group, _with_wrong_sources)
-        return describe_translations(self._hypotheses, scores.loss, wrong)
+        return describe_translations(
+            list(chain.from_iterable(self._hypotheses)), scores.loss, wrong
+        )
+
+    def translated(self, name: str) -> list[SetTexts]:
+        sources = [[decode_line(line)[0] for line in part.sources] for part in self._parts]
+        return [
+            SetTexts(
+                name,
+                languages,
+                _joined(sources, numbers),
+                [_joined(self._references, numbers)],
+                _joined(self._hypotheses, numbers),
+            )
+            for languages, numbers in self._directions.items()
+        ]
 
     @torch.inference_mode()
     def _loss(
@@ -118,6 +134,11 @@ class TranslationScorer(Scorer):
         losses = {corpus: nll / tokens for corpus, (nll, tokens) in totals.items() if tokens}
         nll, tokens = (sum(each) for each in zip(*totals.values(), strict=True))
         return nll / tokens, losses
+
+
+def _joined(parts: Sequence[Sequence[str]], numbers: Sequence[int]) -> list[str]:
+    """Return the lines of some parts, one part after the other."""
+    return list(chain.from_iterable(parts[number] for number in numbers))
 
 
 def _as_it_is(batch: PairBatch) -> PairBatch:

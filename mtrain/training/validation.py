@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mtrain.distributed.group import ProcessGroup
+from mtrain.evaluation.scored import SetTexts
 from mtrain.models.base import Model
 
 
@@ -89,6 +90,13 @@ class Scorer(ABC):
     def diagnose(self, model: Model, scores: Scores, group: ProcessGroup) -> str | None:
         """Return what seems wrong with the scores that `score` has just returned, or None."""
         return None
+
+    def translated(self, name: str) -> list[SetTexts]:
+        """Return what `score` has translated last, by direction; a model of texts does not.
+
+        `name` is that of the set.
+        """
+        return []
 
 
 class Validator:

@@ -213,6 +213,21 @@ def test_scores_are_those_of_a_validation_also_of_a_run_alone(
         assert "this run fills masked tokens; --fail-on and --suite judge" in refused.err
 
 
+def test_the_report_tells_masked_accuracy_and_has_no_translations(bert_folder: Path) -> None:
+    page = (bert_folder / "run" / "report.html").read_text("utf-8")
+    events = [
+        json.loads(line) for line in every_line((bert_folder / "run/metrics.jsonl").read_text())
+    ]
+    best = min((event for event in events if event["kind"] == "valid"),
+               key=lambda event: event["loss"])  # fmt: skip
+    assert f"<td>accuracy in percent</td><td>{best['accuracy']:.2f}</td>" in page
+    assert "Dev masked accuracy" in page
+    assert "texts read" in page
+    assert "BLEU" not in page.partition("<body>")[2].partition("Configuration")[0]
+    assert "Samples" not in page
+    assert not (bert_folder / "run" / "valid.json").exists()
+
+
 def test_attention_shows_the_heads_of_the_encoder(bert: WarmCommandLine, tmp_path: Path) -> None:
     out = tmp_path / "shown"
     succeed(bert, "attention", "run", "-", "--output", out, stdin=b"four [MASK] four\n\nsix\n")

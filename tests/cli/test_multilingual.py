@@ -114,6 +114,20 @@ def test_dev_and_test_scores_are_told_by_direction_with_their_mean(both: WarmCom
     assert f"mean of 2 sets: BLEU {sum(bleus) / 2:.2f}" in told
 
 
+def test_the_report_tells_each_direction_with_samples_and_attention_of_its_own(
+    both: WarmCommandLine,
+) -> None:
+    page = (both.folder / "run" / "report.html").read_text("utf-8")
+    directions = events(both.folder / "run", "valid")[-1]["directions"]
+    for direction, scores in directions.items():
+        assert f"<h3>{direction}</h3>" in page
+        row = f"<td>{direction}</td><td>40</td><td>BLEU</td><td>{scores['bleu']:.2f}</td>"
+        assert row in page
+    assert '<li class="c0">mean of all</li><li class="c1">qaa-en</li>' in page
+    assert page.count('class="heat"') == 2
+    assert "&lt;2en&gt;" in page.partition('class="heat"')[2]  # a prefix is attended to
+
+
 @pytest.mark.parametrize(
     ("choice", "error", "hint"),
     [

@@ -88,6 +88,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
         "train",
         "translate",
         "score",
+        "report",
     ]
     succeed(run, lines[0], folder)
     load_config(folder / "my-model.yaml")
@@ -100,6 +101,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
 def test_the_users_own_files_end_in_a_translation(trained: Path) -> None:
     source, translation = (trained / "new.en").read_text(), (trained / "new.de").read_text()
     assert translation.count("\n") == source.count("\n")
+    page = (trained / "runs" / "my-model" / "report.html").read_text("utf-8")
+    assert '<th scope="row">test</th><td>en-de</td>' in page
 
 
 def test_the_configuration_is_printed_with_its_schema(trained: Path) -> None:
@@ -201,8 +204,9 @@ def test_the_bert_commands_train_score_fill_and_show(trained: Path) -> None:
 def test_the_gpu_commands_train(command: str, trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "box"
     shutil.copytree(trained, folder)
-    for path in (folder / "runs/my-model").glob("[!d]*"):  # all but data
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in (folder / "runs/my-model").iterdir():
+        if path.name != "data":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     succeed(run, command, folder)
     assert list((folder / "runs/my-model/checkpoints").glob("update-*"))
 

@@ -6,14 +6,9 @@ from pathlib import Path
 import pytest
 
 from mtrain.config import Config, load_config
-from mtrain.config.compare import changed_keys
-from mtrain.data.folders import (
-    CHANGEABLE_ON_RESUME,
-    DataFolder,
-    RunFolder,
-    hold,
-    read_held_out,
-)
+from mtrain.config.compare import CHANGEABLE_ON_RESUME, changed_keys
+from mtrain.data.folders import DataFolder, RunFolder, hold
+from mtrain.data.held_out_text import read_held_out
 from mtrain.data.manifest import FORMAT
 from mtrain.errors import UserError
 
@@ -164,7 +159,8 @@ def test_held_out_text_out_of_step_is_refused_with_both_counts(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["tokenizer/my.model", "test/my.en", "metrics.jsonl",
-                                  "checkpoints/update-best/weights"])  # fmt: skip
+                                  "checkpoints/update-best/weights", "data.json", "valid.json",
+                                  "report.html"])  # fmt: skip
 def test_a_run_dir_with_the_users_own_files_where_ours_would_go_is_refused(
     name: str, tmp_path: Path
 ) -> None:

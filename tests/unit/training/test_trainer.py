@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 from mtrain.checkpoints.collection import is_resumable, list_checkpoints, order_by_quality
-from mtrain.checkpoints.format import Checkpoint, load_checkpoint, read_state
+from mtrain.checkpoints.format import (
+    Checkpoint,
+    load_checkpoint,
+    read_state,
+    weights_digest,
+)
 from mtrain.config import Config
 from mtrain.data.batch import PairBatch
 from mtrain.data.folders import DataFolder, RunFolder
@@ -20,6 +25,7 @@ from mtrain.data.makers.packed import PackedMaker
 from mtrain.data.updates import PlannedUpdate, planned_updates
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted, UserError
+from mtrain.evaluation.kept import read_kept
 from mtrain.models.base import NO_RECORD, AttentionRecord, Model, TranslationModel
 from mtrain.training.build import Setup, build_trainer
 from mtrain.training.log import read_metrics
@@ -394,6 +400,11 @@ def test_the_best_checkpoint_is_kept_though_it_is_old(small_task: Path, tmp_path
     kept = [read_state(path)["position"]["update"] for path in checkpoints(config)]
     assert best < 8
     assert kept == [best, 8]
+    translated = read_kept(config.run_dir / "valid.json", "valid")
+    assert translated is not None
+    assert translated.checkpoint == f"update-{best:08}"
+    assert translated.weights == weights_digest(checkpoints(config)[0])
+    assert len(translated.texts[0].hypotheses) == 12
 
 
 def test_with_an_average_the_checkpoint_translates_with_it_and_goes_on_from_the_weights(
