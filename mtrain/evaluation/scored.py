@@ -7,6 +7,7 @@ from typing import Any
 from mtrain.config.corpora import Languages
 from mtrain.evaluation.buckets import Bucket, score_by_length
 from mtrain.evaluation.health import (
+    INVALID_UTF8,
     NEED_SEARCH,
     NEED_SOURCE,
     Facts,
@@ -36,7 +37,7 @@ class SetTexts:
     sources: Sequence[str] | None
     references: References
     hypotheses: Sequence[str] = ()
-    facts: Sequence[Facts] = ()  # of each line; of files only whether it was UTF-8
+    facts: Sequence[Facts] = ()  # of each line, if known; of files only whether it was UTF-8
     metrics: Sequence[str] = DEFAULT_METRICS
 
     @property
@@ -46,14 +47,19 @@ class SetTexts:
 
     @property
     def unknown(self) -> list[str]:
-        """Return the statuses that cannot be judged: of files, or without sources."""
-        of_files = NEED_SEARCH if not self.languages[0] else ()
-        return [*of_files, *(NEED_SOURCE if self.sources is None else ())]
+        """Return the statuses that cannot be judged: without facts, of files, without sources."""
+        needs = {
+            INVALID_UTF8: bool(self.facts),
+            **dict.fromkeys(NEED_SEARCH, bool(self.facts and self.languages[0])),
+            **dict.fromkeys(NEED_SOURCE, self.sources is not None),
+        }
+        return [status for status, is_known in needs.items() if not is_known]
 
     def judge(self) -> list[LineHealth]:
         """Return the health of each hypothesis."""
         sources: Sequence[str | None] = self.sources or [None] * len(self.hypotheses)
-        rows = zip(sources, self.hypotheses, self.facts, *self.references, strict=True)
+        facts = self.facts or [Facts()] * len(self.hypotheses)
+        rows = zip(sources, self.hypotheses, facts, *self.references, strict=True)
         return [judge_line(source, said, self.languages, facts, references)
                 for source, said, facts, *references in rows]  # fmt: skip
 
