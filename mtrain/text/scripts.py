@@ -17,6 +17,8 @@ OTHER_SCRIPTS = {
     "sd": "Deva", "sh": "Latn Cyrl", "sr": "Latn", "tg": "Latn Arab", "tk": "Cyrl Arab",
     "tt": "Latn", "ug": "Cyrl Latn", "uz": "Cyrl Arab",
 }  # fmt: skip
+LAST_LATIN = "\u024f"  # up to it all letters are Latin, apart from these
+LATIN_SYMBOLS = "\u00aa\u00b5\u00ba"
 MIXED_SCRIPTS = {"Jpan": "Hani Hira Kana", "Hrkt": "Hira Kana", "Kore": "Hang Hani"}
 SCRIPT_NAMES = {number: script for script, number in SCRIPT_NUMBERS.items()}
 
@@ -34,6 +36,9 @@ def scripts_of(language: str) -> tuple[str, ...]:
 
 def count_letters(text: str) -> Counter[str]:
     """Return how many letters of each known script a text has."""
+    if max(text, default="") <= LAST_LATIN:  # spares the table of all code points
+        letters = sum(map(str.isalpha, text)) - sum(map(text.count, LATIN_SYMBOLS))
+        return Counter({"Latn": letters} if letters else {})
     counts = np.bincount(script_numbers()[code_points(text)], minlength=1).tolist()
     return Counter({SCRIPT_NAMES[number]: count for number, count in enumerate(counts)
                     if number and count})  # fmt: skip
