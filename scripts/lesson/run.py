@@ -23,6 +23,7 @@ from typing import Any
 import corpus
 import heads
 import report
+import torch
 from origin import origin
 from steps import mtrain, write_config, write_result
 
@@ -30,7 +31,6 @@ from mtrain.checkpoints.collection import list_checkpoints
 from mtrain.checkpoints.format import load_checkpoint
 from mtrain.console import say
 from mtrain.data.folders import DataFolder, RunFolder
-from mtrain.text.tokenizer import available_cores
 from mtrain.training.log import read_metrics
 
 LANGUAGES = ("en", "de")
@@ -238,7 +238,7 @@ class Lesson:
             **origin(),
             "title": MEMBERS[name].title,
             "minutes": self.minutes,
-            "threads": available_cores(),
+            "threads": torch.get_num_threads(),  # OMP_NUM_THREADS, or the cores
             "precision": self.precision,
             "parameters": sum(weight.numel() for weight in newest.weights.values()),
             "updates": valid[-1]["update"],
