@@ -87,11 +87,11 @@ def _reasons(case: Case, output: str, facts: Facts, languages: Languages) -> lis
     expected = case.expected
     found = judge_line(expected.source, output, languages, facts).found
     reasons = [name for name in ALWAYS_WRONG if name in found]
-    reasons += [f"lacks {kept!r}" for kept in expected.keeps if not _contains(output, kept)]
+    reasons += [f"lacks '{kept}'" for kept in expected.keeps if not _contains(output, kept)]
     if expected.equals is not None and output != expected.equals:
-        reasons.append(f"is not {expected.equals!r}")
+        reasons.append(f"is not '{expected.equals}'")
     if expected.matches is not None and not re.search(expected.matches, output):
-        reasons.append(f"does not match {expected.matches!r}")
+        reasons.append(f"does not match '{expected.matches}'")
     if expected.max_words is not None:
         is_spaced = find_language(languages[1]).is_spaced
         length = length_of(output, is_spaced)
