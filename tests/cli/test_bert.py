@@ -208,9 +208,10 @@ def test_scores_are_those_of_a_validation_also_of_a_run_alone(
         assert refused.code == 2
         assert "moved: this run fills masked tokens; a baseline holds translations" in refused.err
         assert f"same: accuracy {accuracy:.2f} is under 101" in failed.err
-        refused = command("score", "moved", "--fail-on", "empty=0")
-        assert refused.code == 2
-        assert "this run fills masked tokens; --fail-on and --suite judge" in refused.err
+        for option in (("--fail-on", "empty=0"), ("--test-set", "wmt14:en-de")):
+            refused = command("score", "moved", *option)
+            assert refused.code == 2
+            assert "this run fills masked tokens; --fail-on, --suite, --metrics" in refused.err
 
 
 def test_the_report_tells_masked_accuracy_and_has_no_translations(bert_folder: Path) -> None:

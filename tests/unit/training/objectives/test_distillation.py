@@ -78,7 +78,8 @@ def a_batch(config: Config) -> PairBatch:
 
 def a_model(config: Config, **settings: Any) -> TranslationModel:
     torch.manual_seed(1)
-    sizes = [side.vocab_size for side in vars(DataFolder(config.data_path).tokenizers()).values()]
+    tokenizers = DataFolder(config.data_path).tokenizers()
+    sizes = [side.vocab_size for side in (tokenizers.source, tokenizers.target)]
     model = small_config(Path("none"), Path("none"), model=settings or SMALL_MODEL)
     built = build_model(model, *sizes)
     assert isinstance(built, TranslationModel)
