@@ -73,9 +73,12 @@ class Journal(Outputs):
     ) -> None:
         self._close()
         is_refused = isinstance(error, UserError) and not self._has_appended
-        if error is not None and self.num_lines and not self._is_finished and not is_refused:
+        if error is None or self._is_finished or is_refused:
+            return
+        kept = _read_record(self.record_path)  # a signal may come just after it was written
+        if kept is not None and kept.lines:
             say(
-                f"{self.paths[0]}: the first {self.num_lines:,} lines are kept: the same command "
+                f"{self.paths[0]}: the first {kept.lines:,} lines are kept: the same command "
                 "continues after them"
             )
 
