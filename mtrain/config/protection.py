@@ -14,7 +14,7 @@ PROBE = "a B, 1.5 {x} <b>é</b>"  # a pattern that finds nothing in it but ends 
 
 
 def _known_kind(name: Any) -> Any:
-    """Raise ValueError, with the nearest kind, for a name that is none."""
+    """Raise ValueError, with the nearest kind, for an unknown name."""
     if name not in KINDS:
         close = get_close_matches(name, KINDS, n=1) if isinstance(name, str) else []
         known = f"did you mean {close[0]}?" if close else (
@@ -24,7 +24,7 @@ def _known_kind(name: Any) -> Any:
 
 
 def _finds_text(pattern: str) -> str:
-    """Raise ValueError for what is no regular expression, or finds a span without characters."""
+    """Raise ValueError for an invalid regular expression, or one that matches the empty string."""
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:

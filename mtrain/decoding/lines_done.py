@@ -40,7 +40,7 @@ class LinesDone:
         """Count the first lines as done, and yield what follows them.
 
         Raises `refusal`, with what is wrong, if there are fewer lines, if they have another digest,
-        or if the document of the last one goes on.
+        or if the last one's document continues.
         """
         units = iter(units)
         rest: Unit = [], None

@@ -150,7 +150,7 @@ def judge_line(
     facts: Facts = Facts(),
     references: Sequence[str] = (),
 ) -> LineHealth:
-    """Return the health of a line, of which the source or references are known, or both.
+    """Return the health of a line, given its source, references, or both.
 
     What a reference has as well is no problem: a number in words, a text that is rightly copied.
     """

@@ -10,7 +10,7 @@ from mtrain.nn.output import OutputLayer
 
 
 class TokenEmbedding(nn.Embedding):
-    """Embeddings of tokens, some of which may be cut off."""
+    """Embeddings of tokens; inside `cutting_tokens`, zeros for a share of them."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return (...,D) for tokens (...)."""

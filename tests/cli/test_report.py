@@ -1,4 +1,4 @@
-"""`mtrain report`, and the page at the end of training: what it tells, of which checkpoint."""
+"""`mtrain report`, and the page at the end of training: its contents, and the checkpoint it describes."""
 
 import html
 import json

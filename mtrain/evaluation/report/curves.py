@@ -78,7 +78,7 @@ def _watched(valid: Sequence[Event]) -> dict[str, list[Event]]:
 
 
 def _points(events: Iterable[Event], figure: str) -> list[Point]:
-    """Return a figure by update, the last of each update; leaves out what is no number."""
+    """Return a figure by update, the last of each update, without null values."""
     found = {}
     for event in events:
         value = event.get(figure)

@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-# Controls, lone surrogates and what is no character: a page cannot hold them.
+# Control characters, lone surrogates and non-characters: a page cannot hold them.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
