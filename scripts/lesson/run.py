@@ -277,7 +277,7 @@ class Lesson:
         about = ("threads", "minutes", "precision", "command", "commit", "date", "machine")
         write_result(self.out / "results.json", {
             **{key: members[FORWARD][key] for key in about},
-            "commits": sorted({member["commit"] for member in members.values()}),
+            "commit": ", ".join(sorted({member["commit"] for member in members.values()})),
             "data": json.loads((self.out / "data.json").read_text("utf-8")),
             "members": members,
             "alignment": {name: found["alignment"] for name in aligned

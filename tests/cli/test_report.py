@@ -1,4 +1,4 @@
-"""`mtrain report`, and the page at the end of training: its contents, and the checkpoint it describes."""
+"""`mtrain report`, and the page at the end of training: its contents, and its checkpoint."""
 
 import html
 import json

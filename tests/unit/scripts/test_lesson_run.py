@@ -86,6 +86,24 @@ def test_every_members_configuration_loads(name: str, tmp_path: Path) -> None:
     assert config.training.max_updates == 7
 
 
+def test_results_are_kept_one_by_one_and_assembled_with_the_alignments(tmp_path: Path) -> None:
+    lesson = run.Lesson(tmp_path, 25, "bf16", (Path("en"), Path("de"), Path("links.gold")))
+    about = dict.fromkeys(("threads", "precision", "command", "date", "machine"), "x")
+    for number, name in enumerate(run.MEMBERS):
+        assert lesson.result(name) is None
+        aligned = {"alignment": {"aer": number}} if run.MEMBERS[name].can_align else {}
+        lesson._write_result(name, {**about, **aligned, "minutes": 25, "commit": f"c{number % 2}"})
+    lesson._write_result(run.BOTH, {"alignment": {"aer": 9}})
+    (tmp_path / "data.json").write_text('{"train_pairs": 7}')
+    lesson.assemble()
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["members"] == {name: lesson.result(name) for name in run.MEMBERS}
+    assert set(found["alignment"]) == set(run.MEMBERS) - {"rnn-none", run.REVERSE} | {run.BOTH}
+    assert found["alignment"][run.BOTH] == {"aer": 9}
+    assert (found["gold"], found["minutes"]) == ("links.gold", 25)
+    assert (found["commit"], found["data"]) == ("c0, c1", {"train_pairs": 7})
+
+
 @pytest.mark.parametrize("name", run.MEMBERS)
 def test_every_member_has_a_measured_speed(name: str, tmp_path: Path) -> None:
     lesson = run.Lesson(tmp_path, minutes=0.5)
