@@ -103,7 +103,10 @@ def open_run(config: Config) -> tuple[Setup, RunFolder]:
 
 def open_saver(setup: Setup, run: RunFolder) -> Saver:
     """Return what saves and resumes a training."""
-    return Saver(setup.state, run.checkpoints, setup.config.training, setup.identity, True)
+    config = setup.config
+    return Saver(
+        setup.state, run.checkpoints, config.training, config.decoding, setup.identity, True
+    )
 
 
 @dataclass(frozen=True)

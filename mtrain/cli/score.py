@@ -128,7 +128,7 @@ def score(
         files = (alignments, gold_alignments, gold_first_index, sources, references)
         return typer.echo(score_alignments.answer(*files, unused, json))
     measures = Measures(parse_metrics(metrics), test_set or ())
-    command.check_request(run, hypotheses, references, sources or baseline,
+    command.check_request(run, hypotheses, references, sources, baseline,
                           others or checkpoint or overrides, suite, measures)  # fmt: skip
     one_of({"baseline": baseline is not None, "against": against is not None}, "")
     outputs = OutputFiles(save_baseline, junit, markdown)

@@ -3,7 +3,6 @@
 Loads no model, except to translate valid where its translations are not kept.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +17,8 @@ from mtrain.config import Config
 from mtrain.console import progress, warn
 from mtrain.data.folders import DataFolder, OpenedRun, RunFolder
 from mtrain.data.held_out_text import read_held_out
+from mtrain.data.manifest import read_manifest
+from mtrain.errors import UserError
 from mtrain.evaluation.kept import KeptTranslations, read_kept
 from mtrain.evaluation.measures import Measures
 from mtrain.evaluation.scored import ScoredSet, SetTexts
@@ -91,13 +92,11 @@ class RunFacts:
 
         That is the run's copy, or the one in the data folder if that holds the same data still.
         """
-        try:
-            copy: dict[str, Any] = json.loads(self.run.manifest_path.read_text("utf-8"))
-            return copy
-        except FileNotFoundError:
-            pass
-        except ValueError as error:
-            warn(f"{self.run.manifest_path}: damaged, so it is not read ({error})")
+        if self.run.manifest_path.is_file():
+            try:
+                return read_manifest(self.run.path, self.run.manifest_path.name)
+            except UserError as error:
+                warn(f"{error.message}, so it is not read")
         return self.data.manifest() if self._has_its_data() else None
 
     @property
@@ -133,11 +132,11 @@ class RunFacts:
         return read_kept(self.run.valid_path, VALID)
 
     def _is_of_best(self, kept: KeptTranslations) -> bool:
-        """Return whether translations are the best checkpoint's, with the run's own search."""
+        """Return whether translations are the best checkpoint's, by the search asked for."""
         if self.best is None or kept.checkpoint != self.best.name:
             return False
-        is_own_search = self.config.decoding == self.run.config().decoding  # no --set changed it
-        return is_own_search and kept.weights == weights_digest(self.best)
+        is_same_search = kept.decoding == self.config.decoding.model_dump(mode="json")
+        return is_same_search and kept.weights == weights_digest(self.best)
 
     def _prepared_valid(self) -> list[SetTexts]:
         """Return valid from the data folder, by direction and not translated; empty if gone."""

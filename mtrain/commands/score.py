@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mtrain.commands.opening import open_run, with_others
 from mtrain.commands.score_gate import Gate
-from mtrain.commands.score_suite import direction_of_suite, run_suite
+from mtrain.commands.score_suite import run_suite
 from mtrain.commands.score_tests import own_tests, sacrebleu_tests, score_tests, warn_of_ter
 from mtrain.config.suite import Suite
 from mtrain.data.held_out_text import HeldOutText
@@ -16,6 +16,7 @@ from mtrain.evaluation.health import Facts
 from mtrain.evaluation.measures import Measures
 from mtrain.evaluation.scored import Scored, ScoredSet, SetTexts, score_set
 from mtrain.evaluation.test_sets import read_test_set
+from mtrain.inference.directions import require_direction
 from mtrain.text.lines import count_invalid, decode_line, read_lines, warn_of_invalid
 from mtrain.text.streams import read_stdin_once
 
@@ -27,21 +28,28 @@ def check_request(
     run: Path | None,
     hypotheses: Path | None,
     references: Sequence[Path] | None,
-    beside: Path | None,
+    sources: Path | None,
+    baseline: Path | None,
     of_run: object,
     suite: Path | None,
     measures: Measures,
 ) -> None:
     """Raise UserError unless either a run or files are given, with matching options.
 
-    `beside` stands for options that apply to files only, `of_run` for those of a run only.
+    `of_run` stands for options that apply to a run only.
     """
     test_sets = measures.test_sets
-    if hypotheses is not None and test_sets and (references or beside or len(test_sets) > 1):
-        raise UserError(
-            "--test-set has the sources and references of --hypotheses",
-            "mtrain score --hypotheses OUT.txt --test-set wmt14:en-de",
-        )
+    if hypotheses is not None and test_sets:
+        if references or sources:
+            raise UserError(
+                "--test-set has the sources and references of --hypotheses",
+                "leave out --references and --sources",
+            )
+        if len(test_sets) > 1:
+            raise UserError(
+                f"--hypotheses are of one test set, and {len(test_sets)} are named",
+                "score each in a command of its own",
+            )
     has_references = bool(references or test_sets)
     if (run is None) == (hypotheses is None) or (
         not has_references if run is None else bool(references)
@@ -51,7 +59,7 @@ def check_request(
             "mtrain score RUN, or: mtrain score --hypotheses OUT.txt --references REF.txt, "
             "or: mtrain score --alignments OUT.align --gold-alignments GOLD.align",
         )
-    if run is not None and beside:
+    if run is not None and (sources or baseline):
         raise UserError(
             "--sources and --baseline belong to --hypotheses and --references",
             "write the translations to a file first: mtrain translate RUN INPUT --output FILE",
@@ -91,7 +99,7 @@ def score_run(
         _check_masked(run_dir, gate, is_saved, suite, measures)
         tests = []
     elif measures.test_sets:
-        tests = sacrebleu_tests(measures)
+        tests = sacrebleu_tests(measures, config)
     else:
         tests = own_tests(own, config, measures.metrics)
     if not (tests or own) and (suite is None or is_saved or gate.judges_sets):
@@ -100,7 +108,8 @@ def score_run(
             "name one under data.test and run `mtrain prepare` and `mtrain train` again, "
             "or score files: mtrain score --hypotheses OUT.txt --references REF.txt",
         )
-    languages = direction_of_suite(suite, config) if suite else None
+    if suite:
+        languages = require_direction(config, suite.languages, f"{suite.path}: this suite")
     before = baseline.hypotheses([test.texts for test in tests]) if baseline else {}
     from mtrain.inference.ensemble import load_ensemble  # loads torch, which files do not need
 

@@ -14,6 +14,7 @@ from mtrain.evaluation.measures import Measures
 from mtrain.evaluation.metrics import DEFAULT_METRICS, ERROR_RATE
 from mtrain.evaluation.scored import ScoredSet, SetTexts, score_set
 from mtrain.evaluation.test_sets import read_test_set
+from mtrain.inference.directions import require_direction
 from mtrain.text.languages import find_language
 from mtrain.text.lines import count_invalid, decode_line, warn_of_invalid
 
@@ -47,12 +48,18 @@ def own_tests(
     return found
 
 
-def sacrebleu_tests(measures: Measures) -> list[ToTranslate]:
-    """Return sacreBLEU's test sets that are asked for; raise UserError for one not on disk."""
+def sacrebleu_tests(measures: Measures, config: Config) -> list[ToTranslate]:
+    """Return sacreBLEU's test sets that are asked for, in a run's codes of their languages.
+
+    Raises UserError for one that is not on disk, or that the run does not translate.
+    """
     found = []
     for texts in map(read_test_set, dict.fromkeys(measures.test_sets)):
+        languages = require_direction(config, texts.languages, f"--test-set {texts.name}")
         lines = [source.encode() for source in texts.sources or []]
-        found.append(ToTranslate(replace(texts, metrics=measures.metrics), lines))
+        found.append(
+            ToTranslate(replace(texts, languages=languages, metrics=measures.metrics), lines)
+        )
     return found
 
 

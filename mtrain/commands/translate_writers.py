@@ -100,8 +100,9 @@ class HealthWriter(Writer):
                 clean_bytes(line), translation.text, self._languages, facts_of(translation)
             )
             self._tally.note(place + 1, judged)
-            tokens = sum(len(target) for _, target in translation.segments)
-            reports.append(report_line(place + 1, judged, translation.score, tokens))
+            reports.append(
+                report_line(place + 1, judged, translation.score, translation.num_tokens)
+            )
         return "".join(f"{report}\n" for report in reports).encode()
 
     def notes(self) -> dict[str, Any]:

@@ -42,19 +42,19 @@ def _settings(data: DataConfig, tokenizer: TokenizerConfig) -> dict[str, Any]:
     }
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a folder and convert it to the current layout.
+def read_manifest(folder: Path, name: str = NAME) -> dict[str, Any]:
+    """Read the manifest of a folder, or its copy of another name, in the current layout.
 
     Raises `UserError` if it is missing, damaged or of an unknown format.
     """
-    path = folder / NAME
+    path = folder / name
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        manifest: dict[str, Any] = dict(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         raise UserError(
             f"{folder.absolute()}: no prepared data here", "run first: mtrain prepare CONFIG.yaml"
         ) from None
-    except ValueError:
+    except (ValueError, TypeError):
         raise UserError(
             f"{path}: damaged", "remove the folder and run `mtrain prepare` again"
         ) from None

@@ -102,13 +102,15 @@ class DocumentTranslator:
                 parts[-1].append(token)
         if best.cut_off or len(parts) != len(chunk.all_lines):
             return {}
-        texts = self._tokenizers.target.decode(parts[len(chunk.context) :])
+        own = parts[len(chunk.context) :]
+        texts = self._tokenizers.target.decode(own)
         restored = [restore(one_line(text), masked[line].contents)
                     for line, text in zip(chunk.lines, texts, strict=True)]  # fmt: skip
         if not all(each.text.strip() for each in restored):
             return {}
         return {
             line: Translation([each.text], [best.score], is_valid_text=validity[line],
-                              num_lost=each.num_lost, num_unexpected=each.num_unexpected)
-            for line, each in zip(chunk.lines, restored, strict=True)
+                              num_tokens=len(tokens), num_lost=each.num_lost,
+                              num_unexpected=each.num_unexpected)
+            for line, tokens, each in zip(chunk.lines, own, restored, strict=True)
         }  # fmt: skip

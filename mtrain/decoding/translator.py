@@ -26,10 +26,9 @@ class Translation:
     segments: Sequence[tuple[list[int], list[int]]] = ()  # (source, best target) ids of each
     links: frozenset[Link] | None = None  # of line and best text, by word; None if not requested
     is_from_mismatch: bool = False  # True if its chunk was translated in vain, and it then alone
+    num_tokens: int = 0  # of the best text, without marks and a target prefix
     num_lost: int = 0  # protected spans of the line that the best text lacks
-    num_unexpected: int = (
-        0  # pieces of protected spans that the line has not; removed from the text
-    )
+    num_unexpected: int = 0  # pieces that stand for no span of the line, removed from the text
 
     @property
     def text(self) -> str:
@@ -160,7 +159,8 @@ class Translator:
                  for segment, hypotheses in zip(segments, found, strict=True)]  # fmt: skip
         return Translation(
             [each.text for each in restored], scores, False, len(segments), is_cut_off, is_valid,
-            pairs, num_lost=restored[0].num_lost, num_unexpected=restored[0].num_unexpected,
+            pairs, num_tokens=sum(len(hypotheses[0].tokens) for hypotheses in found),
+            num_lost=restored[0].num_lost, num_unexpected=restored[0].num_unexpected,
         )  # fmt: skip
 
     def _without_separators(self, segment: _Segment, hypothesis: Hypothesis) -> list[int]:

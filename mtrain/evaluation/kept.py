@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError, model_validator
 
@@ -20,6 +21,7 @@ class KeptTranslations:
 
     checkpoint: str
     weights: str  # their SHA-256
+    decoding: dict[str, Any]  # how it searched
     texts: Sequence[SetTexts]
 
 
@@ -40,6 +42,7 @@ class _File(BaseModel):
     format: int
     checkpoint: str
     weights: str
+    decoding: dict[str, Any]
     sets: list[_Set]
 
 
@@ -54,7 +57,13 @@ def write_kept(path: Path, kept: KeptTranslations) -> None:
         )
         for texts in kept.texts
     ]
-    file = _File(format=FORMAT, checkpoint=kept.checkpoint, weights=kept.weights, sets=sets)
+    file = _File(
+        format=FORMAT,
+        checkpoint=kept.checkpoint,
+        weights=kept.weights,
+        decoding=kept.decoding,
+        sets=sets,
+    )
     content = json.dumps(file.model_dump(), indent=1, ensure_ascii=False)
     with write_whole(path) as output:
         output.write(f"{content}\n".encode())
@@ -74,4 +83,4 @@ def read_kept(path: Path, name: str) -> KeptTranslations | None:
         return None
     texts = [SetTexts(name, each.languages, each.sources, [each.references], each.hypotheses)
              for each in file.sets]  # fmt: skip
-    return KeptTranslations(file.checkpoint, file.weights, texts)
+    return KeptTranslations(file.checkpoint, file.weights, file.decoding, texts)

@@ -21,7 +21,7 @@ class Limit:
     is_share: bool
 
     def __str__(self) -> str:
-        return f"--fail-on {self.name}={self.most:g}{'%' if self.is_share else ''}"
+        return f"--fail-on {self.name}={self.most:.15g}{'%' if self.is_share else ''}"
 
     def is_exceeded(self, count: int, total: int) -> bool:
         """Return whether `count` of `total` are too many."""

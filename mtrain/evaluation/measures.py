@@ -24,7 +24,7 @@ class Measures:
         """Raise UserError unless more is better of the main metric."""
         if self.metrics[0] == ERROR_RATE:
             raise UserError(
-                "--metrics: the first decides, and of TER less is better",
+                "--metrics: the first decides, and a lower TER is better",
                 "put another first: --metrics bleu,ter",
             )
 

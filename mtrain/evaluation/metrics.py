@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from sacrebleu.dataset import DATASETS
+from sacrebleu.dataset.wmt_xml import WMTXMLDataset
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
@@ -44,6 +46,19 @@ class PairedScore:
     baseline: float
     p_value: float
     signature: str
+
+
+def chosen_references(test_set: str, pair: str) -> set[str]:
+    """Return the fields with the references that sacreBLEU chooses among several; none if any is.
+
+    For a set that it does not know, any is.
+    """
+    known = DATASETS.get(test_set)
+    if not isinstance(known, WMTXMLDataset) or pair not in known.langpairs:
+        return set()
+    about, default = known.langpairs[pair], known.kwargs.get("refs", [])
+    names = about.get("refs", default) if isinstance(about, dict) else default
+    return {f"ref:{name}" if name else "ref" for name in names}
 
 
 def bleu_tokenizer(target_lang: str) -> str:

@@ -102,7 +102,7 @@ def _reasons(case: Case, output: str, facts: Facts, languages: Languages) -> lis
 
 
 def _contains(output: str, kept: str) -> bool:
-    """Return whether a text is in the output; at its ends no digit may go on as a number."""
-    before = r"(?<!\d)" if kept[0].isdigit() else ""
-    after = r"(?!\d)" if kept[-1].isdigit() else ""
+    """Return whether a text is in the output, and a number at its ends is not part of another."""
+    before = r"(?<!\d)(?<!\d[.,])" if kept[0].isdigit() else ""
+    after = r"(?![.,]?\d)" if kept[-1].isdigit() else ""
     return re.search(before + re.escape(kept) + after, output) is not None

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from mtrain.errors import UserError
-from mtrain.evaluation.metrics import TEST_SETS
+from mtrain.evaluation.metrics import TEST_SETS, chosen_references
 from mtrain.evaluation.scored import SetTexts
 from mtrain.text.lines import decode_line, read_lines
 
 
 def read_test_set(name: str, folder: Path = TEST_SETS) -> SetTexts:
-    """Return the sources and all references of NAME:PAIR, such as wmt14:en-de.
+    """Return the sources and the references of NAME:PAIR, such as wmt14:en-de.
+
+    Of several references they are those that sacreBLEU scores with.
 
     Raises UserError if the name has another form or the set is not in the folder.
     """
@@ -22,7 +24,9 @@ def read_test_set(name: str, folder: Path = TEST_SETS) -> SetTexts:
         )
     beginning = f"{stem.replace('/', '_')}.{pair}."
     source_path = folder / stem / f"{beginning}src"
-    reference_paths = sorted((folder / stem).glob(f"{beginning}ref*"))
+    chosen = {field.replace(":", "-") for field in chosen_references(stem, pair)}
+    reference_paths = [path for path in sorted((folder / stem).glob(f"{beginning}ref*"))
+                       if not chosen or path.name.removeprefix(beginning) in chosen]  # fmt: skip
     if not (source_path.is_file() and reference_paths):
         raise UserError(
             f"--test-set {name}: it is not on this machine (looked for {source_path})",

@@ -23,6 +23,21 @@ def direction_of(config: Config, wanted: Languages) -> Languages | None:
     return wanted if is_imported and config.tokenizer.names("target") else None
 
 
+def require_direction(config: Config, wanted: Languages, what: str) -> Languages:
+    """Return the direction of a run that translates as wanted; raise UserError if it has none.
+
+    `what` is for these languages, and is named in the error.
+    """
+    languages = direction_of(config, wanted)
+    if languages is None:
+        known = ", ".join("-".join(each) for each in config.data.directions)
+        raise UserError(
+            f"{what} is for {'-'.join(wanted)}, and {config.run_dir} translates {known}",
+            "name one of the same languages",
+        )
+    return languages
+
+
 def check_same_direction(config: Config, other: Config, languages: Languages) -> None:
     """Raise UserError if another run does not translate as a run does between these languages."""
     is_known = direction_of(config, languages) is not None  # else the vocabulary decides

@@ -13,6 +13,15 @@ def placeholders(text: str) -> list[str]:
 
 
 def lost_placeholders(source: str, target: str) -> list[str]:
-    """Return those that the target has less often than the source."""
-    counts = Counter(placeholders(source))
-    return [each for each, count in counts.items() if target.count(each) < count]
+    """Return those that the target has less often than the source.
+
+    One that is part of another does not count: www.a.com of www.a.com/b.
+    """
+    lacking = Counter(placeholders(source))
+    if not lacking:
+        return []
+    found = placeholders(target)
+    lacking -= Counter(found)
+    for each in sorted(set(found), key=len, reverse=True) if lacking else ():
+        target = target.replace(each, " ")
+    return [each for each, count in lacking.items() if target.count(each) < count]

@@ -16,9 +16,9 @@ RUN = re.compile(r"(\S{1,4}?)\1{9,}")
 def repeats_itself(text: str) -> bool:
     """Return whether a phrase of a few words stands three times in a row.
 
-    Case and punctuation do not count. Where spaces do not separate words, characters count.
+    Case, punctuation and digits do not count. Where spaces do not separate words, characters do.
     """
-    if RUN.search(text):
+    if any(not match[1].isdigit() for match in RUN.finditer(text)):
         return True
     if is_spaced(text):
         return _repeats_words(normalise(text).split())
@@ -31,6 +31,6 @@ def _repeats_words(words: list[str]) -> bool:
         equal = 0  # words in a row that equal the one `size` before
         for word, earlier in zip(words[size:], words[:-size], strict=True):
             equal = equal + 1 if word == earlier else 0
-            if equal == (TIMES - 1) * size:
+            if equal == (TIMES - 1) * size and not earlier.isdigit():
                 return True
     return False

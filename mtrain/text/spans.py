@@ -13,8 +13,9 @@ PLACEHOLDER = re.compile(
     \{\{[^{}]*\}\} | \{%[^{}]*%\}  # {{ name }} and {% block %}: Jinja, Mustache
   | \[%[^][]*%\]                   # [%key:common::state%]: Home Assistant
   | [$%]?\{[\w.:!\[\]+-]*\}        # {name}, {0}, {}, {x:.2f}, ${name}, %{name}
-  | %\(\w+\)[-+0\#]*\d*(?:\.\d+)?[a-zA-Z]                                # %(name)s: Python
-  | (?<![\d%])%(?:\d+\$)?[-+0\#]*\d*(?:\.\d+)?(?:hh?|ll?|[qjzt])?[diouxXeEfFgGcs@](?![a-zA-Z])
+  | %\(\w+\)[-+0\#]*(?:[1-9]\d*)?(?:\.\d+)?[a-zA-Z]  # %(name)s: Python
+  | (?<![\d%])%(?:\d+\$)?[-+0\#]*(?:[1-9]\d*)?(?:\.\d+)?
+    (?:hh?|ll?|[qjzt])?[diouxXeEfFgGcs@](?![a-zA-Z])
   """,  # the last: %s, %1$d, %.2f, %@, but not the sign of 100 % or 100%
     re.VERBOSE,
 )

@@ -74,7 +74,7 @@ def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup, stop: StopS
     """Return a trainer of the run, resumed from its newest whole checkpoint."""
     config, state, precision = setup.config, setup.state, setup.precision
     training = config.training
-    saver = Saver(state, run.checkpoints, training, setup.identity, group.is_first)
+    saver = Saver(state, run.checkpoints, training, config.decoding, setup.identity, group.is_first)
     validation = saver.resume()
     log = None
     if group.is_first:

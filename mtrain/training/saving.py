@@ -22,6 +22,7 @@ from mtrain.checkpoints.format import (
     save_checkpoint,
     weights_digest,
 )
+from mtrain.config.decoding import DecodingConfig
 from mtrain.config.training import TrainingConfig
 from mtrain.console import say, warn
 from mtrain.data.folders import RunFolder
@@ -62,12 +63,14 @@ class Saver:
         state: TrainState,
         folder: Path,
         config: TrainingConfig,
+        decoding: DecodingConfig,
         identity: Identity,
         is_first: bool,
     ) -> None:
         self._state = state
         self._folder = folder
         self._config = config
+        self._decoding = decoding
         self._identity = identity
         self._is_first = is_first
         self._saved: tuple[int, int] | None = None  # (update, validated_update) last written
@@ -75,7 +78,7 @@ class Saver:
     def save(self, validation: Validation | None, translated: Sequence[SetTexts] = ()) -> None:
         """Write a checkpoint, unless nothing has changed since the last one.
 
-        If it is the best, keep what its weights have `translated` valid to, for the report.
+        If it is the best, keep its translations of valid for the report.
         """
         position = self._state.position
         stands = (position.update, position.validated_update)
@@ -183,7 +186,8 @@ class Saver:
         config = self._config
         best = prune(self._folder, config.valid_metric, config.keep_best, config.keep_last)
         if translated and path == best:
-            kept = KeptTranslations(path.name, weights_digest(path), translated)
+            searched = self._decoding.model_dump(mode="json")
+            kept = KeptTranslations(path.name, weights_digest(path), searched, translated)
             _keep(RunFolder(self._folder.parent), kept)
 
 

@@ -86,6 +86,30 @@ def test_another_search_translates_valid_anew(
     assert bleu < best_event(trained_run)["bleu"] - 1
 
 
+def test_translations_of_an_earlier_search_are_not_taken_for_the_present_ones(
+    warm: WarmCommandLine, trained_copy: Path
+) -> None:
+    """A finished training may be run again with another search, and has nothing to translate."""
+    page, kept = trained_copy / "run/report.html", trained_copy / "run/valid.json"
+    before, of_first_search = page.read_bytes(), kept.read_bytes()
+    succeed(warm, "train", "config.yaml", "--set", "decoding.max_length_ratio=0.5")
+    assert kept.read_bytes() == of_first_search
+    assert page.read_bytes() != before
+    succeed(warm, "train", "config.yaml")
+    assert page.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"format": 99}', "{"])
+def test_a_damaged_copy_of_the_manifest_is_warned_of_and_the_data_folder_read(
+    content: str, warm: WarmCommandLine, trained_copy: Path
+) -> None:
+    page, copy = trained_copy / "run/report.html", trained_copy / "run/data.json"
+    before = page.read_bytes()
+    copy.write_text(content)
+    assert "so it is not read" in succeed(warm, "report", "run").err
+    assert page.read_bytes() == before
+
+
 def test_what_is_gone_is_told_and_valid_is_translated_where_it_is_not_kept(
     warm: WarmCommandLine, trained_copy: Path
 ) -> None:

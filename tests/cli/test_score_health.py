@@ -127,7 +127,7 @@ def test_fail_on_is_a_gate_that_names_what_is_too_much(warm: WarmCommandLine, fi
         ("empty=nan%", "nan% is neither"),
         ("empty=101%", "101% is over 100%"),
         ("suite=1", "--fail-on suite=1: it limits the failed cases of --suite"),
-        ("cut_off=0", "--fail-on cut_off=0: of files nobody knows"),
+        ("cut_off=0", "--fail-on cut_off=0: only a search knows it"),
         ("copied=0", "--fail-on copied=0: it needs --sources"),
     ],
 )

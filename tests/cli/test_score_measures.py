@@ -57,9 +57,10 @@ def test_a_baseline_of_other_metrics_is_refused(warm: WarmCommandLine, files: Pa
         (("--metrics", "blue,chrf,chrf"), "there is no blue; did you mean bleu?"),
         (("--metrics", "blue,chrf,chrf"), "chrf is named twice"),
         (("--metrics", ""), "there is no name"),
-        (("--metrics", "ter,bleu", "--fail-under", "1"), "of TER less is better"),
-        (("--metrics", "ter", "--baseline", "good"), "of TER less is better"),
+        (("--metrics", "ter,bleu", "--fail-under", "1"), "a lower TER is better"),
+        (("--metrics", "ter", "--baseline", "good"), "a lower TER is better"),
         (("--test-set", "wmt14:en-de"), "--test-set has the sources and references"),
+        (("--metrics", "bleu", "--suite", "x.yaml"), "--suite belongs to a run"),
     ],
 )
 def test_what_cannot_be_measured_is_named(
@@ -94,6 +95,13 @@ def test_sacrebleus_sets_are_read_from_disk_and_never_fetched(
     (trained_copy / "out").write_text("one\n")
     refused = mtrain(*of_file)
     assert f"out has 1 lines but {pair} has 60" in refused.err
+    several = mtrain(*of_file[:5], "--test-set", "wmt15:digits-words")
+    assert "--hypotheses are of one test set, and 2 are named" in several.err
+    (folder / "wmt14.words-digits.src").write_text("one\n")
+    (folder / "wmt14.words-digits.ref").write_text("1\n")
+    refused = mtrain("score", "run", "--test-set", "wmt14:words-digits")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--test-set wmt14:words-digits is for words-digits, and run translates" in refused.err
     refused = mtrain("score", "run", "--test-set", "wmt15:digits-words")
     assert "wmt15:digits-words: it is not on this machine" in refused.err
     assert "sacrebleu -t wmt15 -l digits-words" in refused.err

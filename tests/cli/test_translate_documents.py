@@ -105,8 +105,12 @@ def test_prepare_tells_its_chunks_and_makes_the_same_ones_again(
 
 def test_each_line_comes_back_in_its_place_and_empty_ones_stay(documents: WarmCommandLine) -> None:
     text = (documents.folder / "test.txt").read_text()
-    said = succeed(documents, "translate", "run", "test.txt", "--documents")
+    said = succeed(
+        documents, "translate", "run", "test.txt", "--documents", "--report", "health.jsonl"
+    )
     wanted, found = every_line(text), every_line(said.out)
+    reports = list(map(json.loads, every_line((documents.folder / "health.jsonl").read_text())))
+    assert [each["tokens"] > 0 for each in reports] == list(map(bool, wanted))
     assert len(found) == len(wanted)
     assert [not line for line in found] == [not line for line in wanted]
     assert sum(map(str.__eq__, found, wanted)) > 0.7 * len(wanted)

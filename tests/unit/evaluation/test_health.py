@@ -96,6 +96,10 @@ en-de: Press <b>Start</b>. | Drücke <b>Start. | placeholder_lost
 en-de: if a < b and c > d | wenn a < b und c > d | ok
 en-de: See (https://example.com/a). | Siehe https://example.com/a! | ok
 en-de: See https://example.com/a | Siehe https://example.org/a | placeholder_lost
+en-de: See www.a.com and www.a.com/b | Siehe www.a.com/b | placeholder_lost
+en-de: See www.a.com and www.a.com/b | Siehe www.a.com/b und www.a.com | ok
+en-de: It costs a lot of yen. | Es kostet 1000000000000 Yen. | ok
+en-de: One, one, one | 1 1 1 | ok
 zh-en: 请看https://example.com/a。谢谢 | See https://example.com/a, thanks | ok
 zh-en: 写信给info@example.com吧 | Write to info@example.com | ok
 en-de: Write to info@example.com. | Schreib an info@beispiel.de. | placeholder_lost

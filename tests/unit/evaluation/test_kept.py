@@ -12,7 +12,7 @@ TEXTS = [
     SetTexts("valid", ("en", "de"), ["a\u2028b", ""], [["x", "\ufffd"]], ["</script>", ""]),
     SetTexts("valid", ("en", "fr"), ["c"], [["y"]], ["z"]),
 ]
-KEPT = KeptTranslations("update-00000002", "0" * 64, TEXTS)
+KEPT = KeptTranslations("update-00000002", "0" * 64, {"beam_size": 3}, TEXTS)
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:

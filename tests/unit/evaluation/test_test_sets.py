@@ -7,7 +7,8 @@ from sacrebleu.dataset import DATASETS
 from sacrebleu.utils import SACREBLEU_DIR
 
 from mtrain.errors import UserError
-from mtrain.evaluation.test_sets import TEST_SETS, read_test_set
+from mtrain.evaluation.metrics import TEST_SETS, chosen_references
+from mtrain.evaluation.test_sets import read_test_set
 
 
 def write_set(folder: Path, name: str, **fields: str) -> None:
@@ -19,11 +20,17 @@ def write_set(folder: Path, name: str, **fields: str) -> None:
         path.write_text(text)
 
 
-def test_a_set_is_read_with_all_its_references(tmp_path: Path) -> None:
-    write_set(tmp_path, "wmt21/systems", src="a\nb\n", ref_A="x\ny\n", ref_C="u\nv\n", docid="1\n")
-    found = read_test_set("wmt21/systems:en-de", tmp_path)
+def test_a_set_is_read_with_the_references_that_sacrebleu_scores_with(tmp_path: Path) -> None:
+    fields = {"src": "a\nb\n", "ref_A": "x\ny\n", "ref_C": "u\nv\n", "docid": "1\n"}
+    write_set(tmp_path, "wmt21", **fields)
+    found = read_test_set("wmt21:en-de", tmp_path)
     assert found.languages == ("en", "de")
-    assert (found.sources, found.references) == (["a", "b"], [["x", "y"], ["u", "v"]])
+    assert (found.sources, found.references) == (["a", "b"], [["x", "y"]])
+    assert chosen_references("wmt21", "en-de") == set(
+        DATASETS["wmt21"]._get_langpair_allowed_refs("en-de")
+    )
+    write_set(tmp_path, "wmt14", src="a\n", ref="x\n")
+    assert read_test_set("wmt14:en-de", tmp_path).references == [["x"]]
     assert Path(SACREBLEU_DIR) == TEST_SETS
 
 

@@ -111,6 +111,12 @@ def test_each_kind_finds_what_it_is_named_after(kind: str, text: str, found: lis
     assert [match[0] for match in SPANS[kind].finditer(text)] == found
 
 
+def test_a_long_run_of_zeros_takes_no_longer_than_its_length() -> None:
+    """Where two parts of a pattern can take the same characters, this would take minutes."""
+    for text in ("%" + "0" * 100_000, "%(a)" + "0" * 100_000):
+        assert not SPANS["placeholders"].search(text)
+
+
 def test_a_text_without_the_needles_of_a_kind_has_no_such_span() -> None:
     for text in random_texts(7, 2000, longest=4):
         for kind, needles in NEEDLES.items():
