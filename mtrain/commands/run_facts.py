@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mtrain.checkpoints.collection import list_checkpoints, order_by_quality
 from mtrain.checkpoints.format import DamagedCheckpoint, read_state, weights_digest
 from mtrain.commands.score import score_run
-from mtrain.commands.score_gate import OutputFiles, open_gate
+from mtrain.commands.score_gate import DEFAULT_P, Gate
 from mtrain.config import Config
 from mtrain.console import progress, warn
 from mtrain.data.folders import DataFolder, OpenedRun, RunFolder
@@ -173,17 +173,15 @@ def score_tests_of(facts: RunFacts, overrides: Sequence[str] | None) -> list[Sco
 
     Raises UserError if it has none.
     """
-    measures = Measures()
-    gate = open_gate(None, None, None, None, [], OutputFiles(None, None, None), measures)
     return score_run(
         facts.run.path,
         overrides,
         others=None,
         checkpoint_name=None,
-        gate=gate,
+        gate=Gate(None, None, 0.0, DEFAULT_P),
         is_saved=False,
         suite=None,
-        measures=measures,
+        measures=Measures(),
     ).sets
 
 

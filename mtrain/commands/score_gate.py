@@ -131,9 +131,7 @@ def open_limits(
     limits = parse_limits(fail_on, (*HEALTH_NAMES, SUITE))
     unknown = {} if suite else {SUITE: "it limits the failed cases of --suite FILE"}
     if run is None:
-        unknown |= dict.fromkeys(
-            NEED_SEARCH, "only a search knows it: score a run"
-        )
+        unknown |= dict.fromkeys(NEED_SEARCH, "only a search knows it: score a run")
         if sources is None:
             unknown |= dict.fromkeys(NEED_SOURCE, "it needs --sources FILE")
     check_known(limits, unknown)

@@ -62,8 +62,8 @@ def as_text(scored: Scored) -> str:
                    f"{bucket.length_ratio:>14.3f}  {_problems(bucket.health)}")  # fmt: skip
             lines.append(row.rstrip())
         for paired in entry.comparison:
-            lines.append(f"  {paired.name:<6}{paired.value:>7.2f} against {paired.baseline:.2f} "
-                         f"(p = {paired.p_value:.4f})   {paired.signature}")  # fmt: skip
+            told = f"{paired.value:>7.2f} against {paired.baseline:.2f} (p = {paired.p_value:.4f})"
+            lines.append(f"  {paired.name:<{width}}{told}   {paired.signature}")
         if entry.worse:
             lines.append(f"  {WORSE_TITLE}")
             lines += [f"  {line}" for line in worse_lines(entry.worse)]

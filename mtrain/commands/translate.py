@@ -198,7 +198,7 @@ def _identity(
         "decoding.buffer_lines": config.decoding.buffer_lines,
         "device": precision.device.type,
         "precision": precision.name,
-        "health": "judged" if "report" in writers else "not judged",
+        "--report or --fail-on": "given" if "report" in writers else "not given",
     }
     for name, path in files.items():
         if path is not None and name != "output":

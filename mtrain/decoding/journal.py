@@ -172,7 +172,8 @@ class Journal(Outputs):
         about = _about(self.paths[0])
         if tells_identity:
             about.unlink(missing_ok=True)  # an earlier output's
-        for part, path in zip(self._parts, self.paths, strict=True):
+        named = list(zip(self._parts, self.paths, strict=True))
+        for part, path in reversed(named):  # the first one last: it holds the lock
             with naming(path):
                 _move(part, path)
                 flush_to_disk(path.parent)

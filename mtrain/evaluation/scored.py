@@ -80,7 +80,7 @@ class ScoredSet:
 
     @property
     def main(self) -> Score:
-        """The score that --fail-under checks: BLEU, or masked accuracy."""
+        """The score that --fail-under checks: of the first metric, or masked accuracy."""
         return self.scores[0]
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Translations into files that a kill does not end: the same command resumes.
+"""Resumable translation into files: after a kill the same command continues.
 
 `backtranslate` and `distill` translate a whole corpus, and begin afresh if anything has changed.
 `translate` refuses to: its unfinished output may be what a user wants to keep.
@@ -85,26 +85,34 @@ def begin_or_refuse(journal: Journal, identity: Mapping[str, Any]) -> None:
         return
     changed = _described_differences(earlier.identity, identity)
     if not earlier.identity:
-        told = "its journal cannot be read: it is damaged, or of another version of mtrain"
-    elif changed and journal.is_named():
+        raise _useless(journal, "its journal cannot be read: damaged, or of another version")
+    if changed and journal.is_named():
         journal.begin(identity)
         return
-    elif changed:
-        told = "this command differs from the one that began it:" + "".join(
-            f"\n  {difference}" for difference in changed
-        )
-    else:
-        told = "its lines are not all there"
-    raise refusal(journal, told)
+    if not changed:
+        raise _useless(journal, "its lines are not all there")
+    raise refusal(
+        journal,
+        "this command differs from the one that began it:"
+        + "".join(f"\n  {difference}" for difference in changed),
+    )
 
 
 def refusal(journal: Journal, told: str) -> UserError:
-    """Return the error for a journal that this command cannot resume."""
+    """Return the error for a journal that this command cannot resume, but another can."""
     lines = journal.earlier.lines if journal.earlier is not None else 0
     return UserError(
         f"{journal.paths[0]}: there is an unfinished translation of {lines:,} lines, and {told}",
         "finish it with the command and the text that began it, or remove "
         f"{journal.record_path} to begin afresh",
+    )
+
+
+def _useless(journal: Journal, told: str) -> UserError:
+    """Return the error for a journal that no command can resume."""
+    return UserError(
+        f"{journal.paths[0]}: there is an unfinished translation, and {told}",
+        f"remove {journal.record_path} to begin afresh",
     )
 
 

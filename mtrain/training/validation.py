@@ -92,7 +92,7 @@ class Scorer(ABC):
         return None
 
     def translated(self, name: str) -> list[SetTexts]:
-        """Return what `score` has translated last, by direction; a model of texts does not.
+        """Return what `score` has translated last, by direction; nothing if a model fills masks.
 
         `name` is that of the set.
         """

@@ -8,8 +8,8 @@ are as plain as short ones. GOLD holds word alignments of the files EN and DE, `
 first. The speed of each architecture is measured first, in turn; a member then has as many updates
 as it can do in the minutes at that speed, so what runs beside it costs it nothing. `mtrain` does
 each step in a process of its own. What has a result in OUT/results is skipped, so that the same
-command resumes; a member with a result needs its run folder no more, but for the guided one, which
-learns from the runs of both directions. With all results report.py writes the page.
+command resumes. The guided member needs the run folders of both directions; otherwise the folder of
+a member with a result may go. With all results report.py writes the page.
 """
 
 import argparse
@@ -115,10 +115,10 @@ class Lesson:
             mtrain("prepare", str(config))
             mtrain("train", str(config))
             events = read_metrics(RunFolder(run).metrics_path)
-            last = next(event for event in events if event["kind"] == "valid")
+            valid = next(event for event in events if event["kind"] == "valid")
             speeds[name] = {
                 "tokens_per_second": _median_speed(events),
-                "tokens_per_update": last["target_tokens"] / last["update"],
+                "tokens_per_update": valid["target_tokens"] / valid["update"],
             }
         write_result(self.speeds_path, speeds)
 

@@ -96,7 +96,7 @@ def test_a_killed_report_resumes_in_step_and_counts_all_lines(
     refused = trained("translate", "run", "test.digits", "--output", tmp_path / "parted", "--set",
                       "decoding.buffer_lines=1")  # fmt: skip
     assert refused.code == 2
-    assert "health: judged then, not judged now" in refused.err
+    assert "--report or --fail-on: given then, not given now" in refused.err
     done = succeed(trained, "translate", "run", "test.digits", *files("parted"))
     assert "resuming after" in done.err
     for suffix in ("", ".jsonl"):

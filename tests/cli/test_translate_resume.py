@@ -211,7 +211,7 @@ def test_a_damaged_journal_is_refused(files: WarmCommandLine) -> None:
     killed.record.write_bytes(record[:-20])
     refused = files(*killed.command)
     assert refused.code == 2
-    assert "its journal cannot be read: it is damaged, or of another version" in refused.err
+    assert "its journal cannot be read: damaged, or of another version" in refused.err
     assert killed.record.read_bytes() == record[:-20]
 
 

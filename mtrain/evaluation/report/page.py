@@ -13,7 +13,6 @@ from mtrain.evaluation.report.ledger import ledger_section
 from mtrain.evaluation.report.markup import Html, details, element, escape, join, section
 from mtrain.evaluation.report.quality import lengths_section, samples_section, scores_section
 from mtrain.evaluation.scored import ScoredSet
-from mtrain.text.lines import write_whole
 
 TEMPLATE = "page.html"
 MARK = b"<!-- written by mtrain: the report of a run -->"  # in the first lines of each page
@@ -35,13 +34,6 @@ class Content:
     manifest: Mapping[str, Any] | None
     manifest_note: str
     configuration: str  # as YAML
-
-
-def write_page(path: Path, content: Content) -> None:
-    """Write the page; it appears when it is complete."""
-    page = render(content).encode("utf-8")
-    with write_whole(path) as file:
-        file.write(page)
 
 
 def is_page(path: Path) -> bool:

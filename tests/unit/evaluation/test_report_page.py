@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mtrain.evaluation.report.alignments import Heatmap
-from mtrain.evaluation.report.page import Content, is_page, render, write_page
+from mtrain.evaluation.report.page import Content, is_page, render
 from mtrain.evaluation.report.quality import RANKS, spread_samples
 from mtrain.evaluation.scored import SetTexts, score_set
 from tests.unit.evaluation.browser import CHROMIUM, assert_fetches_nothing, browse
@@ -144,7 +144,7 @@ def test_samples_are_spread_from_best_to_worst() -> None:
 
 
 def test_a_page_is_known_as_ours(tmp_path: Path) -> None:
-    write_page(tmp_path / "ours.html", content(["a"]))
+    (tmp_path / "ours.html").write_text(render(content(["a"])), "utf-8")
     (tmp_path / "other.html").write_text("<!DOCTYPE html>\n<title>mtrain</title>")
     assert is_page(tmp_path / "ours.html")
     assert not is_page(tmp_path / "other.html")
@@ -153,7 +153,7 @@ def test_a_page_is_known_as_ours(tmp_path: Path) -> None:
 @needs_browser
 def test_in_a_browser_nothing_is_fetched_and_no_script_runs(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    write_page(page, content(HOSTILE))
+    page.write_text(render(content(HOSTILE)), "utf-8")
     assert_fetches_nothing(page, tmp_path)
     page.write_text(page.read_text("utf-8") + "<script>document.title = 'it ran'</script>", "utf-8")
     stands = browse(page, "")
@@ -165,7 +165,8 @@ def test_in_a_browser_nothing_is_fetched_and_no_script_runs(tmp_path: Path) -> N
 @pytest.mark.parametrize("width", [500, 1200])  # Chromium's narrowest window
 def test_in_a_browser_it_fits_the_window(width: int, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    write_page(page, content(["a sentence of words that go on and on " * 5, "b" * 200, "c d e"]))
+    texts = ["a sentence of words that go on and on " * 5, "b" * 200, "c d e"]
+    page.write_text(render(content(texts)), "utf-8")
     probe = """<script>addEventListener("load", () => {
       const box = (what) => document.querySelector(what).getBoundingClientRect();
       document.title = [document.documentElement.scrollWidth <= innerWidth,
