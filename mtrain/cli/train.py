@@ -20,11 +20,10 @@ def train(
 
     loaded = load_config(config, overrides or ())
     from mtrain.commands import train as command
+    from mtrain.commands.report import report_trained  # now: mtrain may be upgraded meanwhile
 
     said = (command.check if check else command.train)(loaded, config)
     if said is not None:
         typer.echo(said)
         if not check:
-            from mtrain.commands.report import report_trained
-
             report_trained(loaded)
