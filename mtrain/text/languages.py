@@ -111,6 +111,7 @@ def _suggestion(code: str) -> str:
     return f"; did you mean {nearest}?" if nearest else ""
 
 
+@cache
 def _nearest(tag: str) -> str:
     """Return the code probably meant with its language's name, or an empty string."""
     registry = list(parse_registry())

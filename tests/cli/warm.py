@@ -18,6 +18,9 @@ from multiprocessing import forkserver
 from pathlib import Path
 from types import MappingProxyType
 
+from mtrain.text.characters import folded, script_numbers
+from mtrain.text.identification import _identifier, is_installed
+from mtrain.text.languages import _nearest
 from tests.conftest import Finished
 
 # Imported before the fork and not used there: threads would not survive it.
@@ -33,6 +36,13 @@ PRELOADED = [
     "mtrain.models.transformer",
     "tests.cli.warm",
 ]
+# Every `prepare` makes or loads these, 0.8 s in all; the codes are those of the small task.
+folded()
+script_numbers()
+if is_installed():
+    _identifier()
+for unknown_code in ("digits", "words"):
+    _nearest(unknown_code)
 
 
 class WarmProcess:
