@@ -5,6 +5,8 @@ exception is a bug and keeps its traceback.
 """
 
 import errno
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 EXIT_GATE_FAILED = 1  # no error, but a failed check, such as a score under --fail-under
 EXIT_USER_ERROR = 2
@@ -16,6 +18,12 @@ OUT_OF_MEMORY_SIGNS = (
     "_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSPARSE, cuSOLVER
     "ALLOCATION_FAILED",  # cuDNN 9
 )
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the most similar of the names, or nothing."""
+    close = get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 class UserError(Exception):

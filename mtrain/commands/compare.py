@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from mtrain.commands.run_facts import RunFacts, score_tests_of
+from mtrain.commands.score_tests import own_tests
 from mtrain.config.compare import Differences, differences
 from mtrain.data.folders import OpenedRun
 from mtrain.data.identity import same_contents
@@ -14,7 +15,6 @@ from mtrain.evaluation.scored import SetTexts
 from mtrain.evaluation.worse import WorseSentence, worst_sentences
 from mtrain.inference.load import load_run
 from mtrain.text.filters import KEPT, REASONS
-from mtrain.text.lines import decode_line
 
 PLACES = ("run_dir", "data_dir")  # two runs always differ in these
 DIGITS = 12  # shown of a digest
@@ -217,18 +217,7 @@ def _on_tests(
 
 def _test_sets(facts: RunFacts) -> list[SetTexts]:
     """Return the test sets of a run, not translated."""
-    languages = facts.config.data.test_languages
-    return [
-        SetTexts(test.name, languages[test.name], *_decoded(test.sources, test.references))
-        for test in facts.run.test_sets(facts.config)
-    ]
-
-
-def _decoded(
-    sources: Sequence[bytes], references: Sequence[bytes]
-) -> tuple[list[str], list[list[str]]]:
-    decoded = [[decode_line(line)[0] for line in lines] for lines in (sources, references)]
-    return decoded[0], [decoded[1]]
+    return [test.texts for test in own_tests(facts.run.test_sets(facts.config), facts.config)]
 
 
 def _same_sentences(

@@ -17,7 +17,7 @@ from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError
 from mtrain.evaluation.metrics import compare, score
 from mtrain.inference.load import LoadedRun
-from mtrain.text.lines import decode_line
+from mtrain.text.lines import decode_lines
 
 BEAMS = (5, 1)
 TIMED_LINES = 200
@@ -123,7 +123,7 @@ def compare_translators(teacher: LoadedRun, student: LoadedRun, int8: Path | Non
         languages = student.config.data.test_languages.get(
             test.name, student.config.data.directions[0]
         )
-        references = [decode_line(line)[0] for line in test.references]
+        references = decode_lines(test.references)
         outputs = {}
         for system in systems:
             with progress(f"{test.name} by {system.name}", len(test.sources), "lines") as shown:

@@ -22,7 +22,7 @@ from mtrain.errors import UserError
 from mtrain.evaluation.kept import KeptTranslations, read_kept
 from mtrain.evaluation.measures import Measures
 from mtrain.evaluation.scored import ScoredSet, SetTexts
-from mtrain.text.lines import decode_line
+from mtrain.text.lines import decode_lines
 from mtrain.training.log import read_metrics
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class RunFacts:
             references += text.references[chosen]
             line += part.lines
         return [
-            SetTexts(VALID, languages, _decoded(sources), [_decoded(references)])
+            SetTexts(VALID, languages, decode_lines(sources), [decode_lines(references)])
             for languages, (sources, references) in sides.items()
         ]
 
@@ -183,10 +183,6 @@ def score_tests_of(facts: RunFacts, overrides: Sequence[str] | None) -> list[Sco
         suite=None,
         measures=Measures(),
     ).sets
-
-
-def _decoded(lines: Sequence[bytes]) -> list[str]:
-    return [decode_line(line)[0] for line in lines]
 
 
 def describe_languages(config: Config) -> str:

@@ -17,7 +17,7 @@ from mtrain.evaluation.measures import Measures
 from mtrain.evaluation.scored import Scored, ScoredSet, SetTexts, score_set
 from mtrain.evaluation.test_sets import read_test_set
 from mtrain.inference.directions import require_direction
-from mtrain.text.lines import count_invalid, decode_line, read_lines, warn_of_invalid
+from mtrain.text.lines import count_invalid, decode_lines, read_lines, warn_of_invalid
 from mtrain.text.streams import read_stdin_once
 
 if TYPE_CHECKING:
@@ -206,4 +206,4 @@ def check_in_step(num_lines: Mapping[Path, int], references: object, wanted: int
 
 def _decode(lines: Sequence[bytes], where: object) -> list[str]:
     warn_of_invalid(where, count_invalid(lines))
-    return [decode_line(line)[0] for line in lines]
+    return decode_lines(lines)

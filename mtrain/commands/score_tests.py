@@ -16,7 +16,7 @@ from mtrain.evaluation.scored import ScoredSet, SetTexts, score_set
 from mtrain.evaluation.test_sets import read_test_set
 from mtrain.inference.directions import require_direction
 from mtrain.text.languages import find_language
-from mtrain.text.lines import count_invalid, decode_line, warn_of_invalid
+from mtrain.text.lines import count_invalid, decode_lines, warn_of_invalid
 
 if TYPE_CHECKING:
     from mtrain.decoding.documents import DocumentTranslator
@@ -40,8 +40,7 @@ def own_tests(
     for test in tests:
         for lines in (test.sources, test.references):
             warn_of_invalid(test.name, count_invalid(lines))
-        sources, references = ([decode_line(line)[0] for line in lines]
-                               for lines in (test.sources, test.references))  # fmt: skip
+        sources, references = map(decode_lines, (test.sources, test.references))
         languages = config.data.test_languages[test.name]
         texts = SetTexts(test.name, languages, sources, [references], metrics=metrics)
         found.append(ToTranslate(texts, test.sources, test.documents))

@@ -3,7 +3,6 @@
 An error names the line and the key; for an unknown key it suggests the closest known one.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from mtrain.config.model import MODEL_SECTIONS
 from mtrain.config.run import UNION_MEMBERS, Config
 from mtrain.config.section import MAX_INT
 from mtrain.config.yaml_lines import NOT_YAML, Dumper, KeyPath, Loader, parse_tree, read_tree, spell
-from mtrain.errors import UserError
+from mtrain.errors import UserError, nearest_name
 
 Location = tuple[str | int, ...]  # of a problem, as pydantic names it
 
@@ -188,10 +187,7 @@ def _nearest(loc: Location, section_at: Callable[[Location], type[BaseModel] | N
 
 
 def _suggest(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; known here: {', '.join(names)}" if names else ""
+    return nearest_name(name, names) or (f"; known here: {', '.join(names)}" if names else "")
 
 
 def _section(loc: Location) -> type[BaseModel] | None:

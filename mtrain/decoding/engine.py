@@ -133,8 +133,8 @@ class TorchEngine(Engine):
 
         def search_batch(rows: list[int]) -> list[list[Hypothesis]]:
             features = features_of(self._source_features, texts, rows)
-            seeds = [derive_seed(self._seed, "sample", *places[row]) for row in rows]
-            return self._search_batch([sources[row] for row in rows], features, seeds)
+            own_places = [places[row] for row in rows]
+            return self._search_batch([sources[row] for row in rows], features, own_places)
 
         batches = list(self._batches(sources))
         with ordered_map(search_batch, self._device) as each:
@@ -142,7 +142,7 @@ class TorchEngine(Engine):
                 yield from zip(rows, found, strict=True)
 
     def _search_batch(
-        self, sources: Sequence[list[int]], features: Features | None, seeds: Sequence[int]
+        self, sources: Sequence[list[int]], features: Features | None, places: Sequence[Place]
     ) -> list[list[Hypothesis]]:
         eos_id = self._source_end
         source = pad([[*ids, eos_id] for ids in sources], eos_id).to(self._device)
@@ -161,6 +161,7 @@ class TorchEngine(Engine):
                     self._model, source, lengths, limits, self._marks,
                     options.beam_size, options.n_best, self._scoring, features,
                 )  # fmt: skip
+            seeds = [derive_seed(self._seed, "sample", *place) for place in places]
             return sample_search(
                 self._model, source, lengths, limits, self._marks,
                 options.n_best, self._scoring,

@@ -37,9 +37,10 @@ def score_by_length(
     `judged` is the health of each line; `unknown` are the statuses that it leaves open.
     """
     buckets, shortest = [], 0
+    num_words = [len(source.split()) for source in sources]
     for longest in (*UPPER_BOUNDS, None):
-        rows = [row for row, source in enumerate(sources)
-                if shortest <= len(source.split()) <= (longest or len(source))]  # fmt: skip
+        rows = [row for row, count in enumerate(num_words)
+                if shortest <= count <= (longest or count)]  # fmt: skip
         if rows:
             said = [hypotheses[row] for row in rows]
             wanted = [[reference[row] for row in rows] for reference in references]

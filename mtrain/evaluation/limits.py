@@ -3,9 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from mtrain.errors import UserError
+from mtrain.errors import UserError, nearest_name
 from mtrain.evaluation.health import ANY, STATUSES, Health
 
 HEALTH_NAMES = (*STATUSES, ANY)
@@ -37,8 +36,7 @@ def parse_limits(texts: Sequence[str], known: Sequence[str] = HEALTH_NAMES) -> l
     for text in texts:
         name, equals, number = (part.strip() for part in text.partition("="))
         if name not in known:
-            close = get_close_matches(name, known, n=1, cutoff=0.5)
-            meant = f"; did you mean {close[0]}?" if close else ""
+            meant = nearest_name(name, known)
             problems.append(f"--fail-on {text}: there is no {name or 'name'}{meant}")
         elif not equals or not re.fullmatch(r"[0-9]+|[0-9]+(\.[0-9]+)?\s*%", number):
             problems.append(

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from mtrain.errors import UserError
+from mtrain.errors import UserError, nearest_name
 from mtrain.evaluation.metrics import DEFAULT_METRICS, ERROR_RATE, METRICS
 
 
@@ -40,8 +39,7 @@ def parse_metrics(text: str | None) -> Sequence[str]:
     problems = []
     for place, name in enumerate(names):
         if name not in METRICS:
-            close = get_close_matches(name, METRICS, n=1, cutoff=0.5)
-            meant = f"; did you mean {close[0]}?" if close else ""
+            meant = nearest_name(name, METRICS)
             problems.append(f"--metrics: there is no {name or 'name'}{meant}")
         elif name in names[:place]:
             problems.append(f"--metrics: {name} is named twice")

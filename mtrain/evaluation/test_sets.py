@@ -5,7 +5,7 @@ from pathlib import Path
 from mtrain.errors import UserError
 from mtrain.evaluation.metrics import TEST_SETS, chosen_references
 from mtrain.evaluation.scored import SetTexts
-from mtrain.text.lines import decode_line, read_lines
+from mtrain.text.lines import decode_lines, read_lines
 
 
 def read_test_set(name: str, folder: Path = TEST_SETS) -> SetTexts:
@@ -33,8 +33,7 @@ def read_test_set(name: str, folder: Path = TEST_SETS) -> SetTexts:
             f"fetch it once: sacrebleu -t {stem} -l {pair} --echo src ref > /dev/null",
         )
     sources, *references = (
-        [decode_line(line)[0] for line in read_lines(path)]
-        for path in (source_path, *reference_paths)
+        decode_lines(read_lines(path)) for path in (source_path, *reference_paths)
     )
     for path, lines in zip(reference_paths, references, strict=True):
         if len(lines) != len(sources) or not lines:

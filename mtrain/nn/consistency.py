@@ -57,14 +57,14 @@ def consistent_cross_entropy(
         tokens = both[rows].clamp_min(0)[:, None]
         log_probabilities = logits.float().log_softmax(dim=1)
         losses, nll, gradient = _smoothed(log_probabilities, tokens, label_smoothing)
-        of_pass = torch.tensor(shares, device=logits.device)
-        losses, gradient = losses.view(-1, 2) * of_pass, gradient.unflatten(0, (-1, 2))
-        gradient *= of_pass[:, None]
-        differing, *gradients = divergence(log_probabilities[::2], log_probabilities[1::2])
-        gradient += weight * torch.stack(gradients, dim=1)
-        loss = losses.sum(dim=1) + weight * differing
+        loss, *gradients = divergence(log_probabilities[::2], log_probabilities[1::2])
+        loss = weight * loss
+        for first, share, of_divergence in zip((0, 1), shares, gradients, strict=True):
+            loss = loss + share * losses[first::2]
+            gradient[first::2] *= share  # no tensor of the shares: a CUDA graph could not copy it
+            gradient[first::2] += weight * of_divergence
         sums = torch.stack([(loss * real).sum(), (nll[::2] * real).sum()])
-        return sums, gradient.flatten(0, 1).to(logits.dtype)
+        return sums, gradient.to(logits.dtype)
 
     apply: Callable[..., tuple[Tensor, Tensor]] = _ProjectedConsistency.apply
     return apply(features, layer.weight, layer.bias, both != IGNORE_INDEX, loss_of, 2)

@@ -90,6 +90,11 @@ def decode_line(line: bytes) -> tuple[str, bool]:
         return line.decode("utf-8", errors="replace"), False
 
 
+def decode_lines(lines: Iterable[bytes]) -> list[str]:
+    """Return lines as text, bad bytes replaced."""
+    return [decode_line(line)[0] for line in lines]
+
+
 def count_invalid(lines: Sequence[bytes]) -> int:
     """Return how many lines are not UTF-8."""
     return sum(not decode_line(line)[1] for line in lines)

@@ -6,6 +6,7 @@ has to be kept beside the text. Knows no tokenizer.
 """
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -122,7 +123,7 @@ class Protection:
             for kind, pattern in self._patterns.items()
             if any(needle in text for needle in NEEDLES.get(kind, ("",)))
             for found in pattern.finditer(text)
-            if (span := _span(found, kind)).content and not any(_overlap(span, literal))
+            if (span := _span(found, kind)).content and _is_free(span, literal)
         ]
         spans: list[Span] = []
         for span in sorted([*literal, *candidates], key=lambda span: (span.start, -span.end)):
@@ -200,8 +201,10 @@ def _span(found: re.Match[str], kind: str) -> Span:
     return Span(start, start + len(content), content, kind)
 
 
-def _overlap(span: Span, others: Sequence[Span]) -> Iterable[bool]:
-    return (span.start < other.end and other.start < span.end for other in others)
+def _is_free(span: Span, others: Sequence[Span]) -> bool:
+    """Return whether a span overlaps none of the others, which are in order."""
+    place = bisect_left(others, span.end, key=lambda other: other.start)
+    return not place or others[place - 1].end <= span.start
 
 
 def _numbered(spans: Sequence[Span]) -> Contents:

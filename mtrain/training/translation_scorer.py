@@ -17,7 +17,7 @@ from mtrain.evaluation.diagnosis import describe_translations
 from mtrain.evaluation.metrics import bleu_and_chrf
 from mtrain.evaluation.scored import SetTexts
 from mtrain.models.base import Model
-from mtrain.text.lines import decode_line
+from mtrain.text.lines import decode_lines
 from mtrain.training.objectives import Objective
 from mtrain.training.validation import Scorer, Scores
 
@@ -52,7 +52,7 @@ class TranslationScorer(Scorer):
         self._directions: dict[Languages, list[int]] = {}  # the numbers of its parts
         for number, part in enumerate(parts):
             self._directions.setdefault(part.languages, []).append(number)
-        self._references = [[decode_line(line)[0] for line in part.references] for part in parts]
+        self._references = [decode_lines(part.references) for part in parts]
         # the last ones of each part, of all processes
         self._hypotheses: list[list[str]] = [[] for _ in parts]
 
@@ -103,7 +103,7 @@ class TranslationScorer(Scorer):
         )
 
     def translated(self, name: str) -> list[SetTexts]:
-        sources = [[decode_line(line)[0] for line in part.sources] for part in self._parts]
+        sources = [decode_lines(part.sources) for part in self._parts]
         return [
             SetTexts(
                 name,

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,15 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
             succeed(warm, "train", "config.yaml")
 
     return made_once(tmp_path_factory, "trained", make) / "run"
+
+
+@contextmanager
+def trained_in(folder: Path) -> Iterator[WarmCommandLine]:
+    """Yield the command line beside a run of the folder's config.yaml; `report` is prepare's."""
+    with closing(WarmCommandLine(folder)) as warm:
+        (folder / "report").write_text(succeed(warm, "prepare", "config.yaml").out)
+        succeed(warm, "train", "config.yaml")
+        yield warm
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 import mtrain as api
 from mtrain.text.protection import RESERVED
+from tests.cli.conftest import trained_in
 from tests.cli.warm import WarmCommandLine
 from tests.conftest import WORDS, every_line, succeed
 
@@ -75,9 +76,7 @@ def protected(tmp_path_factory: pytest.TempPathFactory, server: None) -> Iterato
     """The command line beside a run that has learnt the task. Only to be read."""
     folder = tmp_path_factory.mktemp("protected")
     write_protected_task(folder)
-    with closing(WarmCommandLine(folder)) as warm:
-        (folder / "report").write_text(succeed(warm, "prepare", "config.yaml").out)
-        succeed(warm, "train", "config.yaml")
+    with trained_in(folder) as warm:
         yield warm
 
 

@@ -5,14 +5,13 @@ import json
 import random
 import signal
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.text.tokenizer import train_tokenizer
-from tests.cli.conftest import contents
+from tests.cli.conftest import contents, trained_in
 from tests.cli.warm import WarmCommandLine
 from tests.conftest import every_line, succeed
 
@@ -73,9 +72,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory, server: None) -> Iterato
     """The command line beside a run that has learnt documents. Only to be read."""
     folder = tmp_path_factory.mktemp("documents")
     write_documents(folder)
-    with closing(WarmCommandLine(folder)) as warm:
-        (folder / "report").write_text(succeed(warm, "prepare", "config.yaml").out)
-        succeed(warm, "train", "config.yaml")
+    with trained_in(folder) as warm:
         yield warm
 
 
