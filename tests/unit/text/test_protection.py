@@ -164,6 +164,8 @@ def test_a_piece_that_the_text_itself_contains_is_protected_before_anything_else
     pair = ALL.protect_pair("no piece", "but <p3> here")  # <p3> would be the third of nothing
     assert pair.target == "but <p1> here"
     assert Protection.of(["tags"]).spans("<p3>")[0].kind == LITERAL
+    around = ALL.spans("{{ a <p3> b }} {x} <p1> {{ <p2> }}")  # a span around one stays text
+    assert [span.content for span in around] == ["<p3>", "{x}", "<p1>", "<p2>"]
 
 
 @pytest.mark.parametrize(
