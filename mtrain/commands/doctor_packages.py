@@ -21,6 +21,7 @@ PURPOSES = {
     "ctranslate2": "translate --engine, export --to ctranslate2",
     "huggingface": "import, checked exports, tokenizer.json",
     "langid": "the check of languages, init",
+    "cluster": "translate --ray, prepare --ray",
 }
 
 

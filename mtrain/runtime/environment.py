@@ -17,6 +17,11 @@ def shorten_waiting() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
+def keep_ray_silent() -> None:
+    """Let Ray send no statistics of its use; call it before Ray is imported."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 def num_processes() -> int:
     """Return the number of processes that torchrun has started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -47,6 +47,7 @@ SEAMS = {
     "sacrebleu": "evaluation/metrics.py",
     "torch.distributed": "distributed/group.py",
     "ctranslate2": "exchange/ctranslate2/",
+    "ray": "distributed/cluster.py",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
