@@ -165,7 +165,7 @@ class _Shift:
         if self._deaths[shard] == MAX_DEATHS:
             raise UserError(
                 f"{MAX_DEATHS} workers in a row have died while one {what}: {_first_lines(error)}",
-                "the log of Ray on that machine has the cause, such as too little memory or another "
+                "Ray's log on that machine has the cause, such as too little memory or another "
                 "version of mtrain",
             )
         if shard is not None:
