@@ -51,6 +51,10 @@ CheckpointOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Use this checkpoint of the run; the best by default."),
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(metavar="K/N", help="Do the K-th of N shares; `mtrain merge` joins them."),
+]
 FailOnOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -12,6 +12,7 @@ from mtrain.cli.options import (
     OutputOption,
     RunArgument,
     SetOption,
+    ShardOption,
     SourceLangOption,
     TargetLangOption,
     WithOption,
@@ -44,18 +45,22 @@ def translate(
     engine: Annotated[
         str | None, typer.Option(metavar="NAME", help="torch, ctranslate2 or ctranslate2-int8.")
     ] = None,
+    shard: ShardOption = None,
     others: WithOption = None,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Translate text, line by line, in order."""
     from mtrain.commands.opening import open_translator, with_others
+    from mtrain.distributed.shards import Shard
 
     options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best,
                "decoding.engine": engine, "decoding.source_lang": source_lang,
                "decoding.target_lang": target_lang}  # fmt: skip
+    part = None if shard is None else Shard.parse(shard)
     opened = with_others(open_translator(run, overrides, options), others)
-    from mtrain.commands.translate import Documents, translate
+    from mtrain.commands.translate import translate
+    from mtrain.commands.translate_units import Documents
 
     given = Documents(document_ids) if documents or document_ids else None
-    translate(opened, input, output, alignments, checkpoint, given, report, fail_on or ())
+    translate(opened, input, output, alignments, checkpoint, given, report, fail_on or (), part)

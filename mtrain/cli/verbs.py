@@ -16,6 +16,7 @@ from mtrain.cli.export import export
 from mtrain.cli.fill import fill
 from mtrain.cli.import_model import import_model
 from mtrain.cli.init import init
+from mtrain.cli.merge import merge
 from mtrain.cli.prepare import prepare
 from mtrain.cli.report import compare, report
 from mtrain.cli.score import score
@@ -37,6 +38,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
     },
     "Use a model": {
         translate: "mtrain translate runs/my-model new.en --output new.de",
+        merge: "mtrain merge new.de",
         fill: "mtrain fill runs/my-bert new.en --top 3",
         score: "mtrain score runs/my-model --fail-under 30",
         import_model: "mtrain import Helsinki-NLP/opus-mt-en-de runs/opus",

@@ -1,63 +1,63 @@
 """`mtrain translate`: translate a text line by line, in order."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from os.path import relpath
 from pathlib import Path
 from typing import Any
 
+from mtrain.commands.translate_shard import ShardJob, shard_paths
+from mtrain.commands.translate_units import Documents, UnitsOf, check_documents
 from mtrain.commands.translate_writers import (
     Block,
     HealthWriter,
     LinkWriter,
     TextWriter,
     Writer,
+    say_tally,
 )
-from mtrain.config import Config
 from mtrain.config.purpose import require_context
-from mtrain.console import Progress, progress, say, warn
+from mtrain.console import progress
 from mtrain.data.folders import OpenedRun
-from mtrain.decoding.document_stream import (
-    numbered_by_empty_lines,
-    numbered_by_ids,
-    whole_documents,
-)
 from mtrain.decoding.journal import Journal
-from mtrain.decoding.lines_done import LinesDone, Unit
+from mtrain.decoding.lines_done import LinesDone
 from mtrain.decoding.outputs import Outputs, open_streams
-from mtrain.decoding.stream import LineTally, arriving_blocks, full_blocks
+from mtrain.decoding.stream import LineTally
 from mtrain.decoding.translator import Translation
+from mtrain.distributed.shards import Shard
 from mtrain.errors import UserError
-from mtrain.evaluation.limits import Limit, parse_limits
+from mtrain.evaluation.limits import parse_limits
 from mtrain.inference.ensemble import load_ensemble
-from mtrain.inference.journalled import begin_or_refuse, refusal, resumed_tally, run_identity
+from mtrain.inference.journalled import begin_or_refuse, resumed_tally, run_identity
 from mtrain.inference.load import LoadedRun
-from mtrain.text.encoding import Text
-from mtrain.text.lines import (
-    STREAM,
-    can_be_replaced,
-    open_bytes,
-    refuse_early,
-    warn_of_invalid,
-)
-from mtrain.text.streams import is_stdout, read_stdin_once
+from mtrain.text.lines import can_be_replaced, open_bytes, refuse_early
+from mtrain.text.streams import is_stdout
 
-Blocks = Iterator[list[bytes]]
 Files = Mapping[str, Path | None]  # the output files by what they hold
-
-
-@dataclass(frozen=True)
-class Documents:
-    """The text consists of documents, which end at empty lines, or by the ids in a file."""
-
-    ids_path: Path | None = None
-
 
 # lines, the numbers of their documents, what is told of progress, and places
 Translate = Callable[
     [list[bytes], list[int] | None, Callable[[int], None], range], list[Translation]
 ]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is translated, and into which files; `files` are of the whole, not of a shard."""
+
+    input_path: Path | None
+    files: Files
+    checkpoint_name: str | None
+    documents: Documents | None
+    fail_on: Sequence[str]
+    shard: Shard | None
+
+    @property
+    def where(self) -> str:
+        """The text, or the share of it, in messages."""
+        whole = str(self.input_path or "stdin")
+        return f"{whole}, shard {self.shard}" if self.shard else whole
 
 
 def translate(
@@ -69,6 +69,7 @@ def translate(
     documents: Documents | None = None,
     report_path: Path | None = None,
     fail_on: Sequence[str] = (),
+    shard: Shard | None = None,
 ) -> None:
     """Translate a file or stdin to a file, which appears when it is complete, or to stdout.
 
@@ -77,18 +78,24 @@ def translate(
     hypothesis is a line `line number ||| text ||| score`. Writes the word alignment of each line
     and its best translation to `alignments_path`, and its health to `report_path`, if given. Lines
     of `documents` are translated with their context. Raises UserError in the end if more lines have
-    a problem than `fail_on` allows.
+    a problem than `fail_on` allows. A `shard` translates its share of the text into files beside
+    the outputs; `mtrain.commands.merge` joins them, and judges by `fail_on`.
     """
-    limits = parse_limits(fail_on)
+    parse_limits(fail_on)
     beside = {"alignments": alignments_path, "report": report_path}
     files = {"output": output_path} | {name: path for name, path in beside.items() if path}
     _refuse_same(files)
     if documents:
-        _check_documents(opened[0][1], input_path, alignments_path, documents)
-    with _open_outputs(list(files.values())) as outputs:
-        writers = _translate(opened, input_path, files, outputs, checkpoint_name, documents, limits)
+        check_documents(opened[0][1], input_path, alignments_path, documents)
+    request = _Request(input_path, files, checkpoint_name, documents, fail_on, shard)
+    paths: Files = files
+    if shard:
+        ids = [documents.ids_path] if documents and documents.ids_path else []
+        paths = shard_paths(shard, files, [input_path, *ids])
+    with _open_outputs(list(paths.values())) as outputs:
+        writers = _translate(opened, request, outputs)
     for writer in writers:
-        writer.finish(input_path or "stdin")
+        writer.finish(request.where)
 
 
 def _open_outputs(paths: Sequence[Path | None]) -> AbstractContextManager[Outputs]:
@@ -96,31 +103,6 @@ def _open_outputs(paths: Sequence[Path | None]) -> AbstractContextManager[Output
     files = [path for path in paths
              if path is not None and not is_stdout(path) and can_be_replaced(path)]  # fmt: skip
     return Journal(*files) if len(files) == len(paths) else open_streams(paths)
-
-
-def _check_documents(
-    config: Config, input_path: Path | None, alignments_path: Path | None, documents: Documents
-) -> None:
-    """Raise UserError for what documents cannot be combined with."""
-    require_context(config)
-    if alignments_path:
-        raise UserError(
-            "--alignments are of lines that are translated alone",
-            "leave out --documents, or link the lines afterwards: mtrain align",
-        )
-    if config.decoding.n_best > 1:
-        raise UserError(
-            "--n-best: of a document there is one translation a line",
-            "leave out --documents or --n-best",
-        )
-    if documents.ids_path is not None:
-        read_stdin_once(input_path or STREAM, documents.ids_path)
-        refuse_early(input_path, documents.ids_path)
-        if input_path is not None and input_path.is_file() and documents.ids_path.is_file():
-            with open_bytes(input_path) as text:
-                blocks = full_blocks(text, config.decoding.buffer_lines)
-                for _ in numbered_by_ids(blocks, documents.ids_path, input_path):
-                    pass  # say now what does not fit
 
 
 def _refuse_same(files: Files) -> None:
@@ -133,63 +115,72 @@ def _refuse_same(files: Files) -> None:
         named[place] = name
 
 
-def _translate(
-    opened: Sequence[OpenedRun],
-    input_path: Path | None,
-    files: Files,
-    outputs: Outputs,
-    checkpoint_name: str | None,
-    documents: Documents | None,
-    limits: Sequence[Limit],
-) -> list[Writer]:
-    """Translate block by block; return the writers, whose counts are complete."""
-    refuse_early(input_path)
-    loaded = load_ensemble(opened, checkpoint_name)
-    writers = _writers(loaded, files, limits)
+def _translate(opened: Sequence[OpenedRun], request: _Request, outputs: Outputs) -> list[Writer]:
+    """Translate unit by unit; return the writers, whose counts are complete."""
+    refuse_early(request.input_path)
+    loaded = load_ensemble(opened, request.checkpoint_name)
+    writers = _writers(loaded, request)
+    text = UnitsOf(request.input_path, request.documents, loaded.config.decoding.buffer_lines)
+    job: ShardJob | None = None
     if isinstance(outputs, Journal):
-        begin_or_refuse(outputs, _identity(loaded, files, writers, documents))
-    where = input_path or "stdin"
-    translated = _translator(loaded, documents)
-    fresh = LineTally(mismatched=None if documents is None else 0,
-                      lost=0 if loaded.config.data.protect else None)  # fmt: skip
-    tally = resumed_tally(outputs, files["output"], fresh)
+        identity = _identity(loaded, request, writers)
+        if request.shard:
+            job = ShardJob(request.shard, outputs, list(request.files), identity)
+            if job.is_complete(text):
+                return []
+            identity = job.identity
+        begin_or_refuse(outputs, identity)
+    tally = _begun_tally(loaded, request, outputs)
     for name, writer in writers.items():
         if outputs.notes:
             writer.resume(outputs.notes[name])
-    done = LinesDone()
+    translated, done = _translator(loaded, request.documents), LinesDone()
+    sizes = outputs.notes.get("sizes") or {name: [] for name in request.files}
     with (
-        open_bytes(input_path) as source,
+        open_bytes(request.input_path) as source,
         progress("translating", initial=outputs.num_lines) as shown,
     ):
-        read = _told(_blocks(loaded.config, input_path, source, outputs), source, shown)
-        units = _units(read, documents, where, loaded.config.decoding.buffer_lines)
-        for lines, numbers in _not_done(units, done, outputs, where):
+        for lines, numbers in text.not_done(source, outputs, done, shown):
             places = range(done.num_lines, done.num_lines + len(lines))
+            is_ours = request.shard is None or request.shard.owns(done.num_units)
+            done.add(lines, numbers)
+            if not is_ours:
+                shown.advance(len(lines))
+                continue
             block = Block(places, lines, translated(lines, numbers, shown.advance, places))
             for translation in block.translations:
                 tally.note(translation)
             contents = {name: writer.write(block) for name, writer in writers.items()}
-            done.add(lines, numbers)
             notes: dict[str, Any] = {name: writer.notes() for name, writer in writers.items()}
             notes |= {"tally": asdict(tally), "input": done.digest}
-            outputs.append([contents[name] for name in files], len(lines), notes)
-    outputs.finish()
-    if tally.split:
-        warn(f"{tally.split} lines were longer than the model reads at once: split and rejoined")
-    warn_of_invalid(where, tally.invalid)
-    say(f"{where}: {tally}")
+            if job:
+                for name in request.files:
+                    sizes[name].append(len(contents[name]))
+                notes["sizes"] = sizes
+            num_lines = done.num_lines - outputs.num_lines  # those of other shards as well
+            outputs.append([contents[name] for name in request.files], num_lines, notes)
+    if job:
+        counts = {name: writer.notes() for name, writer in writers.items()}
+        job.finish(done, sizes, asdict(tally), counts)
+    else:
+        outputs.finish()
+    say_tally(request.where, tally)
     return list(writers.values())
 
 
+def _begun_tally(loaded: LoadedRun, request: _Request, outputs: Outputs) -> LineTally:
+    """Return the counts of the lines that are done."""
+    fresh = LineTally(mismatched=None if request.documents is None else 0,
+                      lost=0 if loaded.config.data.protect else None)  # fmt: skip
+    return resumed_tally(outputs, request.files["output"], fresh)
+
+
 def _identity(
-    loaded: LoadedRun,
-    files: Files,
-    writers: Mapping[str, Writer],
-    documents: Documents | None,
+    loaded: LoadedRun, request: _Request, writers: Mapping[str, Writer]
 ) -> dict[str, Any]:
     """Return, as JSON values, what the outputs depend on besides the text."""
     config, precision = loaded.config, loaded.precision
-    output = files["output"]
+    output = request.files["output"]
     assert output is not None
     identity = run_identity(loaded, config.languages)
     identity["decoding"].pop("precision", None)  # what it came to follows
@@ -200,12 +191,14 @@ def _identity(
         "precision": precision.name,
         "--report or --fail-on": "given" if "report" in writers else "not given",
     }
-    for name, path in files.items():
+    for name, path in request.files.items():
         if path is not None and name != "output":
             identity[f"--{name}"] = relpath(path.resolve(), output.resolve().parent)
-    if documents:
+    if documents := request.documents:
         identity["--documents"] = "by empty lines" if documents.ids_path is None else "by ids"
         identity["data.context.tokens"] = require_context(config).tokens
+    if request.shard:
+        identity["--fail-on"] = list(request.fail_on)  # merge judges
     return identity
 
 
@@ -218,54 +211,12 @@ def _translator(loaded: LoadedRun, documents: Documents | None) -> Translate:
     return lambda lines, _, *rest: translator.translate(lines, *rest)
 
 
-def _writers(loaded: LoadedRun, files: Files, limits: Sequence[Limit]) -> dict[str, Writer]:
+def _writers(loaded: LoadedRun, request: _Request) -> dict[str, Writer]:
     """Return what is written of each block, or only counted, by name."""
     writers: dict[str, Writer] = {"output": TextWriter(loaded.config.decoding.n_best)}
-    if "alignments" in files:
+    if "alignments" in request.files:
         writers["alignments"] = LinkWriter(loaded.linker())
-    if "report" in files or limits:
+    if "report" in request.files or request.fail_on:
+        limits = parse_limits(request.fail_on if request.shard is None else ())
         writers["report"] = HealthWriter(loaded.config.languages, limits)
     return writers
-
-
-def _blocks(config: Config, input_path: Path | None, source: Text, outputs: Outputs) -> Blocks:
-    """Yield lines as they arrive, or in full blocks, which are the same after a kill."""
-    is_stream = input_path in (None, STREAM) or not input_path.is_file()
-    is_answered = is_stream and not isinstance(outputs, Journal)
-    return (arriving_blocks if is_answered else full_blocks)(source, config.decoding.buffer_lines)
-
-
-def _told(blocks: Blocks, source: Text, shown: Progress) -> Blocks:
-    """Yield the blocks of a text, and tell how many lines it may have."""
-    num_read = 0
-    for block in blocks:
-        num_read += len(block)
-        if share := source.share_read():
-            shown.advance(0, total=round(num_read / share))
-        yield block
-
-
-def _units(
-    blocks: Blocks, documents: Documents | None, where: object, max_lines: int
-) -> Iterator[Unit]:
-    """Yield the lines that are translated together: a block, or whole documents."""
-    if documents is None:
-        yield from ((block, None) for block in blocks)
-    elif documents.ids_path is None:
-        yield from whole_documents(numbered_by_empty_lines(blocks), max_lines)
-    else:
-        yield from whole_documents(numbered_by_ids(blocks, documents.ids_path, where), max_lines)
-
-
-def _not_done(
-    units: Iterator[Unit], done: LinesDone, outputs: Outputs, where: object
-) -> Iterator[Unit]:
-    """Yield what an earlier attempt has not translated. Raises UserError for another text."""
-    if not isinstance(outputs, Journal):
-        return units
-    return done.pass_over(
-        units,
-        outputs.num_lines,
-        outputs.notes.get("input", ""),
-        lambda told: refusal(outputs, f"{where} is another text: {told}"),
-    )

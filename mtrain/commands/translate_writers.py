@@ -8,14 +8,15 @@ from typing import Any
 from mtrain.commands.health import facts_of
 from mtrain.commands.score_text import health_line
 from mtrain.config.corpora import Languages
-from mtrain.console import say
+from mtrain.console import say, warn
+from mtrain.decoding.stream import LineTally
 from mtrain.decoding.translator import Translation
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.evaluation.alignment import format_links
-from mtrain.evaluation.health import HealthTally, judge_line, report_line
+from mtrain.evaluation.health import Health, HealthTally, judge_line, report_line
 from mtrain.evaluation.limits import Limit, exceeded_limits
 from mtrain.inference.linking import Linker
-from mtrain.text.lines import clean_bytes
+from mtrain.text.lines import clean_bytes, warn_of_invalid
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,25 @@ class HealthWriter(Writer):
         return self._tally.notes()
 
     def resume(self, notes: Mapping[str, Any]) -> None:
-        self._tally = HealthTally.resumed(notes)
+        self._tally.add(notes)
 
     def finish(self, where: object) -> None:
-        health = self._tally.health()
-        say(f"{where}: health: {health_line(health)}")
-        if messages := exceeded_limits(self._limits, health):
-            raise UserError(
-                "\n".join(f"{where}: {message}" for message in messages),
-                exit_code=EXIT_GATE_FAILED,
-            )
+        judge(where, self._tally.health(), self._limits)
+
+
+def say_tally(where: object, tally: LineTally) -> None:
+    """Say what became of the lines of a text."""
+    if tally.split:
+        warn(f"{tally.split} lines were longer than the model reads at once: split and rejoined")
+    warn_of_invalid(where, tally.invalid)
+    say(f"{where}: {tally}")
+
+
+def judge(where: object, health: Health, limits: Sequence[Limit]) -> None:
+    """Say the health of a text. Raises UserError if a limit is exceeded."""
+    say(f"{where}: health: {health_line(health)}")
+    if messages := exceeded_limits(limits, health):
+        raise UserError(
+            "\n".join(f"{where}: {message}" for message in messages),
+            exit_code=EXIT_GATE_FAILED,
+        )

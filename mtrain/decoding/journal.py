@@ -22,7 +22,7 @@ from mtrain.console import say
 from mtrain.data.folders import lock
 from mtrain.decoding.outputs import Outputs
 from mtrain.errors import UserError
-from mtrain.text.lines import flush_to_disk, naming, write_whole
+from mtrain.text.lines import file_digest, flush_to_disk, naming, write_whole
 
 FORMAT = 1
 
@@ -86,7 +86,7 @@ class Journal(Outputs):
     def is_complete(path: Path, identity: Mapping[str, Any]) -> bool:
         """Return whether an output is whole, and `NAME.json` says that it is of this identity."""
         try:
-            return path.is_file() and bool(json.loads(_about(path).read_bytes()) == identity)
+            return path.is_file() and bool(json.loads(about(path).read_bytes()) == identity)
         except (OSError, ValueError):
             return False
 
@@ -162,24 +162,28 @@ class Journal(Outputs):
         self.num_lines, self.notes = self.num_lines + num_lines, notes
         self._has_appended = True
 
-    def finish(self, tells_identity: bool = False) -> None:
-        """Give the outputs their names; write the identity into `NAME.json` if it is to be told."""
+    def digests(self) -> list[str]:
+        """Return the SHA-256 of each output as it is so far."""
+        return [file_digest(part) for part in self._parts]
+
+    def finish(self, told: Mapping[str, Any] | None = None) -> None:
+        """Give the outputs their names; then write `told` into `NAME.json`, if there is any."""
         for path, file in zip(self.paths, self._files, strict=True):
             with naming(path):
                 _flush(file)
         self._write_record(self.num_lines, self.notes, is_complete=True)
         flush_to_disk(self.record_path.parent)
-        about = _about(self.paths[0])
-        if tells_identity:
-            about.unlink(missing_ok=True)  # an earlier output's
+        about_path = about(self.paths[0])
+        if told is not None:
+            about_path.unlink(missing_ok=True)  # an earlier output's
         named = list(zip(self._parts, self.paths, strict=True))
         for part, path in reversed(named):  # the first one last: it holds the lock
             with naming(path):
                 _move(part, path)
                 flush_to_disk(path.parent)
-        if tells_identity:
-            with naming(about):
-                _write_json(about, self._identity)
+        if told is not None:
+            with naming(about_path):
+                _write_json(about_path, told)
         self.record_path.unlink(missing_ok=True)
         self._is_finished = True
 
@@ -254,7 +258,8 @@ def _new(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
 
 
-def _about(path: Path) -> Path:
+def about(path: Path) -> Path:
+    """Return the file that can tell what a whole output was made from."""
     return path.with_name(f"{path.name}.json")
 
 

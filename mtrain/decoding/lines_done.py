@@ -16,7 +16,7 @@ class LinesDone:
     """The first lines of a text, with their documents if it has some."""
 
     def __init__(self) -> None:
-        self.num_lines = 0
+        self.num_lines = self.num_units = 0
         self._digest = hashlib.sha256()
 
     @property
@@ -25,7 +25,8 @@ class LinesDone:
         return self._digest.hexdigest()
 
     def add(self, lines: Sequence[bytes], documents: Sequence[int] | None) -> None:
-        """Count further lines as done."""
+        """Count further lines, a unit, as done."""
+        self.num_units += 1
         self.num_lines += len(lines)
         for line, document in zip(lines, documents or [-1] * len(lines), strict=True):
             self._digest.update(b"%d %s\n" % (document, line))

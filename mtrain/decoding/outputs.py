@@ -41,6 +41,7 @@ class Streams(Outputs):
         for sink, content in zip(self._sinks, contents, strict=True):
             sink.write(content)
             sink.flush()
+        self.num_lines += num_lines
 
     def finish(self) -> None:
         pass

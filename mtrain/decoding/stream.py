@@ -4,8 +4,8 @@ import itertools
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from dataclasses import astuple, dataclass
+from typing import Any, BinaryIO
 
 from mtrain.decoding.translator import Translation
 
@@ -39,6 +39,12 @@ class LineTally:
             and not translation.is_cut_off
             and translation.is_valid_text
         )
+
+    def __add__(self, other: "LineTally") -> "LineTally":
+        """Return the counts of two parts of a text together."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        counts: list[Any] = [None if one is None else one + more for one, more in pairs]
+        return LineTally(*counts)
 
     def __str__(self) -> str:
         return (

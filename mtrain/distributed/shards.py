@@ -5,6 +5,7 @@ depends on nothing but these numbers. It writes its output and then a manifest, 
 job was and what the shard has. Whoever merges reads all manifests first.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -60,24 +61,33 @@ class ShardManifest:
     job: dict[str, Any]  # what all shards have in common: configuration, digests of inputs
     content: dict[str, Any]  # of this shard: digests of its files, blocks, counts
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the manifest as JSON values, with a digest of itself."""
+        told = asdict(self)
+        return {"format": FORMAT, "sha256": _digest(told), **told}
+
     def write(self, path: Path) -> None:
         """Write the manifest at once; the shard's files must be on disk."""
         with write_whole(path) as file:
-            file.write(json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode())
+            file.write(json.dumps(self.as_json(), indent=1).encode())
 
     @staticmethod
     def read(path: Path) -> "ShardManifest":
         """Read a manifest. Raises UserError if it is damaged, or of another version."""
         try:
             told = json.loads(path.read_bytes())
-            if told["format"] == FORMAT:
+            if told.pop("format") == FORMAT and told.pop("sha256") == _digest(told):
                 return ShardManifest(Shard(**told["shard"]), told["job"], told["content"])
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             pass
         raise UserError(
             f"{path}: this manifest of a shard is damaged, or of another version of mtrain",
             "remove it, and run that shard again",
         )
+
+
+def _digest(told: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def shards_of(path: Path) -> list[Path]:

@@ -112,18 +112,19 @@ class HealthTally:
             self._first_lines.setdefault(name, number)
 
     def notes(self) -> dict[str, Any]:
-        """Return the counts so far as JSON values, for `resumed`."""
+        """Return the counts so far as JSON values, for `add`."""
         return {"counts": dict(self._counts), "first_lines": self._first_lines,
                 "sizes": [self._lines, self._length, self._compared_length]}  # fmt: skip
 
-    @classmethod
-    def resumed(cls, notes: Mapping[str, Any]) -> "HealthTally":
-        """Return a tally that continues these counts."""
-        tally = cls()
-        tally._counts.update(notes["counts"])
-        tally._first_lines.update(notes["first_lines"])
-        tally._lines, tally._length, tally._compared_length = notes["sizes"]
-        return tally
+    def add(self, notes: Mapping[str, Any]) -> None:
+        """Add the counts that `notes` returned for other lines, before or between these."""
+        self._counts.update(notes["counts"])
+        for name, number in notes["first_lines"].items():
+            self._first_lines[name] = min(number, self._first_lines.get(name, number))
+        lines, length, compared_length = notes["sizes"]
+        self._lines += lines
+        self._length += length
+        self._compared_length += compared_length
 
     def health(self) -> Health:
         """Return the counts so far."""

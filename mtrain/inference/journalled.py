@@ -62,7 +62,7 @@ def translate_lines(
                     tally.note(each)
                 content = b"".join(written(each).encode() + b"\n" for each in found)
                 journal.append([content], len(block), {"tally": asdict(tally)})
-        journal.finish(tells_identity=True)
+        journal.finish(identity)
     say(f"{output}: {tally}")
 
 

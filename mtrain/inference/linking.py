@@ -1,7 +1,7 @@
 """Links between the words of lines and their translations, from a model's attention."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 
@@ -38,7 +38,7 @@ class Linker:
     def __init__(self, tokenizers: TokenizerPair, decoder: ForcedDecoder) -> None:
         self._tokenizers = tokenizers
         self._decoder = decoder
-        self.unlinked = Counter[str]()  # lines by reason: too long, unclear
+        self.unlinked = Counter[str]()  # lines by reason
 
     def link(
         self,
@@ -86,16 +86,7 @@ class Linker:
 
     def report(self) -> None:
         """Warn about the lines that got no links."""
-        if self.unlinked["too long"]:
-            warn(
-                f"{self.unlinked['too long']} lines have no links: longer than the "
-                f"{self._decoder.max_ids} tokens that the model reads at once"
-            )
-        if self.unlinked["unclear"]:
-            warn(
-                f"{self.unlinked['unclear']} lines have no links: the tokenizer's words are not "
-                "those between spaces"
-            )
+        warn_of_unlinked(self.unlinked)
 
     def _segments(
         self,
@@ -105,7 +96,8 @@ class Linker:
         contents: Contents | None,
     ) -> list[_Segment]:
         if any(max(map(len, pair)) > self._decoder.max_ids for pair in pairs):
-            self.unlinked["too long"] += 1
+            most = self._decoder.max_ids
+            self.unlinked[f"longer than the {most} tokens that the model reads at once"] += 1
             return []
         sources, targets = zip(*pairs, strict=True)
         source_words, source_ranges = _numbers(sources, self._tokenizers.source, contents)
@@ -114,12 +106,18 @@ class Linker:
         if any(
             _count(side) not in _num_words(text) for side, text in zip(ranges, texts, strict=True)
         ):
-            self.unlinked["unclear"] += 1
+            self.unlinked["the tokenizer's words are not those between spaces"] += 1
             return []
         read = [texts[0]] if len(pairs) == 1 else self._tokenizers.source.decode(sources)
         read = read if contents is None else list(map(contents.fill, read))
         parts = zip(pairs, read, source_words, target_words, strict=True)
         return [_Segment(line, *part, ranges) for part in parts]
+
+
+def warn_of_unlinked(unlinked: Mapping[str, int]) -> None:
+    """Warn about lines that got no links, counted by reason."""
+    for reason, count in sorted(unlinked.items()):
+        warn(f"{count} lines have no links: {reason}")
 
 
 def _numbers(

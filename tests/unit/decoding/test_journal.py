@@ -33,7 +33,7 @@ def work(folder: Path, identity: dict[str, Any] = IDENTITY) -> None:
                 assert journal.notes == ({"start": start} if start else {})
                 journal.append([text, links], num_lines, {"start": start + num_lines})
             start += num_lines
-        journal.finish(tells_identity=True)
+        journal.finish(identity)
 
 
 def dies_at(folder: Path, call: int) -> bool:
