@@ -16,6 +16,7 @@ from mtrain.cli.export import export
 from mtrain.cli.fill import fill
 from mtrain.cli.import_model import import_model
 from mtrain.cli.init import init
+from mtrain.cli.merge import merge
 from mtrain.cli.prepare import prepare
 from mtrain.cli.report import compare, report
 from mtrain.cli.score import score
@@ -30,6 +31,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
     "Train a model": {
         init: "mtrain init train.en train.de --minutes 60",
         prepare: "mtrain prepare my.yaml",
+        merge: "mtrain merge my.yaml",
         train: "mtrain train my.yaml --set training.max_minutes=60",
         backtranslate: "mtrain backtranslate runs/de-en my.yaml",
         distill: "mtrain distill runs/teacher student.yaml --fail-if-gap 1",
