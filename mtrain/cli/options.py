@@ -55,6 +55,22 @@ ShardOption = Annotated[
     str | None,
     typer.Option(metavar="K/N", help="Do the K-th of N shares; `mtrain merge` joins them."),
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Do all shards on the Ray cluster there; local is this machine alone.",
+    ),
+]
+ShardsOption = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Number of shards, with --ray.")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="With --ray, workers at a time; by default one a core or GPU."
+    ),
+]
 FailOnOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -2,14 +2,38 @@
 
 import typer
 
-from mtrain.cli.options import ConfigArgument, SetOption
+from mtrain.cli.options import (
+    ConfigArgument,
+    RayOption,
+    SetOption,
+    ShardOption,
+    ShardsOption,
+    WorkersOption,
+)
 
 
-def prepare(config: ConfigArgument, overrides: SetOption = None) -> None:
+def prepare(
+    config: ConfigArgument,
+    overrides: SetOption = None,
+    shard: ShardOption = None,
+    ray: RayOption = None,
+    shards: ShardsOption = 64,
+    workers: WorkersOption = None,
+) -> None:
     """Turn parallel text into a tokenizer and a token store."""
     from mtrain.config import load_config
 
     loaded = load_config(config, overrides or ())
-    from mtrain.commands.prepare import prepare
+    if shard is not None:
+        from mtrain.commands.prepare_shard import prepare_shard
+        from mtrain.distributed.shards import Shard
 
-    typer.echo(prepare(loaded))
+        typer.echo(prepare_shard(loaded, Shard.parse(shard)))
+    elif ray is not None:
+        from mtrain.commands.prepare_cluster import prepare_on_cluster
+
+        typer.echo(prepare_on_cluster(loaded, ray, shards, workers))
+    else:
+        from mtrain.commands.prepare import prepare
+
+        typer.echo(prepare(loaded))

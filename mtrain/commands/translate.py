@@ -79,7 +79,7 @@ def translate(
     and its best translation to `alignments_path`, and its health to `report_path`, if given. Lines
     of `documents` are translated with their context. Raises UserError in the end if more lines have
     a problem than `fail_on` allows. A `shard` translates its share of the text into files beside
-    the outputs; `mtrain.commands.merge` joins them, and judges by `fail_on`.
+    the outputs; `mtrain.commands.merge_translation` joins them, and judges by `fail_on`.
     """
     parse_limits(fail_on)
     beside = {"alignments": alignments_path, "report": report_path}

@@ -77,7 +77,7 @@ class HeldOut:
                     for file, lines in zip((sources, targets), raw, strict=True):
                         file.writelines(line.replace(b"\n", b" ") + b"\n" for line in lines)
                     first, second, codes = judge_texts(*raw, FilterConfig(), part.is_text)
-                    look_at(ledger, first, second, part)
+                    look_at(ledger, first, second, part, is_first=ledger.seen == 0)
                     ledger.note(codes, first, second)
                     marks = self.config.data.marks_of(part.languages)
                     hashes = pair_hashes(first, second, marks)
@@ -106,9 +106,14 @@ class HeldOut:
         return np.array([code in self._pairs for code in hashes.tolist()], bool)
 
 
-def look_at(ledger: Ledger, sources: Sequence[str], targets: Sequence[str], part: Part) -> None:
-    """Count pairs and equal sides in the ledger; note a first pair that looks like a header."""
-    if ledger.seen == 0 and looks_like_header(sources[0], targets[0], part.languages):
+def look_at(
+    ledger: Ledger, sources: Sequence[str], targets: Sequence[str], part: Part, is_first: bool
+) -> None:
+    """Count pairs and equal sides in the ledger; note a first pair that looks like a header.
+
+    `is_first` says that these are the first pairs of the corpus.
+    """
+    if is_first and looks_like_header(sources[0], targets[0], part.languages):
         ledger.header = sources[0], targets[0]
         warn(
             f"{ledger.corpus}: the first pair looks like a header, and is read as text: "

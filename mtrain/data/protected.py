@@ -24,6 +24,17 @@ class ProtectionTally:
             self._pairs.update(pair.replaced.keys())
             self._kept_as_text.update(pair.kept_as_text)
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the counts by kind of count, then by kind of span, for `add`."""
+        return {"replaced": dict(self._replaced), "pairs": dict(self._pairs),
+                "kept_as_text": dict(self._kept_as_text)}  # fmt: skip
+
+    def add(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Add the counts of other pairs."""
+        self._replaced.update(counts["replaced"])
+        self._pairs.update(counts["pairs"])
+        self._kept_as_text.update(counts["kept_as_text"])
+
     def describe(self) -> dict[str, dict[str, int]]:
         """Return the counts of each kind, in the order of the configuration."""
         kinds = [*self._kinds, *([LITERAL] if self._replaced[LITERAL] else [])]

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -78,13 +78,19 @@ class StoreWriter:
     def append(self, rows: Rows) -> None:
         """Append pairs, given as the integers of each pair in every column."""
         assert rows.keys() == self.columns.keys()
-        assert len({len(column) for column in rows.values()}) == 1
-        self.num_pairs += len(next(iter(rows.values())))
-        for name, kind in self.columns.items():
-            numbers = np.fromiter(chain.from_iterable(rows[name]), kind).tobytes()
-            lengths = [len(row) for row in rows[name]]
-            ends = self._ends[name] + np.cumsum(lengths, dtype=np.int64)
-            for file, content in zip(self._files[name], (numbers, ends.tobytes()), strict=True):
+        self.append_columns({name: Column.of(rows[name], kind)
+                             for name, kind in self.columns.items()})  # fmt: skip
+
+    def append_columns(self, columns: Mapping[str, "Column"]) -> None:
+        """Append pairs, given as columns in memory; others than the store's are left out."""
+        assert len({len(columns[name].offsets) for name in self.columns}) == 1
+        self.num_pairs += len(columns[next(iter(self.columns))].offsets) - 1
+        for name in self.columns:
+            tokens, offsets = columns[name].tokens, columns[name].offsets
+            ends = self._ends[name] + offsets[1:]
+            for file, content in zip(
+                self._files[name], (tokens.tobytes(), ends.tobytes()), strict=True
+            ):
                 file.write(content)
                 self._digest.update(content)
             self._ends[name] = int(ends[-1]) if len(ends) else self._ends[name]
@@ -123,11 +129,16 @@ class Column:
         numbers: list[int] = self.tokens[self.offsets[index] : self.offsets[index + 1]].tolist()
         return numbers
 
+    def rows(self) -> list[list[int]]:
+        """Return the integers of every pair."""
+        numbers: list[int] = self.tokens.tolist()
+        return [numbers[start:end] for start, end in pairwise(self.offsets.tolist())]
+
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> "Column":
-        """Return a column in memory."""
-        tokens = np.fromiter(chain.from_iterable(rows), np.uint32)
-        return cls(tokens, np.cumsum([0, *map(len, rows)]))
+    def of(cls, rows: Sequence[Sequence[int]], kind: str = "uint32") -> "Column":
+        """Return a column in memory; `kind` is the NumPy name of its dtype."""
+        tokens = np.fromiter(chain.from_iterable(rows), kind)
+        return cls(tokens, np.cumsum([0, *map(len, rows)], dtype=np.int64))
 
     def padded(self, rows: IntArray, padding: int, width: int) -> IntArray:
         """Return the integers of the pairs `rows`, (len(rows), width), padded on the right."""

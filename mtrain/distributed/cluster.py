@@ -6,6 +6,7 @@ replaced, and its shard is given to another one: what a job keeps of it is on th
 """
 
 import logging
+import os
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -60,33 +61,42 @@ class Cluster:
     ) -> None:
         self._ray.shutdown()
 
-    @property
-    def resources(self) -> tuple[int, int]:
-        """CPU cores and GPUs of all machines that are in the cluster now."""
-        found = self._ray.cluster_resources()
-        return int(found.get("CPU", 0)), int(found.get("GPU", 0))
-
     def run(
         self,
         name: str,
         shards: Sequence[Shard],
         open_job: Callable[[], Work],
-        num_workers: int,
-        gpus: int = 0,
+        num_workers: int | None = None,
+        may_use_gpus: bool = False,
     ) -> None:
-        """Work through the shards with so many workers, each with one core and so many GPUs.
+        """Work through the shards, each worker with a core, or with a GPU if it may and can.
 
-        A worker that the cluster has no room for yet begins when it has. Raises the UserError of a
-        shard, and another one if the workers on a shard die again and again.
+        By default there are as many workers as the cluster has of these. One that the cluster has
+        no room for yet begins when it has. Raises the UserError of a shard, and another one if the
+        workers on a shard die again and again.
         """
+        resources = self._ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0)) if may_use_gpus else 0
+        num_workers = num_workers or gpus or int(resources.get("CPU", 1))
+        kind = "GPU" if gpus else "core"
+        say(
+            f"{name}: {len(shards)} shards, {num_workers} workers with a {kind}"
+        )
         with progress(name, len(shards), "shards") as shown:
-            _Shift(self._ray, shards, open_job, gpus, shown.advance).run(num_workers)
+            _Shift(self._ray, shards, open_job, min(gpus, 1), shown.advance).run(num_workers)
 
 
 class _Worker:
-    """The actor: an opened job."""
+    """The actor: an opened job, in the working directory of the command."""
 
-    def __init__(self, open_job: Callable[[], Work]) -> None:
+    def __init__(self, folder: str, open_job: Callable[[], Work]) -> None:
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            raise UserError(
+                f"{socket.gethostname()}: {folder}: {error.strerror}",
+                "work in a folder on storage that all machines of the cluster share",
+            ) from None
         self._work = open_job()
 
     def is_ready(self) -> None:
@@ -130,7 +140,7 @@ class _Shift:
                 is_told = True
 
     def _hire(self) -> None:
-        worker = self._actor.remote(self._open_job)
+        worker = self._actor.remote(os.getcwd(), self._open_job)
         self._tasks[worker.is_ready.remote()] = worker, None
 
     def _go_on(self, done: Any) -> None:
@@ -169,7 +179,8 @@ class _Shift:
                 "version of mtrain",
             )
         if shard is not None:
-            say(f"a worker has died; shard {shard} is given to another one")
+            kind = "GPU" if gpus else "core"
+        say(f"a worker has died; shard {shard} is given to another one")
             self._waiting.appendleft(shard)
         self._hire()
 

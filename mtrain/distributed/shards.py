@@ -40,6 +40,11 @@ class Shard:
             )
         return shard
 
+    @staticmethod
+    def all(count: int) -> list["Shard"]:
+        """Return all shards of a job."""
+        return [Shard(number, count) for number in range(1, count + 1)]
+
     def owns(self, block: int) -> bool:
         """Return whether a block, counted from 0, is in this shard."""
         return block % self.count == self.number - 1

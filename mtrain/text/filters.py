@@ -133,9 +133,28 @@ class Ledger:
                     cut = slice(SAMPLE_CHARACTERS)
                     samples.append((sources[place][cut], targets[place][cut]))
 
+    def add(self, later: "Ledger") -> None:
+        """Add the ledger of pairs that come after these in the corpus."""
+        self.seen += later.seen
+        self.same_text += later.same_text
+        self.header = self.header or later.header
+        for reason, count in later.counts.items():
+            self.counts[reason] = self.counts.get(reason, 0) + count
+        for reason, found in later.samples.items():
+            samples = self.samples.setdefault(reason, [])
+            samples += found[: SAMPLES_PER_REASON - len(samples)]
+
     def as_dict(self) -> dict[str, Any]:
         """Return the ledger for the manifest."""
         return asdict(self)
+
+    @staticmethod
+    def from_dict(told: dict[str, Any]) -> "Ledger":
+        """Return the ledger that `as_dict` told, read from JSON."""
+        samples = {reason: [(source, target) for source, target in found]
+                   for reason, found in told["samples"].items()}  # fmt: skip
+        header = tuple(told["header"]) if told["header"] else None
+        return Ledger(**(told | {"samples": samples, "header": header}))
 
     def tell(self) -> str:
         """Return one line for each reason to drop pairs, with its count and first sample."""

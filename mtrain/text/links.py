@@ -5,6 +5,7 @@ A link is (source, target), both counted from 0. Independent of corpora and of l
 
 import re
 from collections.abc import Sequence
+from copy import copy
 from itertools import accumulate, pairwise
 
 from mtrain.errors import UserError
@@ -83,6 +84,12 @@ class LinkMapper:
     def __init__(self, tokenizers: TokenizerPair) -> None:
         self._pieces = [_all_pieces(tokenizers.source), _all_pieces(tokenizers.target)]
         self._num_linked = self._num_unmatched = 0
+
+    def fresh(self) -> "LinkMapper":
+        """Return another one for the same tokenizers that has not counted anything."""
+        mapper = copy(self)
+        mapper._num_linked = mapper._num_unmatched = 0
+        return mapper
 
     def map(
         self,

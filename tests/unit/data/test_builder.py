@@ -10,7 +10,8 @@ import pytest
 from mtrain.config import Config
 from mtrain.config.corpora import Corpus, PairFiles
 from mtrain.config.tokenizer import TokenizerConfig
-from mtrain.data import builder, duplicates, vocabulary
+from mtrain.data import blocks as data_blocks
+from mtrain.data import duplicates, vocabulary
 from mtrain.data.builder import DataBuilder
 from mtrain.data.identity import describe_inputs
 from mtrain.data.manifest import data_settings
@@ -56,7 +57,7 @@ def config(tmp_path: Path) -> Config:
 
 def build(config: Config, folder: Path) -> dict[str, Any]:
     folder.mkdir()
-    return DataBuilder(config, folder).build(describe_inputs(config))
+    return DataBuilder(config, folder).build(describe_inputs(config))[0]
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -68,7 +69,7 @@ def test_a_folder_does_not_depend_on_how_the_work_was_cut(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = build(config, tmp_path / "whole")
-    monkeypatch.setattr(builder, "BLOCK_PAIRS", 7)
+    monkeypatch.setattr(data_blocks, "BLOCK_PAIRS", 7)
     monkeypatch.setattr("mtrain.text.corpora.LINES_AT_ONCE", 5)
     monkeypatch.setattr(duplicates, "HASHES_AT_ONCE", 11)
     in_pieces = build(config, tmp_path / "pieces")
@@ -340,7 +341,7 @@ def test_links_change_nothing_else(
     assert "links " not in describe_manifest(plain)
     fingerprints = [told["splits"]["train"].pop("fingerprint") for told in (plain, manifest)]
     assert fingerprints[0] != fingerprints[1]
-    monkeypatch.setattr(builder, "BLOCK_PAIRS", 7)
+    monkeypatch.setattr(data_blocks, "BLOCK_PAIRS", 7)
     build(linked, tmp_path / "pieces")
     assert files(tmp_path / "pieces") == files(tmp_path / "linked")
 

@@ -107,7 +107,7 @@ class Built:
     def __init__(self, config: Config, folder: Path) -> None:
         folder.mkdir()
         self.folder = folder
-        self.manifest = DataBuilder(config, folder).build(describe_inputs(config))
+        self.manifest, _ = DataBuilder(config, folder).build(describe_inputs(config))
 
     def text(self, name: str) -> list[Pair]:
         sides = [(self.folder / "text" / f"{name}.{side}").read_text().splitlines()
