@@ -79,9 +79,7 @@ class Cluster:
         gpus = int(resources.get("GPU", 0)) if may_use_gpus else 0
         num_workers = num_workers or gpus or int(resources.get("CPU", 1))
         kind = "GPU" if gpus else "core"
-        say(
-            f"{name}: {len(shards)} shards, {num_workers} workers with a {kind}"
-        )
+        say(f"{name}: {len(shards)} shards, {num_workers} workers with a {kind}")
         with progress(name, len(shards), "shards") as shown:
             _Shift(self._ray, shards, open_job, min(gpus, 1), shown.advance).run(num_workers)
 
@@ -179,8 +177,7 @@ class _Shift:
                 "version of mtrain",
             )
         if shard is not None:
-            kind = "GPU" if gpus else "core"
-        say(f"a worker has died; shard {shard} is given to another one")
+            say(f"a worker has died; shard {shard} is given to another one")
             self._waiting.appendleft(shard)
         self._hire()
 
