@@ -18,7 +18,7 @@ from mtrain.commands.translate_writers import (
     say_tally,
 )
 from mtrain.config.purpose import require_context
-from mtrain.console import progress
+from mtrain.console import progress, say
 from mtrain.data.folders import OpenedRun
 from mtrain.decoding.journal import Journal
 from mtrain.decoding.lines_done import LinesDone
@@ -165,6 +165,8 @@ def _translate(opened: Sequence[OpenedRun], request: _Request, outputs: Outputs)
     else:
         outputs.finish()
     say_tally(request.where, tally)
+    if job:
+        say(f"when all shards are complete, join them: mtrain merge {request.files['output']}")
     return list(writers.values())
 
 
@@ -172,7 +174,10 @@ def _begun_tally(loaded: LoadedRun, request: _Request, outputs: Outputs) -> Line
     """Return the counts of the lines that are done."""
     fresh = LineTally(mismatched=None if request.documents is None else 0,
                       lost=0 if loaded.config.data.protect else None)  # fmt: skip
-    return resumed_tally(outputs, request.files["output"], fresh)
+    output = request.files["output"]
+    if request.shard and output:
+        output = request.shard.path_of(output)
+    return resumed_tally(outputs, output, fresh)
 
 
 def _identity(

@@ -1,1 +1,1 @@
-"""Training and validation over several processes."""
+"""Several processes: groups that train together, and the independent shards of a job."""

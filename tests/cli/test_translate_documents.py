@@ -147,6 +147,22 @@ def test_killed_it_resumes_with_the_documents_it_had_begun_with(
     assert (tmp_path / "out").read_text() == wanted
 
 
+def test_merged_shards_of_documents_are_what_one_process_writes(
+    documents: WarmCommandLine, tmp_path: Path
+) -> None:
+    given = ("translate", "run", "test.txt", "--output", tmp_path / "out", "--documents",
+             "--set", "decoding.buffer_lines=9", "--beam-size", 1)  # fmt: skip
+    whole = succeed(documents, *given)
+    wanted = (tmp_path / "out").read_bytes()
+    (tmp_path / "out").unlink()
+    for number in (1, 2):
+        succeed(documents, *given, "--shard", f"{number}/2")
+        assert (tmp_path / f"out.shard-{number}-of-2").read_bytes()
+    merged = succeed(documents, "merge", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == wanted
+    assert tally(merged.err) == tally(whole.err)
+
+
 def test_a_chunk_that_does_not_come_back_whole_is_translated_line_by_line(
     documents: WarmCommandLine,
 ) -> None:
@@ -186,6 +202,10 @@ def test_a_test_set_of_documents_is_scored_as_it_would_be_translated(
         (("test.txt", "--document-ids", "valid.ids.gz"), "but test.txt has more"),
         (("test.txt", "--document-ids", "nowhere"), "nowhere: there is no such file"),
         (("-", "--document-ids", "-"), "can be read only once"),
+        (
+            ("test.txt", "--document-ids", "-", "--output", "out", "--shard", "1/2"),
+            "each shard must read the same text",
+        ),
         (("test.txt", "--documents", "--set", "data.context=null"), "has learnt sentences alone"),
     ],
 )

@@ -148,3 +148,7 @@ def test_the_tally_accounts_for_every_line() -> None:
         "7 lines: 2 ordinary, 1 empty, 2 split, 2 cut off at the length limit, "
         "1 with invalid UTF-8 replaced"
     )
+    of_documents = LineTally(lines=2, ordinary=2, mismatched=1)
+    assert of_documents + LineTally(lines=1, split=1, mismatched=2) == LineTally(
+        lines=3, ordinary=2, split=1, mismatched=3
+    )

@@ -187,6 +187,18 @@ def test_a_set_counts_its_lines_and_names_the_first() -> None:
     assert HealthTally().health().length_ratio == 0
 
 
+def test_counts_of_parts_add_up_in_any_order() -> None:
+    outputs = ["Ein Hund.", "", "Hund Hund Hund 犬", "", "Hund Hund Hund"]
+    judged = [judge_line("A dog.", output, ("en", "de")) for output in outputs]
+    together = HealthTally()
+    for part in ((3, 4), (0, 1, 2)):
+        tally = HealthTally()
+        for row in part:
+            tally.note(row + 1, judged[row])
+        together.add(json.loads(json.dumps(tally.notes())))
+    assert together.health() == health_of(judged, range(5))
+
+
 def test_the_length_ratio_is_by_characters_where_one_side_has_no_spaces() -> None:
     assert health_of([judge_line("ab cd", "猫猫猫", ("en", "zh"))], [0]).length_ratio == 3 / 4
     assert health_of([judge_line("猫猫", "ab cd", ("zh", "en"))], [0]).length_ratio == 4 / 2
