@@ -1,9 +1,16 @@
 """The arguments and options that several verbs share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mtrain.errors import UserError
+
+if TYPE_CHECKING:
+    from mtrain.distributed.shards import Shard
+
+NUM_SHARDS = 64  # of --ray
 
 ConfigArgument = Annotated[
     Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration.", show_default=False)
@@ -78,3 +85,14 @@ FailOnOption = Annotated[
         help="Exit 1 if more lines have a problem: repeated=1%, empty=0, any=5; repeatable.",
     ),
 ]
+
+
+def read_shard(shard: str | None, ray: str | None) -> "Shard | None":
+    """Read `--shard`. Raises UserError for what is not a shard, or beside `--ray`."""
+    if shard is None:
+        return None
+    from mtrain.distributed.shards import Shard
+
+    if ray is not None:
+        raise UserError("--shard is one share, and --ray does all", "leave one of them out")
+    return Shard.parse(shard)

@@ -3,12 +3,14 @@
 import typer
 
 from mtrain.cli.options import (
+    NUM_SHARDS,
     ConfigArgument,
     RayOption,
     SetOption,
     ShardOption,
     ShardsOption,
     WorkersOption,
+    read_shard,
 )
 
 
@@ -17,18 +19,17 @@ def prepare(
     overrides: SetOption = None,
     shard: ShardOption = None,
     ray: RayOption = None,
-    shards: ShardsOption = 64,
+    shards: ShardsOption = NUM_SHARDS,
     workers: WorkersOption = None,
 ) -> None:
     """Turn parallel text into a tokenizer and a token store."""
     from mtrain.config import load_config
 
     loaded = load_config(config, overrides or ())
-    if shard is not None:
+    if (part := read_shard(shard, ray)) is not None:
         from mtrain.commands.prepare_shard import prepare_shard
-        from mtrain.distributed.shards import Shard
 
-        typer.echo(prepare_shard(loaded, Shard.parse(shard)))
+        typer.echo(prepare_shard(loaded, part))
     elif ray is not None:
         from mtrain.commands.prepare_cluster import prepare_on_cluster
 

@@ -6,16 +6,21 @@ from typing import Annotated
 import typer
 
 from mtrain.cli.options import (
+    NUM_SHARDS,
     CheckpointOption,
     FailOnOption,
     InputArgument,
     OutputOption,
+    RayOption,
     RunArgument,
     SetOption,
     ShardOption,
+    ShardsOption,
     SourceLangOption,
     TargetLangOption,
     WithOption,
+    WorkersOption,
+    read_shard,
 )
 
 
@@ -46,21 +51,31 @@ def translate(
         str | None, typer.Option(metavar="NAME", help="torch, ctranslate2 or ctranslate2-int8.")
     ] = None,
     shard: ShardOption = None,
+    ray: RayOption = None,
+    shards: ShardsOption = NUM_SHARDS,
+    workers: WorkersOption = None,
     others: WithOption = None,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Translate text, line by line, in order."""
     from mtrain.commands.opening import open_translator, with_others
-    from mtrain.distributed.shards import Shard
 
     options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best,
                "decoding.engine": engine, "decoding.source_lang": source_lang,
                "decoding.target_lang": target_lang}  # fmt: skip
-    part = None if shard is None else Shard.parse(shard)
+    part = read_shard(shard, ray)
     opened = with_others(open_translator(run, overrides, options), others)
-    from mtrain.commands.translate import translate
+    from mtrain.commands.translate import Request, translate
     from mtrain.commands.translate_units import Documents
 
     given = Documents(document_ids) if documents or document_ids else None
-    translate(opened, input, output, alignments, checkpoint, given, report, fail_on or (), part)
+    request = Request(
+        opened, input, output, alignments, report, fail_on or (), given, checkpoint, part
+    )
+    if ray is None:
+        translate(request)
+    else:
+        from mtrain.commands.translate_cluster import translate_on_cluster
+
+        translate_on_cluster(request, ray, shards, workers)

@@ -23,7 +23,7 @@ from mtrain.inference.linking import warn_of_unlinked
 from mtrain.text.lines import write_whole
 
 
-def merge_translation(output: Path) -> None:
+def merge_translation(output: Path, keeps_shards: bool = True) -> None:
     """Join the shards of a translation into its outputs, which appear when all are whole.
 
     They are what one process would have written. Raises UserError, and writes nothing, if a shard
@@ -48,8 +48,14 @@ def merge_translation(output: Path) -> None:
             for units in zip_longest(*streams, fillvalue=b""):
                 sink.writelines(units)
     say_tally(output, tally)
-    shards = [f"{path}.shard-*-of-{len(manifests)}*" for path in files.values()]
-    say(f"{output}: joined {len(manifests)} shards, which may be removed: {' '.join(shards)}")
+    if keeps_shards:
+        shards = [f"{path}.shard-*-of-{len(manifests)}*" for path in files.values()]
+        say(f"{output}: joined {len(manifests)} shards, which may be removed: {' '.join(shards)}")
+    else:
+        for each in manifests:
+            about(each.shard.path_of(output.resolve())).unlink()
+            for path in files.values():
+                each.shard.path_of(path.resolve()).unlink()
     _tell_counts(output, [each.notes for each in contents], job["--fail-on"])
 
 

@@ -43,15 +43,46 @@ Translate = Callable[
 
 
 @dataclass(frozen=True)
-class _Request:
-    """What is translated, and into which files; `files` are of the whole, not of a shard."""
+class Request:
+    """A translation: of what, by which runs, into which files. Relative paths begin here.
 
-    input_path: Path | None
-    files: Files
-    checkpoint_name: str | None
-    documents: Documents | None
-    fail_on: Sequence[str]
-    shard: Shard | None
+    If every output is a file, the same request resumes after a kill. Several runs translate
+    together; word alignments and the named checkpoint are the first's. With n_best over 1 each
+    hypothesis is a line `line number ||| text ||| score`. The word alignment of each line and its
+    best translation goes to `alignments_path`, and its health to `report_path`, if given. Lines of
+    `documents` are translated with their context.
+    """
+
+    opened: Sequence[OpenedRun]
+    input_path: Path | None = None  # None is stdin
+    output_path: Path | None = None  # None is stdout
+    alignments_path: Path | None = None
+    report_path: Path | None = None
+    fail_on: Sequence[str] = ()  # limits of lines with a problem
+    documents: Documents | None = None
+    checkpoint_name: str | None = None
+    shard: Shard | None = None  # the share of the text; its outputs lie beside those of the whole
+
+    @property
+    def files(self) -> Files:
+        """The outputs of the whole, not of a shard."""
+        beside = {"alignments": self.alignments_path, "report": self.report_path}
+        return {"output": self.output_path} | {name: path for name, path in beside.items() if path}
+
+    def check(self) -> None:
+        """Raise UserError for what does not fit together, before a model is loaded."""
+        parse_limits(self.fail_on)
+        _refuse_same(self.files)
+        if self.documents:
+            config = self.opened[0][1]
+            check_documents(config, self.input_path, self.alignments_path, self.documents)
+
+    def paths(self) -> Files:
+        """Return where the outputs lie. Raises UserError if the request cannot have shards."""
+        if self.shard is None:
+            return self.files
+        ids = [self.documents.ids_path] if self.documents and self.documents.ids_path else []
+        return shard_paths(self.shard, self.files, [self.input_path, *ids])
 
     @property
     def where(self) -> str:
@@ -59,41 +90,21 @@ class _Request:
         whole = str(self.input_path or "stdin")
         return f"{whole}, shard {self.shard}" if self.shard else whole
 
+    def load(self) -> LoadedRun:
+        """Load the models."""
+        refuse_early(self.input_path)
+        return load_ensemble(self.opened, self.checkpoint_name)
 
-def translate(
-    opened: Sequence[OpenedRun],
-    input_path: Path | None,
-    output_path: Path | None,
-    alignments_path: Path | None,
-    checkpoint_name: str | None,
-    documents: Documents | None = None,
-    report_path: Path | None = None,
-    fail_on: Sequence[str] = (),
-    shard: Shard | None = None,
-) -> None:
-    """Translate a file or stdin to a file, which appears when it is complete, or to stdout.
 
-    If every output is a file, the same command resumes after a kill. Several runs translate
-    together; word alignments and the named checkpoint are the first's. With n_best over 1 each
-    hypothesis is a line `line number ||| text ||| score`. Writes the word alignment of each line
-    and its best translation to `alignments_path`, and its health to `report_path`, if given. Lines
-    of `documents` are translated with their context. Raises UserError in the end if more lines have
-    a problem than `fail_on` allows. A `shard` translates its share of the text into files beside
-    the outputs; `mtrain.commands.merge_translation` joins them, and judges by `fail_on`.
+def translate(request: Request, load: Callable[[], LoadedRun] | None = None) -> None:
+    """Translate a text to files, which appear when they are complete, or to stdout.
+
+    `load` returns the models if they are loaded already. Raises UserError in the end if more lines
+    have a problem than `fail_on` allows; of shards, merge_translation.py judges that.
     """
-    parse_limits(fail_on)
-    beside = {"alignments": alignments_path, "report": report_path}
-    files = {"output": output_path} | {name: path for name, path in beside.items() if path}
-    _refuse_same(files)
-    if documents:
-        check_documents(opened[0][1], input_path, alignments_path, documents)
-    request = _Request(input_path, files, checkpoint_name, documents, fail_on, shard)
-    paths: Files = files
-    if shard:
-        ids = [documents.ids_path] if documents and documents.ids_path else []
-        paths = shard_paths(shard, files, [input_path, *ids])
-    with _open_outputs(list(paths.values())) as outputs:
-        writers = _translate(opened, request, outputs)
+    request.check()
+    with _open_outputs(list(request.paths().values())) as outputs:
+        writers = _translate(load or request.load, request, outputs)
     for writer in writers:
         writer.finish(request.where)
 
@@ -115,10 +126,9 @@ def _refuse_same(files: Files) -> None:
         named[place] = name
 
 
-def _translate(opened: Sequence[OpenedRun], request: _Request, outputs: Outputs) -> list[Writer]:
+def _translate(load: Callable[[], LoadedRun], request: Request, outputs: Outputs) -> list[Writer]:
     """Translate unit by unit; return the writers, whose counts are complete."""
-    refuse_early(request.input_path)
-    loaded = load_ensemble(opened, request.checkpoint_name)
+    loaded = load()
     writers = _writers(loaded, request)
     text = UnitsOf(request.input_path, request.documents, loaded.config.decoding.buffer_lines)
     job: ShardJob | None = None
@@ -170,7 +180,7 @@ def _translate(opened: Sequence[OpenedRun], request: _Request, outputs: Outputs)
     return list(writers.values())
 
 
-def _begun_tally(loaded: LoadedRun, request: _Request, outputs: Outputs) -> LineTally:
+def _begun_tally(loaded: LoadedRun, request: Request, outputs: Outputs) -> LineTally:
     """Return the counts of the lines that are done."""
     fresh = LineTally(mismatched=None if request.documents is None else 0,
                       lost=0 if loaded.config.data.protect else None)  # fmt: skip
@@ -180,9 +190,7 @@ def _begun_tally(loaded: LoadedRun, request: _Request, outputs: Outputs) -> Line
     return resumed_tally(outputs, output, fresh)
 
 
-def _identity(
-    loaded: LoadedRun, request: _Request, writers: Mapping[str, Writer]
-) -> dict[str, Any]:
+def _identity(loaded: LoadedRun, request: Request, writers: Mapping[str, Writer]) -> dict[str, Any]:
     """Return, as JSON values, what the outputs depend on besides the text."""
     config, precision = loaded.config, loaded.precision
     output = request.files["output"]
@@ -216,7 +224,7 @@ def _translator(loaded: LoadedRun, documents: Documents | None) -> Translate:
     return lambda lines, _, *rest: translator.translate(lines, *rest)
 
 
-def _writers(loaded: LoadedRun, request: _Request) -> dict[str, Writer]:
+def _writers(loaded: LoadedRun, request: Request) -> dict[str, Writer]:
     """Return what is written of each block, or only counted, by name."""
     writers: dict[str, Writer] = {"output": TextWriter(loaded.config.decoding.n_best)}
     if "alignments" in request.files:

@@ -38,11 +38,11 @@ def shard_paths(
     Raises UserError if an output is no file, or if an input is stdin.
     """
     if STREAM in inputs or None in inputs:
-        raise UserError("--shard: each shard must read the same text", "name a file to translate")
+        raise UserError("stdin has no shards: each must read the whole text", "name a file to read")
     paths = {}
     for name, path in files.items():
         if path is None or is_stdout(path) or not can_be_replaced(path):
-            raise UserError(f"--shard: --{name} must name a file", "shards lie beside it")
+            raise UserError(f"--{name} must name a file: shards lie beside it", "name one")
         paths[name] = shard.path_of(path.resolve())
         if not can_be_replaced(paths[name]):
             raise UserError(f"{paths[name]}: this is no file", "move it away")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mtrain.commands.merge import merge_translation
+from mtrain.commands.merge_translation import merge_translation
 from mtrain.errors import UserError
 from tests.cli.conftest import contents
 from tests.cli.test_line_fidelity import tally
@@ -246,9 +246,9 @@ def test_shards_of_different_jobs_and_texts_are_refused(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("-", "--output", "out"), "--shard: each shard must read the same text"),
-        (("in",), "--shard: --output must name a file"),
-        (("in", "--output", "out", "--report", "/dev/null"), "--shard: --report must name a file"),
+        (("-", "--output", "out"), "stdin has no shards"),
+        (("in",), "--output must name a file"),
+        (("in", "--output", "out", "--report", "/dev/null"), "--report must name a file"),
         (("in", "--output", "out", "--shard", "3/2"), "--shard 3/2: not a shard"),
     ],
 )
