@@ -85,9 +85,10 @@ class Cluster:
 
 
 class _Worker:
-    """The actor: an opened job, in the working directory of the command."""
+    """The actor. It opens the job in a task: of an error in `__init__` Ray tells the text alone."""
 
-    def __init__(self, folder: str, open_job: Callable[[], Work]) -> None:
+    def open(self, folder: str, open_job: Callable[[], Work]) -> None:
+        """Open the job in the working directory of the command."""
         try:
             os.chdir(folder)
         except OSError as error:
@@ -96,9 +97,6 @@ class _Worker:
                 "work in a folder on storage that all machines of the cluster share",
             ) from None
         self._work = open_job()
-
-    def is_ready(self) -> None:
-        """Return once the job is open."""
 
     def work(self, shard: Shard) -> None:
         self._work(shard)
@@ -138,8 +136,8 @@ class _Shift:
                 is_told = True
 
     def _hire(self) -> None:
-        worker = self._actor.remote(os.getcwd(), self._open_job)
-        self._tasks[worker.is_ready.remote()] = worker, None
+        worker = self._actor.remote()
+        self._tasks[worker.open.remote(os.getcwd(), self._open_job)] = worker, None
 
     def _go_on(self, done: Any) -> None:
         """Take the result of a task, and give its worker the next shard."""
@@ -166,9 +164,6 @@ class _Shift:
     def _replace(self, shard: Shard | None, error: Exception) -> None:
         """Put the shard of a dead worker back, and hire another one."""
         self._deaths[shard] += 1
-        cause = getattr(getattr(error, "cause", None), "cause", None)
-        if isinstance(cause, UserError):  # the job could not be opened
-            raise cause from None
         what = "opens the job" if shard is None else f"works on shard {shard}"
         if self._deaths[shard] == MAX_DEATHS:
             raise UserError(
