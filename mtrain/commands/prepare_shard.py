@@ -51,7 +51,7 @@ def prepare_shard(config: Config, shard: Shard) -> str:
 def job_of(due: Preparation) -> JobFolder:
     """Return the folder of the shards that make a data folder."""
     inputs = {
-        str(entry.get("path", entry.get("hub"))): entry.get("sha256", entry.get("fingerprint"))
+        str(entry.get("path", entry.get("hub"))): entry.get("sha256", entry.get("fingerprint"))[:16]
         for entry in due.inputs["inputs"]
     }
     path = due.destination.with_name(f"{due.destination.name}.shards")
