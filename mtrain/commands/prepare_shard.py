@@ -51,7 +51,7 @@ def prepare_shard(config: Config, shard: Shard) -> str:
 def job_of(due: Preparation) -> JobFolder:
     """Return the folder of the shards that make a data folder."""
     inputs = {
-        str(entry.get("path", entry.get("hub"))): entry.get("sha256", entry.get("fingerprint"))
+        str(entry.get("path", entry.get("hub"))): entry.get("sha256", entry.get("fingerprint"))[:16]
         for entry in due.inputs["inputs"]
     }
     path = due.destination.with_name(f"{due.destination.name}.shards")
@@ -92,5 +92,5 @@ def _count(counts: dict[str, int], num_pairs: int) -> None:
 def _tell(content: dict[str, Any]) -> str:
     if not content["blocks"]:
         return "no block of the corpora, which have fewer blocks than there are shards"
-    told = f"{content['pairs']:,} pairs in {content['blocks']:,} blocks"
-    return f"{told}, {content['seconds']} s"
+    unit = "block" if content["blocks"] == 1 else "blocks"
+    return f"{content['pairs']:,} pairs in {content['blocks']:,} {unit}, {content['seconds']} s"

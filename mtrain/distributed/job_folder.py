@@ -56,8 +56,8 @@ class JobFolder:
             )
         path = self.path / JOB
         try:
-            told = json.loads(path.read_bytes()) if path.exists() else self.job
-        except ValueError:
+            told = dict(json.loads(path.read_bytes())) if path.exists() else self.job
+        except (ValueError, TypeError):
             raise UserError(f"{path}: damaged", f"remove {self.path} to begin anew") from None
         self._check_same(told, f"{self.path}: its shards are")
 

@@ -35,7 +35,8 @@ LEVELS = (
 TORCH_FREE_ROOMS = {"__init__", "errors", "console", "config", "text", "cli", "__main__"}
 TORCH_FREE_MODULES = r"mtrain(\.(cli.*|errors|console|config.*|text.*|evaluation.*))?"
 TORCH_FREE_MODULES += r"|mtrain\.data\.(builder|folders)|mtrain\.runtime\.environment"
-TORCH_FREE_MODULES += r"|mtrain\.commands\.(config|doctor.*|opening|options|prepare|score)"
+TORCH_FREE_MODULES += r"|mtrain\.commands\.(config|doctor.*|merge_data|opening|options|prepar.*)"
+TORCH_FREE_MODULES += r"|mtrain\.commands\.score"
 # The one file or folder that would change if another library did the work.
 SEAMS = {
     "typer": "cli/",
