@@ -22,6 +22,7 @@ from mtrain.errors import Interrupted, UserError, nearest_name
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://.")  # one letter would be a drive of Windows
 WEB = ("http", "https")
+BUCKETS = ("s3", "s3a")
 BLOCK_BYTES = 1 << 20
 SECONDS_TO_WAIT = 60.0  # for a web server
 # What the file systems call the signs that a file has changed; its size is compared as well.
@@ -170,10 +171,13 @@ def refuse_unsendable(path: Path) -> None:
     url = str(path)
     if _protocol(url) in WEB:
         raise UserError(f"{url}: a web page cannot be written", "name a file, or s3://BUCKET/FILE")
-    with _explained(url), suppress(FileNotFoundError, PermissionError):  # some may only write
+    with _explained(url), suppress(PermissionError):  # who may write need not be able to read
         files, place = _file_system(url)
-        if files.info(place)["type"] == "directory":
-            raise IsADirectoryError
+        if _protocol(url) in BUCKETS and not files.exists(place.partition("/")[0]):
+            raise _no_place(url)
+        with suppress(FileNotFoundError):
+            if files.info(place)["type"] == "directory":
+                raise IsADirectoryError
 
 
 def send(path: Path) -> None:
@@ -186,7 +190,10 @@ def send(path: Path) -> None:
         try:
             with _explained(url):
                 files, place = _file_system(url)
-                files.put_file(str(local), place)
+                try:
+                    files.put_file(str(local), place)
+                except FileNotFoundError:
+                    raise _no_place(url) from None
         except UserError as error:
             kept = f"the complete output is kept in {local}"
             raise UserError(error.message, f"{error.hint}\n{kept}".strip()) from None
@@ -245,6 +252,10 @@ def _explanation(url: str, error: Exception) -> UserError:
     hint = f"check the URL and the network; {credentials}" if credentials else (
         "check the URL and the network")  # fmt: skip
     return UserError(f"{url}: the transfer failed ({told.splitlines()[0]})", hint)
+
+
+def _no_place(url: str) -> UserError:
+    return UserError(f"{url}: there is no such folder or bucket to write to", "create it first")
 
 
 def _protocol(url: str) -> str:

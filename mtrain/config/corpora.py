@@ -47,7 +47,7 @@ class PairFiles(_Corpus):
     """Two line-aligned text files, plain or compressed (gz, xz, zst, bz2)."""
 
     source: FilePath
-    """text file in the source language"""
+    """text file in the source language; like every input it may be a URL, as s3://bucket/a.en"""
     target: FilePath
     """its translation, line by line"""
     documents: Literal["empty_lines"] | FilePath | None = None

@@ -76,7 +76,9 @@ def test_corpora_on_the_web_are_those_on_the_disk(caching: CachingCommandLine, w
     assert "Traceback" not in refused.err
     assert contents(folder / "web") == before
     web.broken_off.clear()
-    assert succeed(caching, "prepare", "web.yaml").err.count(": fetched, ") == 1
+    (pages / "t.model").write_bytes((folder / "files/data/tokenizer/shared.model").read_bytes())
+    given = "--set", f"tokenizer.path={web.url}/t.model"
+    assert succeed(caching, "prepare", "web.yaml", *given).err.count(": fetched, ") == 2
     assert prepared(folder / "web") != prepared(folder / "files")
 
 

@@ -206,7 +206,9 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(
             pytest.fail("it was opened")
 
 
-def test_an_output_that_does_not_arrive_is_kept(memory: fsspec.AbstractFileSystem) -> None:
+def test_an_output_that_does_not_arrive_is_kept(
+    memory: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
     """As when the network fails at the end: the same command sends it."""
     memory.pipe_file("/out", b"a file where a folder has to be")
     path = as_path("memory://out/a.txt")
@@ -216,6 +218,11 @@ def test_an_output_that_does_not_arrive_is_kept(memory: fsspec.AbstractFileSyste
     ):
         file.write(b"one\n")
     assert outgoing(path).read_bytes() == b"one\n"
+    with (
+        pytest.raises(UserError, match="no such folder or bucket"),
+        write_whole(as_path(f"local://{tmp_path}/nowhere/a.txt")),
+    ):
+        pass
 
     with Journal(path) as journal:
         journal.begin({"model": 1})
