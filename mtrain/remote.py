@@ -27,7 +27,7 @@ BLOCK_BYTES = 1 << 20
 SECONDS_TO_WAIT = 60.0  # for a web server
 # What the file systems call the signs that a file has changed; its size is compared as well.
 VERSION_KEYS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "generation", "LastModified",
-                "last_modified", "modified", "mtime", "updated", "created")  # fmt: skip
+                "last_modified", "modified", "mtime", "updated", "created", "sha")  # fmt: skip
 CREDENTIALS = {
     "s3": "S3's credentials are those of the AWS command line: ~/.aws, AWS_PROFILE or "
     "AWS_ACCESS_KEY_ID; another server than Amazon's is AWS_ENDPOINT_URL",
@@ -42,7 +42,7 @@ class RemotePath(PosixPath):
     Opening it raises UserError if it cannot be fetched. An output is written to `outgoing`.
     """
 
-    _url = ""
+    _url = ""  # of paths made of this one, as its parent; from Python 3.12 on they are plain ones
 
     def __new__(cls, url: str) -> "RemotePath":
         path = super().__new__(cls, url)
@@ -53,7 +53,7 @@ class RemotePath(PosixPath):
         return self._url or super().__str__()
 
     def __fspath__(self) -> str:
-        return os.fspath(_fetch_once(self._url))
+        return os.fspath(_fetch_once(self._url)) if self._url else super().__fspath__()
 
     def __reduce__(self) -> tuple[type["RemotePath"], tuple[str]]:
         return RemotePath, (self._url,)
@@ -126,7 +126,7 @@ def _open_file_system(url: str) -> _Source:
     if about["type"] == "directory":
         raise IsADirectoryError
     signs = [about.get(key) for key in VERSION_KEYS]
-    return _Source(files.open(path, "rb"), about["size"], _version(signs, about["size"]))
+    return _Source(files.open(path, "rb"), about.get("size"), _version(signs, about.get("size")))
 
 
 def _version(signs: list[Any], size: Any) -> str:
@@ -140,9 +140,11 @@ def _download(source: _Source, url: str, part: Path) -> int:
         while True:
             with _explained(url):
                 block = source.stream.read(BLOCK_BYTES)
-            if not block:
-                break
             try:
+                if not block:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    break
                 file.write(block)
             except OSError as error:
                 error.filename = str(part)

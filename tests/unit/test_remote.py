@@ -110,6 +110,7 @@ def test_a_remote_path_reads_as_the_file(web: Web, tmp_path: Path) -> None:
     assert path.is_file()
     assert path.stat().st_size == 8
     assert list(read_lines(path)) == [b"one", b"two"]
+    assert path.resolve().read_bytes() == b"one\ntwo\n"
     assert file_digest(path) == file_digest(original)
     original.write_bytes(b"changed it\n")
     assert path.read_bytes() == b"one\ntwo\n"  # a process reads one version to its end
