@@ -11,14 +11,19 @@ from mtrain.cli.options import (
     OutputOption,
     RunArgument,
     SetOption,
+    file_option,
 )
+from mtrain.remote import as_path
 
 
 def align(
     run: RunArgument,
-    sources: Annotated[Path, typer.Argument(metavar="SOURCES", show_default=False)],
+    sources: Annotated[Path, typer.Argument(metavar="SOURCES", parser=as_path, show_default=False)],
     targets: Annotated[
-        Path, typer.Argument(metavar="TARGETS", help="Their translations.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="TARGETS", parser=as_path, help="Their translations.", show_default=False
+        ),
     ],
     output: OutputOption = None,
     reverse: Annotated[
@@ -46,9 +51,7 @@ def attention(
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for page, arrays and pictures.")
     ] = Path("attention"),
-    references: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Show these translations, not its own.")
-    ] = None,
+    references: Annotated[Path | None, file_option("Show these translations, not its own.")] = None,
     layer: Annotated[
         int | None, typer.Option(metavar="N", help="Of the large picture; from 1.")
     ] = None,

@@ -1,16 +1,23 @@
 """The arguments and options that several verbs share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mtrain.errors import UserError
+from mtrain.remote import as_path
 
 if TYPE_CHECKING:
     from mtrain.distributed.shards import Shard
 
 NUM_SHARDS = 64  # of --ray
+
+
+def file_option(text: str) -> Any:
+    """Return an option whose value is a file, or its URL."""
+    return typer.Option(metavar="FILE", parser=as_path, help=text)
+
 
 ConfigArgument = Annotated[
     Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration.", show_default=False)
@@ -26,13 +33,13 @@ InputArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="INPUT",
-        help="Text file; - or nothing is stdin.",
+        parser=as_path,
+        help="Text file or URL; - or nothing is stdin.",
         callback=lambda path: None if path == Path("-") else path,
     ),
 ]
 OutputOption = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Appears when complete; - or nothing is stdout."),
+    Path | None, file_option("Appears when complete, also at a URL; - or nothing is stdout.")
 ]
 SourceLangOption = Annotated[
     str | None,

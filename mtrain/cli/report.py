@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from mtrain.cli.options import RunArgument, SetOption
+from mtrain.cli.options import RunArgument, SetOption, file_option
 
 
 def report(
     run: RunArgument,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="By default RUN/report.html; - is stdout."),
+        file_option("By default RUN/report.html; - is stdout."),
     ] = None,
     test: Annotated[
         bool, typer.Option("--test", help="Translate and score the test sets too.")

@@ -6,32 +6,22 @@ from typing import Annotated
 
 import typer
 
-from mtrain.cli.options import CheckpointOption, FailOnOption, SetOption, WithOption
+from mtrain.cli.options import CheckpointOption, FailOnOption, SetOption, WithOption, file_option
 from mtrain.commands.options import check_finite, one_of
 
 RunArgument = Annotated[
     Path | None,
     typer.Argument(metavar="RUN", help="Score its test sets; a BERT by masked tokens."),
 ]
-HypothesesOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Score this file.")]
-ReferencesOption = Annotated[
-    list[Path] | None, typer.Option(metavar="FILE", help="Against this; again for each more.")
-]
-SourcesOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Also by the length of these sources.")
-]
-BaselineOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Compare with these hypotheses.")
-]
+HypothesesOption = Annotated[Path | None, file_option("Score this file.")]
+ReferencesOption = Annotated[list[Path] | None, file_option("Against this; again for each more.")]
+SourcesOption = Annotated[Path | None, file_option("Also by the length of these sources.")]
+BaselineOption = Annotated[Path | None, file_option("Compare with these hypotheses.")]
 LanguageOption = Annotated[
     str, typer.Option(metavar="CODE", help="Of files; chooses sacreBLEU's tokenizer.")
 ]
-AlignmentsOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Score these word alignments, i-j from 0.")
-]
-GoldOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Against these, i-j sure and ipj possible.")
-]
+AlignmentsOption = Annotated[Path | None, file_option("Score these word alignments, i-j from 0.")]
+GoldOption = Annotated[Path | None, file_option("Against these, i-j sure and ipj possible.")]
 FirstIndexOption = Annotated[
     int, typer.Option(min=0, max=1, help="What the gold alignments count words from.")
 ]
@@ -57,13 +47,11 @@ FailUnderOption = Annotated[
 ]
 SaveBaselineOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Save the translations for --against, if no gate fails."),
+    file_option("Save the translations for --against, if no gate fails."),
 ]
 AgainstOption = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", help="Exit 1 if a main score fell significantly from this baseline's."
-    ),
+    file_option("Exit 1 if a main score fell significantly from this baseline's."),
 ]
 MaxDropOption = Annotated[
     float | None, typer.Option(metavar="SCORE", help="A drop that --against allows; default 0.")
@@ -74,14 +62,10 @@ PValueOption = Annotated[
 ]
 SuiteOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Also run this behaviour suite; exit 1 if a case fails."),
+    file_option("Also run this behaviour suite; exit 1 if a case fails."),
 ]
-JunitOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Also write a JUnit report (XML).")
-]
-MarkdownOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Also write a comment for a pull request.")
-]
+JunitOption = Annotated[Path | None, file_option("Also write a JUnit report (XML).")]
+MarkdownOption = Annotated[Path | None, file_option("Also write a comment for a pull request.")]
 
 
 def score(

@@ -20,6 +20,7 @@ from mtrain.cli.options import (
     TargetLangOption,
     WithOption,
     WorkersOption,
+    file_option,
     read_shard,
 )
 
@@ -35,17 +36,15 @@ def translate(
         int | None, typer.Option(metavar="N", help="Write N scored hypotheses a line.")
     ] = None,
     alignments: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write links between words there, 0-0 1-2.")
+        Path | None, file_option("Write links between words there, 0-0 1-2.")
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what is wrong with each line, JSON.")
-    ] = None,
+    report: Annotated[Path | None, file_option("Write what is wrong with each line, JSON.")] = None,
     fail_on: FailOnOption = None,
     documents: Annotated[
         bool, typer.Option("--documents", help="Translate with context; empty lines end documents.")
     ] = False,
     document_ids: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same, with an id for each line there.")
+        Path | None, file_option("The same, with an id for each line there.")
     ] = None,
     engine: Annotated[
         str | None, typer.Option(metavar="NAME", help="torch, ctranslate2 or ctranslate2-int8.")

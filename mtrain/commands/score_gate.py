@@ -22,6 +22,7 @@ from mtrain.evaluation.measures import Measures
 from mtrain.evaluation.metrics import LEAST_P_VALUE
 from mtrain.evaluation.scored import Scored, ScoredSet
 from mtrain.evaluation.suite import SUITE, SuiteResult
+from mtrain.remote import outgoing
 from mtrain.text.lines import write_whole
 from mtrain.text.streams import is_stdout
 
@@ -183,7 +184,7 @@ def _check_paths(against: Path | None, files: OutputFiles) -> None:
     for option, path in given:
         if is_stdout(path):
             raise UserError(f"{option}: {path} is no file", "name one: stdout carries the scores")
-        options.setdefault(path.resolve(), []).append(option)
+        options.setdefault(outgoing(path), []).append(option)
     for path, sharing in options.items():
         if len(sharing) > 1 and sharing != ["--save-baseline", "--against"]:
             raise UserError(f"{' and '.join(sharing)} name the same file {path}", "name two files")

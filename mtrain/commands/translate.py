@@ -31,6 +31,7 @@ from mtrain.evaluation.limits import parse_limits
 from mtrain.inference.ensemble import load_ensemble
 from mtrain.inference.journalled import begin_or_refuse, resumed_tally, run_identity
 from mtrain.inference.load import LoadedRun
+from mtrain.remote import outgoing
 from mtrain.text.lines import can_be_replaced, open_bytes, refuse_early
 from mtrain.text.streams import is_stdout
 
@@ -120,7 +121,7 @@ def _refuse_same(files: Files) -> None:
     """Raise UserError if two outputs are one file."""
     named: dict[Path | None, str] = {}
     for name, path in files.items():
-        place = None if path is None or is_stdout(path) else path.resolve()
+        place = None if path is None or is_stdout(path) else outgoing(path)
         if place in named:
             raise UserError(f"{path or '-'}: --{named[place]} and --{name} name the same file")
         named[place] = name
@@ -206,7 +207,7 @@ def _identity(loaded: LoadedRun, request: Request, writers: Mapping[str, Writer]
     }
     for name, path in request.files.items():
         if path is not None and name != "output":
-            identity[f"--{name}"] = relpath(path.resolve(), output.resolve().parent)
+            identity[f"--{name}"] = relpath(outgoing(path), outgoing(output).parent)
     if documents := request.documents:
         identity["--documents"] = "by empty lines" if documents.ids_path is None else "by ids"
         identity["data.context.tokens"] = require_context(config).tokens

@@ -16,6 +16,7 @@ from mtrain.decoding.journal import Journal, about
 from mtrain.decoding.lines_done import LinesDone
 from mtrain.distributed.shards import Shard, ShardManifest
 from mtrain.errors import UserError
+from mtrain.remote import RemotePath
 from mtrain.text.lines import STREAM, can_be_replaced, file_digest, open_bytes
 from mtrain.text.streams import is_stdout
 
@@ -43,6 +44,11 @@ def shard_paths(
     for name, path in files.items():
         if path is None or is_stdout(path) or not can_be_replaced(path):
             raise UserError(f"--{name} must name a file: shards lie beside it", "name one")
+        if isinstance(path, RemotePath):
+            raise UserError(
+                f"{path}: shards lie beside --{name}, on storage that all processes share",
+                "name a file there, and send it when it is joined",
+            )
         paths[name] = shard.path_of(path.resolve())
         if not can_be_replaced(paths[name]):
             raise UserError(f"{paths[name]}: this is no file", "move it away")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from mtrain.config.section import HomePath, NonNegativeFloat, PositiveInt, Section
+from mtrain.config.section import FilePath, NonNegativeFloat, PositiveInt, Section
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 LanguageCode = str  # any: `prepare` warns of unknown ones, and refuses those in a prefix
@@ -46,11 +46,11 @@ class _TrainCorpus(_Corpus):
 class PairFiles(_Corpus):
     """Two line-aligned text files, plain or compressed (gz, xz, zst, bz2)."""
 
-    source: HomePath
-    """text file in the source language"""
-    target: HomePath
+    source: FilePath
+    """text file in the source language; like every input it may be a URL, as s3://bucket/a.en"""
+    target: FilePath
     """its translation, line by line"""
-    documents: Literal["empty_lines"] | HomePath | None = None
+    documents: Literal["empty_lines"] | FilePath | None = None
     """where documents end: at empty_lines, empty on both sides and no pairs; or a file with the id
     of each line's document"""
 
@@ -58,14 +58,14 @@ class PairFiles(_Corpus):
 class AlignedPairFiles(PairFiles, _TrainCorpus):
     """Text files for training, optionally with word alignments."""
 
-    alignments: HomePath | None = None
+    alignments: FilePath | None = None
     """file of word alignments, one pair a line, as 0-0 1-2: source word - target word, from 0"""
 
 
 class TableFile(_Corpus):
     """One TSV, JSONL or Parquet file with both sides."""
 
-    path: HomePath
+    path: FilePath
     """the file: .parquet, or .tsv or .jsonl, which may be compressed (.gz, .xz, .zst, .bz2)"""
     fields: tuple[str | int, str | int] | None = None
     """source and target column: a number from 0 in TSV, else a name; a.b is a nested field.
@@ -96,7 +96,7 @@ class TrainHubDataset(HubDataset, _TrainCorpus):
 class PlainText(_Corpus):
     """Text in one language, for masked-language-model training."""
 
-    text: HomePath
+    text: FilePath
     """file with text in the language `lang`: one sentence a line, plain or compressed; with `field`
     a table"""
     lang: LanguageCode

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from mtrain.config.section import (
-    HomePath,
+    LocalPath,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -17,7 +17,7 @@ from mtrain.config.section import (
 class DistillationConfig(Section):
     """What a student learns from the runs that `mtrain distill` names as its teachers."""
 
-    teachers: list[HomePath] = Field([])
+    teachers: list[LocalPath] = Field([])
     """run folders that teach, which `mtrain distill` names; of several that translate, the
     probabilities are averaged"""
     targets: Literal["best", "interpolated", "original"] = "best"

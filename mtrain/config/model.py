@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from mtrain.config.encoder_attention import EncoderAttention
-from mtrain.config.section import HomePath, PositiveFloat, PositiveInt, Probability, Section
+from mtrain.config.section import LocalPath, PositiveFloat, PositiveInt, Probability, Section
 
 ExportFormat = Literal["ctranslate2", "huggingface"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -27,7 +27,7 @@ MODEL_PARTS: tuple[ModelPart, ...] = get_args(ModelPart)
 class BaseRun(Section):
     """The run whose weights a new run starts from."""
 
-    run: HomePath
+    run: LocalPath
     """run folder"""
     parts: Annotated[tuple[ModelPart, ...], Field(min_length=1)] = MODEL_PARTS
     """parts to copy; the others are newly initialised"""
@@ -39,7 +39,7 @@ class BaseRun(Section):
 class FeaturesConfig(Section):
     """A frozen BERT, whose states of each source line the model reads too (Zhu et al. 2020)."""
 
-    run: HomePath
+    run: LocalPath
     """run folder of a BERT, trained or imported; `train` copies it into its own run"""
     layer: Annotated[int, Field(ge=-1000, le=1000)] = -1
     """the layer whose states are read: 1 is the lowest, -1 the last"""
@@ -65,7 +65,7 @@ class ModelSection(Section):
     """architecture"""
     init_from: (
         Annotated[
-            Annotated[HomePath, Tag("<run>")] | Annotated[BaseRun, Tag("<base>")],
+            Annotated[LocalPath, Tag("<run>")] | Annotated[BaseRun, Tag("<base>")],
             Discriminator(_is_one_run),
         ]
         | None

@@ -37,7 +37,7 @@ from mtrain.config.model import (
     cannot_hold,
 )
 from mtrain.config.protection import SpanPattern
-from mtrain.config.section import HomePath, Section
+from mtrain.config.section import LocalPath, Section
 from mtrain.config.tokenizer import Pieces, SidePaths, TokenizerConfig
 from mtrain.config.training import TrainingConfig
 from mtrain.errors import UserError
@@ -48,9 +48,9 @@ UNDETERMINED = "und"  # BCP 47
 class Config(Section):
     """The configuration of a run."""
 
-    run_dir: HomePath
+    run_dir: LocalPath
     """output folder of training, with everything that `translate` needs; it can be moved"""
-    data_dir: HomePath | None = None
+    data_dir: LocalPath | None = None
     """output folder of `prepare`; several runs may share it. By default RUN_DIR/data"""
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] = 1
     """random seed of initial weights, data order, dropout and sampling"""

@@ -6,14 +6,16 @@ from string import Template
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
     ValidationInfo,
     field_validator,
 )
+
+from mtrain.remote import RemotePath, as_path
 
 # large enough for any use, small enough that arithmetic does not overflow
 MAX_INT, MAX_FLOAT = (1 << 31) - 1, 1e9
@@ -38,12 +40,22 @@ def expand(path: str) -> str:
         raise ValueError(f"{path}: a variable is $NAME or ${{NAME}}, a dollar sign is $$") from None
 
 
+def _file(value: Any) -> Any:
+    # a path was read before; anything else is an error of pydantic's
+    return as_path(expand(value)) if isinstance(value, str) else value
+
+
+def _local(value: Any) -> Any:
+    path = _file(value)
+    if isinstance(path, RemotePath):
+        raise ValueError(f"{path}: a local path is expected")
+    return path
+
+
 # serialised with $$ so that reading it again expands nothing
-HomePath = Annotated[
-    Path,
-    AfterValidator(lambda path: Path(expand(str(path)))),
-    PlainSerializer(lambda path: str(path).replace("$", "$$"), when_used="json"),
-]
+_AS_TEXT = PlainSerializer(lambda path: str(path).replace("$", "$$"), when_used="json")
+LocalPath = Annotated[Path, BeforeValidator(_local), _AS_TEXT]
+FilePath = Annotated[Path, BeforeValidator(_file), _AS_TEXT]  # an input, which may be a URL
 
 
 class Section(BaseModel):

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from mtrain.config.corpora import Languages, Piece, check_piece
-from mtrain.config.section import HomePath, PositiveInt, Section
+from mtrain.config.section import FilePath, PositiveInt, Section
 
 
 def _check_prefix(prefix: str) -> str:
@@ -35,9 +35,9 @@ Pieces = tuple[str, ...]  # before each text of one side
 class SidePaths(Section):
     """One tokenizer per side."""
 
-    source: HomePath
+    source: FilePath
     """tokenizer of the source side"""
-    target: HomePath
+    target: FilePath
     """tokenizer of the target side"""
 
 
@@ -56,7 +56,7 @@ class TokenizerConfig(Section):
     """train one model for both languages; false trains one per side"""
     path: (
         Annotated[
-            Annotated[HomePath, Tag("<one>")] | Annotated[SidePaths, Tag("<sides>")],
+            Annotated[FilePath, Tag("<one>")] | Annotated[SidePaths, Tag("<sides>")],
             Discriminator(_is_one_path),
         ]
         | None

@@ -2,7 +2,8 @@
 
 Beside the first output, `.NAME.part` holds its lines so far, `.NAME.part-2` those of the second
 one, and `.NAME.journal` what they belong to and how many are safe. An output gets its name when all
-are complete. `NAME.json` can tell what a whole output was made from.
+are complete. `NAME.json` can tell what a whole output was made from. The files of an output with a
+URL are in the cache until it is sent.
 """
 
 import errno
@@ -22,6 +23,7 @@ from mtrain.console import say
 from mtrain.data.folders import lock
 from mtrain.decoding.outputs import Outputs
 from mtrain.errors import UserError
+from mtrain.remote import RemotePath, discard, outgoing, refuse_unsendable, send
 from mtrain.text.lines import file_digest, flush_to_disk, naming, write_whole
 
 FORMAT = 1
@@ -42,7 +44,8 @@ class Journal(Outputs):
     """Output files with a record of what is safe. Use it in a `with` statement, then `begin`."""
 
     def __init__(self, *paths: Path) -> None:
-        self.paths = [path.resolve() for path in paths]
+        self._given = paths
+        self.paths = [outgoing(path) for path in paths]
         first = self.paths[0]
         self.record_path = first.with_name(f".{first.name}.journal")
         self._parts = [self._part(number) for number in range(1, len(paths) + 1)]
@@ -62,6 +65,8 @@ class Journal(Outputs):
             for path in self.paths[1:]:
                 with naming(path), NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
                     pass  # what fails here would fail when all is done
+            for path in self._given:
+                refuse_unsendable(path)
             self.earlier = _read_record(self.record_path)
         except BaseException:
             self._close()
@@ -104,7 +109,8 @@ class Journal(Outputs):
     def is_named(self) -> bool:
         """Return whether the earlier attempt was killed when the outputs had their names."""
         return (
-            self.is_whole()
+            not any(isinstance(path, RemotePath) for path in self._given)  # it may not be sent yet
+            and self.is_whole()
             and self.earlier is not None
             and self.earlier.is_complete
             and not any(map(_size, self._parts))
@@ -184,8 +190,12 @@ class Journal(Outputs):
         if told is not None:
             with naming(about_path):
                 _write_json(about_path, told)
+        for path in self._given:
+            send(path)
         self.record_path.unlink(missing_ok=True)
         self._is_finished = True
+        for path in self._given:
+            discard(path)
 
     def _write_record(
         self, lines: int, notes: Mapping[str, Any], is_complete: bool = False

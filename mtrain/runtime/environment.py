@@ -1,6 +1,7 @@
 """Environment variables, and the cores of this process.
 
-Does not import torch. Only this module and `onednn.py` set variables or read them by name.
+Does not import torch. Only this module and `onednn.py` set variables or read them by name,
+apart from `mtrain/remote.py`, which finds its cache.
 """
 
 import os

@@ -46,16 +46,16 @@ def looks_like_header(source: str, target: str, languages: tuple[str, str]) -> b
 
 
 def _complaint(path: Path, corpus: Corpus) -> str:
-    if not path.exists():
-        return f"{path}: there is no such file (looked in {Path.cwd()})"
-    if path.is_dir():
-        return f"{path}: this is a folder, a file was expected"
-    if not path.is_file():
-        return (
-            f"{path}: a pipe can be read only once, a corpus is read three times: "
-            "write it to a file first"
-        )
     try:
+        if not path.exists():
+            return f"{path}: there is no such file (looked in {Path.cwd()})"
+        if path.is_dir():
+            return f"{path}: this is a folder, a file was expected"
+        if not path.is_file():
+            return (
+                f"{path}: a pipe can be read only once, a corpus is read three times: "
+                "write it to a file first"
+            )
         if isinstance(corpus, TableFile) and table_kind(corpus.path) == ".parquet":
             return _complaint_of_parquet(path)
         with open_bytes(path) as file:

@@ -18,6 +18,7 @@ from typing import BinaryIO, TypeVar
 
 from mtrain.console import warn
 from mtrain.errors import UserError
+from mtrain.remote import RemotePath, discard, outgoing, refuse_unsendable, send
 from mtrain.text.encoding import ENCODING_HINT, Text, open_text
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -168,6 +169,13 @@ def file_digest(path: Path) -> str:
 @contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file to write; it gets its name, complete, if the block ends without an error."""
+    if isinstance(path, RemotePath):
+        refuse_unsendable(path)
+        with write_whole(outgoing(path)) as file:
+            yield file
+        send(path)
+        discard(path)
+        return
     if not can_be_replaced(path):
         with path.open("wb") as file:
             yield file
@@ -207,6 +215,8 @@ def naming(path: Path) -> Iterator[None]:
 
 def can_be_replaced(path: Path) -> bool:
     """Return whether a path is an ordinary file, or none yet: no rename replaces /dev/null."""
+    if isinstance(path, RemotePath):
+        return True
     return (path.is_file() or not path.exists()) and not _is_descriptor(path)
 
 

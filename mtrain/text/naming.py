@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mtrain.config.corpora import Corpus, HubDataset, PairFiles, TableFile
 from mtrain.errors import UserError
+from mtrain.remote import as_path
 from mtrain.text.checks import check_readable
 from mtrain.text.hub import hub_fields
 from mtrain.text.languages import is_language_code
@@ -46,8 +47,8 @@ def find_corpus(paths: Sequence[str], given: Codes) -> NamedCorpus:
             ".tsv, .jsonl or .parquet; add further corpora to data.train later",
         )
     if len(paths) == 2:
-        return _two_files(Path(paths[0]), Path(paths[1]), given)
-    path = Path(paths[0])
+        return _two_files(as_path(paths[0]), as_path(paths[1]), given)
+    path = as_path(paths[0])
     is_folder = path.is_dir()
     corpus: Corpus = (
         HubDataset(hub=str(path)) if is_folder else TableFile.model_construct(path=path)

@@ -1,5 +1,6 @@
 """SentencePiece models as a tokenizer's backend."""
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ class SentencePieceBackend(TokenizerBackend):
     def __init__(self, path: Path) -> None:
         """Read a model. Raises `UserError` if it is none, or has no end mark."""
         try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+            self._processor = sentencepiece.SentencePieceProcessor(model_file=os.fspath(path))
         except (RuntimeError, OSError):
             raise UserError(f"{path}: this is not a SentencePiece model") from None
         self.vocab_size = self._processor.get_piece_size()
