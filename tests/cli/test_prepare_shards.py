@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mtrain.commands.prepare import prepare
 from mtrain.commands.prepare_shard import prepare_shard
 from mtrain.config import Config
 from mtrain.data import blocks
-from mtrain.distributed.shards import Shard
+from mtrain.distributed.shards import Shard, ShardManifest
 from mtrain.errors import UserError
 from tests.cli.conftest import contents
 from tests.cli.warm import WarmCommandLine
@@ -219,9 +220,9 @@ def cut_manifest(job: Path) -> None:
 
 def turn_into_another_job(job: Path) -> None:
     path = scan_of(job, 2) / "manifest.json"
-    told = json.loads(path.read_text())
-    told["job"]["settings"]["data"]["train"][1]["source_lang"] = "fr"
-    path.write_text(json.dumps(told))
+    manifest = ShardManifest.read(path)
+    manifest.job["settings"]["data"]["train"][1]["source_lang"] = "fr"
+    manifest.write(path)
 
 
 def add_notes(job: Path) -> None:
@@ -231,7 +232,7 @@ def add_notes(job: Path) -> None:
 def count_to_four(job: Path) -> None:
     shutil.move(scan_of(job, 2), job / "scan.shard-2-of-4")
     path = job / "scan.shard-2-of-4" / "manifest.json"
-    path.write_text(path.read_text().replace('"count": 3', '"count": 4'))
+    replace(ShardManifest.read(path), shard=Shard(2, 4)).write(path)
 
 
 @pytest.mark.parametrize(
