@@ -77,7 +77,10 @@ class Trainer:
         position = self._state.position
         self._feed = self._open_feed()
         try:
-            with progress("training", None, "updates", position.update) as shown:
+            with (
+                self._saver,
+                progress("training", None, "updates", position.update) as shown,
+            ):
                 self._loop(shown)
         finally:
             self._feed.close()
@@ -111,6 +114,7 @@ class Trainer:
                         self._saver.save(self._validation)
                     while self._stage_has_ended():
                         self._begin_next_stage()
+                    self._saver.raise_failure()
                     self._update(shown)
             except _StopRequested:
                 continue
@@ -194,7 +198,7 @@ class Trainer:
             f"gradient norm {result.gradient_norm}"
         )
         if self._skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
-            self._saver.save(self._validation)
+            self._save_to_disk()
             raise UserError(
                 f"{MAX_SKIPPED_IN_A_ROW} updates in a row gave no finite gradient; the last good "
                 "weights are saved",
@@ -232,12 +236,21 @@ class Trainer:
 
     def _stop_if(self, signal_number: int) -> None:
         if signal_number:
-            self._saver.save(self._validation)
+            self._save_to_disk()
             raise Interrupted(
                 signal_number,
                 f"stopped by a signal, saved after update {self._state.position.update}; "
                 "run the same command again to resume",
             )
+
+    def _save_to_disk(self) -> None:
+        """Save, and return on all processes when the checkpoint is on disk.
+
+        torchrun ends all processes as soon as one has left.
+        """
+        self._saver.save(self._validation)
+        self._saver.wait()
+        self._group.share(0)
 
     # -- validation -----------------------------------------------------------------------------
 
