@@ -77,10 +77,7 @@ class Trainer:
         position = self._state.position
         self._feed = self._open_feed()
         try:
-            with (
-                self._saver,
-                progress("training", None, "updates", position.update) as shown,
-            ):
+            with self._saver, progress("training", None, "updates", position.update) as shown:
                 self._loop(shown)
         finally:
             self._feed.close()
@@ -105,13 +102,13 @@ class Trainer:
             try:
                 if not position.is_validated and (is_finished or self._is_time_to_validate()):
                     self._validate()
-                    self._saver.save(self._validation, self._translated())
+                    self._save(self._translated())
                 elif is_finished:
                     self._average_checkpoints()
                     return
                 else:
                     if save_every and position.update and position.update % save_every == 0:
-                        self._saver.save(self._validation)
+                        self._save()
                     while self._stage_has_ended():
                         self._begin_next_stage()
                     self._saver.raise_failure()
@@ -142,6 +139,7 @@ class Trainer:
     def _update(self, shown: Progress) -> None:
         position, config, feed = self._state.position, self._config, self._feed
         waited, started = feed.seconds_waited, time.perf_counter()
+        self._group.note(f"update {position.update + 1}")
         planned = next(feed)
         num_tokens = self._share(planned)
         rate = learning_rate(position.update, self._last_update(), config)
@@ -248,9 +246,13 @@ class Trainer:
 
         torchrun ends all processes as soon as one has left.
         """
-        self._saver.save(self._validation)
+        self._save()
         self._saver.wait()
         self._group.share(0)
+
+    def _save(self, translated: Sequence[SetTexts] = ()) -> None:
+        self._group.note(f"saving after update {self._state.position.update}")
+        self._saver.save(self._validation, translated)
 
     # -- validation -----------------------------------------------------------------------------
 
@@ -269,7 +271,8 @@ class Trainer:
 
     def _measure(self, weights: dict[str, Tensor], group: ProcessGroup) -> Validation:
         """Validate the model with `weights`, or with its own if `weights` is empty."""
-        model = self._state.model
+        model, phase = self._state.model, f"validating after update {self._state.position.update}"
+        self._group.note(phase)
         num_sentences = -(-len(self._validator) // group.size)
         with (
             progress("validating", num_sentences, "sentences") as shown,
@@ -278,6 +281,7 @@ class Trainer:
 
             def on_progress(count: int) -> None:
                 self._raise_if_stopped()
+                self._group.note(phase)
                 shown.advance(count)
 
             validation = self._validator.validate(model, on_progress, group)
