@@ -24,6 +24,7 @@ from mtrain.training.saving import Saver
 from mtrain.training.state import TrainState
 from mtrain.training.steps import build_step
 from mtrain.training.updater import Updater, UpdateResult
+from mtrain.training.validation import Validation
 from tests.conftest import write_task
 
 # it multiplies on AMD, but not where it would round, which it does by AMX
@@ -109,6 +110,12 @@ def open_saver(setup: Setup, run: RunFolder) -> Saver:
     )
 
 
+def save_run(setup: Setup, run: RunFolder, validation: Validation | None = None) -> None:
+    """Save a training, and return when it is on disk."""
+    with open_saver(setup, run) as saver:
+        saver.save(validation)
+
+
 @dataclass(frozen=True)
 class Learner:
     """A model that is updated by itself, without a plan."""
@@ -170,7 +177,7 @@ def run_in_two_sittings(config: Config, first: int, last: int) -> Setup:
     """Update `first` times, save, resume in a new setup, and continue to `last` updates."""
     setup, run = open_run(config)
     learn(setup, first)
-    open_saver(setup, run).save(None)
+    save_run(setup, run)
     setup, run = open_run(config)
     open_saver(setup, run).resume()
     assert setup.state.position.update == first

@@ -1,4 +1,4 @@
-"""Data parallelism over processes of `torchrun`, one GPU each. The only user of torch.distributed.
+"""Data parallelism over processes of `torchrun`, one GPU each.
 
 Every process plans the same batches and computes its share of each update. So the data and the
 dropout of an update are the same for any number of processes.
@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from mtrain.distributed.peers import Peers
 from mtrain.runtime.environment import local_rank, num_processes, process_rank
 
 TIMEOUT = timedelta(hours=6)  # longer than one process needs for a validation or checkpoint
@@ -38,7 +39,12 @@ class ProcessGroup:
             # first optimiser imports it. A group kept there outlives `__exit__`, and its threads
             # may abort the interpreter at its end.
             import_module("torch.distributed.nn")
-            distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=TIMEOUT)
+            self._peers = Peers(self.rank, self.size)
+            with self._peers.meeting():
+                distributed.init_process_group(
+                    "nccl" if has_gpu else "gloo", timeout=TIMEOUT, store=self._peers.group_store,
+                    rank=self.rank, world_size=self.size,
+                )  # fmt: skip
 
     @staticmethod
     def alone() -> "ProcessGroup":
@@ -49,6 +55,11 @@ class ProcessGroup:
     def is_first(self) -> bool:
         """Whether this process writes files and messages for all."""
         return self.rank == 0
+
+    def note(self, phase: str) -> None:
+        """Tell the other processes what this one does; each call shows them that it works."""
+        if self.size > 1:
+            self._peers.note(phase)
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
         """Sum the gradients of all processes in place, and return the sum of their losses ().
@@ -62,7 +73,8 @@ class ProcessGroup:
             for parameter in parameters
         ]
         flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss[None]])
-        distributed.all_reduce(flat)
+        with self._peers.meeting():
+            distributed.all_reduce(flat)
         sizes = [gradient.numel() for gradient in gradients]
         *parts, total = flat.split([*sizes, 1])
         for parameter, gradient, part in zip(parameters, gradients, parts, strict=True):
@@ -76,15 +88,17 @@ class ProcessGroup:
             return [numbers]
         own = torch.tensor(numbers, dtype=torch.float64, device=self._device)
         everyones = [torch.empty_like(own) for _ in range(self.size)]
-        distributed.all_gather(everyones, own)
-        return [tuple(theirs.tolist()) for theirs in everyones]
+        with self._peers.meeting():
+            distributed.all_gather(everyones, own)
+            return [tuple(theirs.tolist()) for theirs in everyones]
 
     def gather(self, items: Sequence[T]) -> list[T]:
         """Return the items of all processes, interleaved: the first of each, then the second."""
         if self.size == 1:
             return list(items)
         everyones: list[list[T]] = [[] for _ in range(self.size)]
-        distributed.all_gather_object(everyones, list(items))
+        with self._peers.meeting():
+            distributed.all_gather_object(everyones, list(items))
         longest = max(map(len, everyones))
         return [theirs[place] for place in range(longest) for theirs in everyones
                 if place < len(theirs)]  # fmt: skip
@@ -96,4 +110,5 @@ class ProcessGroup:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if self.size > 1:
+            self._peers.leave()
             distributed.destroy_process_group()

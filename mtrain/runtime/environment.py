@@ -8,6 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
+from mtrain.errors import UserError
+
 
 def shorten_waiting() -> None:
     """Let waiting OpenMP threads sleep after a short spin; call it before torch is imported.
@@ -36,6 +38,27 @@ def process_rank() -> int:
 def local_rank() -> int:
     """Return the rank of this process among those of torchrun on this machine, from 0."""
     return int(os.environ["LOCAL_RANK"])
+
+
+def rendezvous_address() -> str:
+    """Return the host and port at which the processes of torchrun meet."""
+    return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+
+
+def peer_limits() -> tuple[float, float]:
+    """Return after how many seconds another process of torchrun is lost, or stuck.
+
+    It is lost without a sign of life, and stuck if nobody gets any further. `MTRAIN_PEER_LIMITS`
+    has other values than the default. Raises `UserError` if they are not two positive numbers.
+    """
+    told = os.environ.get("MTRAIN_PEER_LIMITS", "60,1800")
+    try:
+        silent, still = map(float, told.split(","))
+    except ValueError:
+        silent = still = 0.0
+    if not (silent > 0 and still > 0):
+        raise UserError(f"MTRAIN_PEER_LIMITS={told}: not two numbers of seconds, such as 60,1800")
+    return silent, still
 
 
 def available_cores() -> int:

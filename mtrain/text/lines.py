@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -27,6 +28,7 @@ STREAM = Path("-")  # stdin for reading, stdout for writing
 # replaces a run of BLANKS by one space: ASCII white space, NUL, line ends, byte-order marks.
 OTHER_SPACES = frozenset("\u00a0\u1680\u202f\u205f\u3000") | {*map(chr, range(0x2000, 0x200B))}
 BLANKS = re.compile("[\x00\t-\r\x1c- \x85\u2028\u2029\ufeff]+")
+_UMASK = threading.Lock()  # to read the mask is to change it, for all threads
 
 T = TypeVar("T")
 
@@ -237,6 +239,7 @@ def _is_descriptor(path: Path) -> bool:
 
 def make_readable(path: Path) -> None:
     """Give a file or folder that was created for its owner alone the mode of any other new one."""
-    mask = os.umask(0)
-    os.umask(mask)
+    with _UMASK:
+        mask = os.umask(0)
+        os.umask(mask)
     path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)

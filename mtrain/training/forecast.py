@@ -126,11 +126,12 @@ class Forecaster:
             updates = int(updates * config.max_minutes / (hours * 60))
             hours = config.max_minutes / 60
         size = self._checkpoint_bytes() / 1e9
+        copy = size if self._device.type == "cpu" else 0.0  # of a checkpoint while it is written
         existing = next(path for path in (run_dir, *run_dir.resolve().parents) if path.exists())
         return Forecast(
             largest_batch=str(largest),
             attention=self._attention,
-            peak_memory=peak_memory(self._device) / 1e9,
+            peak_memory=peak_memory(self._device) / 1e9 + copy,
             seconds_per_update=seconds,
             tokens_per_second=num_tokens / seconds,
             predicted=config.predicted,

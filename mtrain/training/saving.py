@@ -1,13 +1,20 @@
-"""Saves training to the checkpoints of a run, and resumes from them."""
+"""Saves training to the checkpoints of a run, and resumes from them.
+
+Training stands still only while its tensors are copied; a thread writes the copy.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtrain import __version__
+from mtrain.checkpoints.background import BackgroundWriter, Snapshot
 from mtrain.checkpoints.collection import (
     is_resumable,
     list_checkpoints,
@@ -56,7 +63,12 @@ def resumable_checkpoints(folder: Path) -> list[Path]:
 
 
 class Saver:
-    """Writes and reads a run's checkpoints; only the first process of several writes."""
+    """Writes and reads a run's checkpoints; only the first process of several writes.
+
+    Writes in the background, one checkpoint at a time: `wait` returns when it is on disk, and so
+    does the end of the block that this is a context manager of. An error of writing is raised by
+    the next call of `save`, `save_average`, `wait` or `raise_failure`.
+    """
 
     def __init__(
         self,
@@ -73,12 +85,34 @@ class Saver:
         self._decoding = decoding
         self._identity = identity
         self._is_first = is_first
-        self._saved: tuple[int, int] | None = None  # (update, validated_update) last written
+        self._saved: tuple[int, int] | None = None  # (update, validated_update) last saved
+        self._writer = BackgroundWriter()
+        self._weights, self._training = Snapshot(), Snapshot()
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._writer.__exit__(kind, error, traceback)
+
+    def wait(self) -> None:
+        """Return when all that was saved is on disk."""
+        self._writer.wait()
+
+    def raise_failure(self) -> None:
+        """Raise the error of a checkpoint that could not be written; never waits."""
+        self._writer.raise_failure()
 
     def save(self, validation: Validation | None, translated: Sequence[SetTexts] = ()) -> None:
-        """Write a checkpoint, unless nothing has changed since the last one.
+        """Begin to write a checkpoint, unless nothing has changed since the last one.
 
-        If it is the best, keep its translations of valid for the report.
+        If it is the best, keep its translations of valid for the report. Waits for the checkpoint
+        before it.
         """
         position = self._state.position
         stands = (position.update, position.validated_update)
@@ -131,6 +165,7 @@ class Saver:
 
         Leaves out damaged ones with a warning; returns None if all are damaged.
         """
+        self.wait()
         updates = {path.stem: path for path in self._resumable()}  # the last of each update
         chosen = []
         for path in list(updates.values())[-count:]:
@@ -150,7 +185,7 @@ class Saver:
         validation: Validation,
         translated: Sequence[SetTexts] = (),
     ) -> None:
-        """Write averaged weights for translation; training cannot resume from them."""
+        """Begin to write averaged weights to translate with; training cannot resume from them."""
         self._write(self._average_name, weights, {}, validation, translated)
 
     def has_average(self) -> bool:
@@ -172,6 +207,7 @@ class Saver:
         validation: Validation | None,
         translated: Sequence[SetTexts],
     ) -> None:
+        """Copy what changes with the next update, and let the thread write the copy."""
         is_validated = validation is not None and self._state.position.is_validated
         state = {
             "mtrain": __version__,
@@ -182,6 +218,19 @@ class Saver:
             "precision": self._state.precision.name,
             "validation": validation.as_dict() if validation and is_validated else None,
         }
+        self.wait()  # else the copies of the checkpoint before would change while it is written
+        tensors = self._weights.take(weights), self._training.take(training)
+        self._writer.start(partial(self._publish, name, *tensors, state, translated))
+
+    def _publish(
+        self,
+        name: str,
+        weights: dict[str, Tensor],
+        training: dict[str, Tensor],
+        state: dict[str, Any],
+        translated: Sequence[SetTexts],
+    ) -> None:
+        """Write a checkpoint to disk, then remove older ones; runs in the writer's thread."""
         path = save_checkpoint(self._folder, name, weights, training, state)
         config = self._config
         best = prune(self._folder, config.valid_metric, config.keep_best, config.keep_last)

@@ -77,7 +77,7 @@ class Trainer:
         position = self._state.position
         self._feed = self._open_feed()
         try:
-            with progress("training", None, "updates", position.update) as shown:
+            with self._saver, progress("training", None, "updates", position.update) as shown:
                 self._loop(shown)
         finally:
             self._feed.close()
@@ -102,15 +102,16 @@ class Trainer:
             try:
                 if not position.is_validated and (is_finished or self._is_time_to_validate()):
                     self._validate()
-                    self._saver.save(self._validation, self._translated())
+                    self._save(self._translated())
                 elif is_finished:
                     self._average_checkpoints()
                     return
                 else:
                     if save_every and position.update and position.update % save_every == 0:
-                        self._saver.save(self._validation)
+                        self._save()
                     while self._stage_has_ended():
                         self._begin_next_stage()
+                    self._saver.raise_failure()
                     self._update(shown)
             except _StopRequested:
                 continue
@@ -138,6 +139,7 @@ class Trainer:
     def _update(self, shown: Progress) -> None:
         position, config, feed = self._state.position, self._config, self._feed
         waited, started = feed.seconds_waited, time.perf_counter()
+        self._group.note(f"update {position.update + 1}")
         planned = next(feed)
         num_tokens = self._share(planned)
         rate = learning_rate(position.update, self._last_update(), config)
@@ -194,7 +196,7 @@ class Trainer:
             f"gradient norm {result.gradient_norm}"
         )
         if self._skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
-            self._saver.save(self._validation)
+            self._save_to_disk()
             raise UserError(
                 f"{MAX_SKIPPED_IN_A_ROW} updates in a row gave no finite gradient; the last good "
                 "weights are saved",
@@ -232,12 +234,25 @@ class Trainer:
 
     def _stop_if(self, signal_number: int) -> None:
         if signal_number:
-            self._saver.save(self._validation)
+            self._save_to_disk()
             raise Interrupted(
                 signal_number,
                 f"stopped by a signal, saved after update {self._state.position.update}; "
                 "run the same command again to resume",
             )
+
+    def _save_to_disk(self) -> None:
+        """Save, and return on all processes when the checkpoint is on disk.
+
+        torchrun ends all processes as soon as one has left.
+        """
+        self._save()
+        self._saver.wait()
+        self._group.share(0)
+
+    def _save(self, translated: Sequence[SetTexts] = ()) -> None:
+        self._group.note(f"saving after update {self._state.position.update}")
+        self._saver.save(self._validation, translated)
 
     # -- validation -----------------------------------------------------------------------------
 
@@ -256,7 +271,8 @@ class Trainer:
 
     def _measure(self, weights: dict[str, Tensor], group: ProcessGroup) -> Validation:
         """Validate the model with `weights`, or with its own if `weights` is empty."""
-        model = self._state.model
+        model, phase = self._state.model, f"validating after update {self._state.position.update}"
+        self._group.note(phase)
         num_sentences = -(-len(self._validator) // group.size)
         with (
             progress("validating", num_sentences, "sentences") as shown,
@@ -265,6 +281,7 @@ class Trainer:
 
             def on_progress(count: int) -> None:
                 self._raise_if_stopped()
+                self._group.note(phase)
                 shown.advance(count)
 
             validation = self._validator.validate(model, on_progress, group)

@@ -1,8 +1,10 @@
 """Verbs under torchrun: one process speaks, and only training shares its work out."""
 
 import socket
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -10,25 +12,37 @@ from tests.cli.warm import WarmCommandLine, WarmProcess, mtrain_with
 from tests.conftest import Finished
 
 
-def run_two(folder: Path, *arguments: object) -> list[Finished]:
-    """Run a command in two processes, in the environment that torchrun gives them."""
+def free_port() -> str:
+    """Return a port that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        return str(free.getsockname()[1])
+
+
+@contextmanager
+def start_two(
+    folder: Path, command: tuple[str, ...], variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[list[WarmProcess]]:
+    """Start what follows `python` in two processes, in the environment that torchrun gives them."""
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     with ExitStack() as stack:
-        processes = [
+        yield [
             stack.enter_context(
                 closing(
                     WarmProcess(
                         folder,
-                        mtrain_with(*arguments),
-                        variables={**group, "RANK": rank, "LOCAL_RANK": rank},
+                        command,
+                        variables={**group, **variables, "RANK": rank, "LOCAL_RANK": rank},
                     )
                 )
             )
             for rank in "01"
         ]
+
+
+def run_two(folder: Path, *arguments: object) -> list[Finished]:
+    """Run a command of mtrain in two processes, to their end."""
+    with start_two(folder, mtrain_with(*arguments)) as processes:
         return [process.finish() for process in processes]
 
 

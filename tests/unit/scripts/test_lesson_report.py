@@ -10,7 +10,7 @@ import pytest
 
 from mtrain.errors import UserError
 from mtrain.evaluation.attention import SentenceAttention
-from tests.in_process import open_run, open_saver, small_config
+from tests.in_process import open_run, save_run, small_config
 
 LESSON = Path(__file__).parents[3] / "scripts" / "lesson"
 with pytest.MonkeyPatch.context() as patch:
@@ -289,7 +289,7 @@ MODEL = {"encoder_layers": 1, "decoder_layers": 2, "d_model": 16, "num_heads": 2
 def random_run(small_task: Path, run_dir: Path, model: dict[str, Any]) -> Path:
     """Save a model that has learnt nothing, as a run."""
     setup, run = open_run(small_config(small_task, run_dir, model=model))
-    open_saver(setup, run).save(None)
+    save_run(setup, run)
     return run_dir
 
 

@@ -22,7 +22,15 @@ from mtrain.training.initial import TABLES, part_of
 from mtrain.training.optimizer import optimizer_tensors
 from mtrain.training.validation import Validation
 from tests.contract.models import MODELS, new_model
-from tests.in_process import SMALL_MODEL, learn, open_run, open_saver, open_setup, small_config
+from tests.in_process import (
+    SMALL_MODEL,
+    learn,
+    open_run,
+    open_saver,
+    open_setup,
+    save_run,
+    small_config,
+)
 from tests.unit.training.test_trainer import events, train
 
 SEPARATE = {"vocab_size": 300, "shared": False}
@@ -62,7 +70,7 @@ def save_base(config: Config) -> dict[str, Tensor]:
     """Write a run that has learnt a little; return its weights under every name."""
     setup, run = open_run(config)
     learn(setup, 1)
-    open_saver(setup, run).save(None)
+    save_run(setup, run)
     return weights(setup.state.model)
 
 
@@ -123,12 +131,12 @@ def test_an_older_checkpoint_is_copied_if_it_is_better(
     tasks: dict[str, Path], tmp_path: Path, capsys: Capture
 ) -> None:
     setup, run = open_run(config_on(tasks, "same", tmp_path / "base"))
-    saver, position = open_saver(setup, run), setup.state.position
+    position = setup.state.position
     saved = []
     for until, bleu in ((1, 40.0), (2, 50.0), (3, 45.0)):
         learn(setup, until)
         position.validated_update = until
-        saver.save(Validation(1.0, bleu, 60.0))
+        save_run(setup, run, Validation(1.0, bleu, 60.0))
         saved.append(weights(setup.state.model))
     model = SMALL_MODEL | {"init_from": tmp_path / "base"}
     found, said = start(config_on(tasks, "same", tmp_path / "run", model), capsys)
@@ -294,7 +302,7 @@ def test_a_run_that_has_begun_needs_its_base_no_more(
     learn(whole, 6)
     setup, run = open_run(config)
     learn(setup, 3)
-    open_saver(setup, run).save(None)
+    save_run(setup, run)
     shutil.rmtree(tmp_path / "base")
     capsys.readouterr()
     setup, run = open_run(config)

@@ -33,7 +33,7 @@ from mtrain.training.saving import Saver
 from mtrain.training.signals import StopSignal
 from mtrain.training.trainer import MAX_SKIPPED_IN_A_ROW
 from mtrain.training.validation import Validation
-from tests.in_process import learn, open_run, open_saver, small_config
+from tests.in_process import learn, open_run, open_saver, save_run, small_config
 
 
 def train(config: Config, before: Callable[[Setup], None] = lambda setup: None) -> Setup:
@@ -430,6 +430,7 @@ def test_where_every_checkpoint_is_damaged_none_is_averaged(
     find = Saver.mean_of_newest
 
     def damage_first(saver: Saver, count: int) -> Any:
+        saver.wait()
         for path in checkpoints(config):
             (path / "model.safetensors").write_bytes(b"")
         return find(saver, count)
@@ -468,6 +469,7 @@ def test_training_on_packed_batches_learns_and_resumes_bit_for_bit(
         saver.resume()
         learn(setup, until)
         saver.save(None)
+        saver.wait()
     for name, weight in whole.state.model.named_parameters():
         assert torch.equal(weight, setup.state.model.get_parameter(name)), name
 
@@ -480,7 +482,7 @@ def test_resuming_where_batches_are_others_begins_the_next_epoch(
     setup, run = open_packed(config)
     learn(setup, 5)
     assert (setup.state.position.epoch, setup.state.position.batch) == (0, 5)
-    open_saver(setup, run).save(None)
+    save_run(setup, run)
     again, _ = open_packed(config)
     open_saver(again, run).resume()
     assert (again.state.position.epoch, again.state.position.batch) == (0, 5)
