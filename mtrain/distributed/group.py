@@ -1,4 +1,4 @@
-"""Data parallelism over processes of `torchrun`, one GPU each. The only user of torch.distributed.
+"""The processes of `torchrun`, one GPU each, and the messages between them.
 
 Every process plans the same batches and computes its share of each update. So the data and the
 dropout of an update are the same for any number of processes.
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 from mtrain.runtime.environment import local_rank, num_processes, process_rank
 
@@ -50,34 +50,25 @@ class ProcessGroup:
         """Whether this process writes files and messages for all."""
         return self.rank == 0
 
-    def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
-        """Sum the gradients of all processes in place, and return the sum of their losses ().
+    def sum(self, tensor: Tensor) -> None:
+        """Sum a tensor over all processes, in place."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
 
-        Uses one message for all, so that the sums are the same bits for any bucket size.
-        """
+    def gather_tensors(self, tensor: Tensor) -> list[Tensor]:
+        """Return the tensors of all processes, which have one shape, in the order of their rank."""
         if self.size == 1:
-            return loss
-        gradients = [
-            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            for parameter in parameters
-        ]
-        flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss[None]])
-        distributed.all_reduce(flat)
-        sizes = [gradient.numel() for gradient in gradients]
-        *parts, total = flat.split([*sizes, 1])
-        for parameter, gradient, part in zip(parameters, gradients, parts, strict=True):
-            parameter.grad = gradient.copy_(part.view_as(gradient))  # a CUDA graph uses its address
-        summed: Tensor = total[0]
-        return summed
+            return [tensor]
+        everyones = [torch.empty_like(tensor) for _ in range(self.size)]
+        distributed.all_gather(everyones, tensor)
+        return everyones
 
     def share(self, *numbers: float) -> list[tuple[float, ...]]:
         """Return the numbers of every process, exchanged in one message."""
         if self.size == 1:
             return [numbers]
         own = torch.tensor(numbers, dtype=torch.float64, device=self._device)
-        everyones = [torch.empty_like(own) for _ in range(self.size)]
-        distributed.all_gather(everyones, own)
-        return [tuple(theirs.tolist()) for theirs in everyones]
+        return [tuple(theirs.tolist()) for theirs in self.gather_tensors(own)]
 
     def gather(self, items: Sequence[T]) -> list[T]:
         """Return the items of all processes, interleaved: the first of each, then the second."""

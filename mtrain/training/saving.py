@@ -26,9 +26,11 @@ from mtrain.config.decoding import DecodingConfig
 from mtrain.config.training import TrainingConfig
 from mtrain.console import say, warn
 from mtrain.data.folders import RunFolder
+from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import UserError
 from mtrain.evaluation.kept import KeptTranslations, write_kept
 from mtrain.evaluation.scored import SetTexts
+from mtrain.training.save_together import save_together
 from mtrain.training.state import TrainState
 from mtrain.training.validation import Validation
 
@@ -56,7 +58,10 @@ def resumable_checkpoints(folder: Path) -> list[Path]:
 
 
 class Saver:
-    """Writes and reads a run's checkpoints; only the first process of several writes."""
+    """Writes and reads a run's checkpoints.
+
+    Only the first process of several writes, unless each has other rows of the weights.
+    """
 
     def __init__(
         self,
@@ -65,14 +70,14 @@ class Saver:
         config: TrainingConfig,
         decoding: DecodingConfig,
         identity: Identity,
-        is_first: bool,
+        group: ProcessGroup,
     ) -> None:
         self._state = state
         self._folder = folder
         self._config = config
         self._decoding = decoding
         self._identity = identity
-        self._is_first = is_first
+        self._group = group
         self._saved: tuple[int, int] | None = None  # (update, validated_update) last written
 
     def save(self, validation: Validation | None, translated: Sequence[SetTexts] = ()) -> None:
@@ -82,7 +87,8 @@ class Saver:
         """
         position = self._state.position
         stands = (position.update, position.validated_update)
-        if not self._is_first or self._saved == stands:
+        writes = self._group.is_first or self._state.is_sharded
+        if not writes or self._saved == stands:
             return
         name = checkpoint_name(position.update)
         weights, tensors = self._state.weights, self._state.tensors()
@@ -119,7 +125,7 @@ class Saver:
             position.epoch, position.batch = position.epoch + 1, 0
             warn("this device has other batches: resuming at the next epoch")
         self._saved = (position.update, position.validated_update)
-        if self._is_first:
+        if self._group.is_first:
             say(f"resuming from {checkpoint.path}")
             for damaged in resumable[resumable.index(checkpoint.path) + 1 :]:
                 set_aside(damaged)  # else its scores could keep it in place of an undamaged one
@@ -182,7 +188,12 @@ class Saver:
             "precision": self._state.precision.name,
             "validation": validation.as_dict() if validation and is_validated else None,
         }
-        path = save_checkpoint(self._folder, name, weights, training, state)
+        if self._state.is_sharded and training:
+            path = save_together(self._folder / name, self._state, state, self._group)
+        else:
+            path = save_checkpoint(self._folder, name, weights, training, state)
+        if path is None:
+            return
         config = self._config
         best = prune(self._folder, config.valid_metric, config.keep_best, config.keep_last)
         if translated and path == best:

@@ -45,7 +45,7 @@ SEAMS = {
     "langcodes": "text/languages.py",
     "py3langid": "text/identification.py",
     "sacrebleu": "evaluation/metrics.py",
-    "torch.distributed": "distributed/group.py",
+    "torch.distributed": "distributed/",
     "ctranslate2": "exchange/ctranslate2/",
 }
 
