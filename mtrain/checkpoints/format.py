@@ -64,10 +64,14 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint into `folder` and return its path; a taken name gets a suffix `.1`."""
     writing = begin_checkpoint(folder, name)
-    with reporting_full_disk(folder / name):
-        if training:
-            save_file(_storable(training), writing / TRAINING)
-        return publish(writing, folder / name, weights, state)
+    try:
+        with reporting_full_disk(folder / name):
+            if training:
+                save_file(_storable(training), writing / TRAINING)
+            return publish(writing, folder / name, weights, state)
+    except (OSError, SafetensorError, UserError):
+        shutil.rmtree(writing, ignore_errors=True)
+        raise
 
 
 def begin_checkpoint(folder: Path, name: str) -> Path:
@@ -85,11 +89,10 @@ def unpublished(folder: Path, name: str) -> Path:
 
 @contextmanager
 def reporting_full_disk(path: Path) -> Iterator[None]:
-    """Remove what is written of a checkpoint if it fails; raise UserError if the disk is full."""
+    """Raise UserError if a checkpoint cannot be written inside the block as the disk is full."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(unpublished(path.parent, path.name), ignore_errors=True)
         is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if is_full or (isinstance(error, SafetensorError) and "os error 28" in str(error)):
             raise UserError(

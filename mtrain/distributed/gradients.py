@@ -88,7 +88,6 @@ class OverlappedSum(GradientSum):
                 mean_loss,
                 broadcast_buffers=False,  # they are constants
                 find_unused_parameters=True,
-                gradient_as_bucket_view=True,
             )
         self._parallel.register_comm_hook(None, lambda _, bucket: _add(bucket.buffer()))
 

@@ -1,5 +1,6 @@
 """Writes a checkpoint of a sharded training: each process its rows, the first one all else."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,9 +47,8 @@ def save_together(
         digests = {name: digest for each in pieces for name, digest in each.items()}
         return publish(writing, path, weights, figures, digests)
 
-    writing = unpublished(path.parent, path.name)
+    writing, weights = unpublished(path.parent, path.name), {}
     _in_all(group, path, begin)
-    weights = {}
     for name, weight in state.weights.items():
         gathered = whole(weight)
         if group.is_first:
@@ -66,5 +66,7 @@ def _in_all(group: ProcessGroup, path: Path, work: Callable[[], T]) -> T:
     except UserError as error:
         told.append((error.message, error.hint))
     if problems := group.gather(told):
+        if group.is_first:  # no process writes any more
+            shutil.rmtree(unpublished(path.parent, path.name), ignore_errors=True)
         raise UserError(*problems[0])
     return results[0]

@@ -85,11 +85,11 @@ def test_gradients_added_in_order_teach_the_same_bits_as_one_process(
 
 @pytest.mark.parametrize("name", ["overlapped", "sharded"])
 def test_gradients_added_otherwise_teach_the_same_to_rounding(
-    name: str, alone: Noted, together: Noted
+    name: str, alone: Noted, sittings: Sittings
 ) -> None:
     """Weights are not compared: AdamW makes as large a step of a gradient that is only rounding,
     such as that of a bias on attention's keys, as of any other."""
-    found = under(name, together)
+    found = under(name, sittings.noted[2])
     for key in ("losses", "norms"):
         torch.testing.assert_close(found[key], alone[key], atol=1e-4, rtol=1e-4)
 
