@@ -90,12 +90,16 @@ class OverlappedSum(GradientSum):
                 find_unused_parameters=True,
             )
         self._parallel.register_comm_hook(None, lambda _, bucket: _add(bucket.buffer()))
+        group.before_leaving(self._release)
 
     def loss(self, batch: Batch, num_tokens: float | Tensor, is_last: bool) -> Tensor:
         with nullcontext() if is_last else self._parallel.no_sync():
             loss: Tensor = self._parallel(batch, num_tokens)
         self.has_sent |= is_last
         return loss
+
+    def _release(self) -> None:
+        del self._parallel
 
     def finish(self) -> Tensor:
         self._group.sum(self._loss)

@@ -4,7 +4,7 @@ Every process plans the same batches and computes its share of each update. So t
 dropout of an update are the same for any number of processes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from importlib import import_module
 from types import TracebackType
@@ -29,6 +29,7 @@ class ProcessGroup:
         self.size = size or num_processes()
         self.rank = process_rank() if self.size > 1 else 0
         self._device = torch.device("cpu")
+        self._leaving: list[Callable[[], None]] = []
         if self.size > 1:
             has_gpu = torch.cuda.is_available()
             if has_gpu:
@@ -80,6 +81,13 @@ class ProcessGroup:
         return [theirs[place] for place in range(longest) for theirs in everyones
                 if place < len(theirs)]  # fmt: skip
 
+    def before_leaving(self, release: Callable[[], None]) -> None:
+        """Call a function that releases what keeps the group, before the process leaves it.
+
+        Threads of a group that outlives `__exit__` may abort or block the interpreter at its end.
+        """
+        self._leaving.append(release)
+
     def __enter__(self) -> "ProcessGroup":
         return self
 
@@ -87,4 +95,6 @@ class ProcessGroup:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if self.size > 1:
+            for release in self._leaving:
+                release()
             distributed.destroy_process_group()
