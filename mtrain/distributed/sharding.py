@@ -8,26 +8,41 @@ Shapes: R rows of a whole tensor, r those of this process.
 """
 
 import copy
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from mtrain.data.batch import Batch
 from mtrain.distributed.gradients import GradientSum
+from mtrain.distributed.group import ProcessGroup
 
 SomeModule = TypeVar("SomeModule", bound=nn.Module)
 
 
-def shard(mean_loss: nn.Module, layers: Sequence[nn.Module]) -> None:
+def shard(mean_loss: nn.Module, layers: Sequence[nn.Module], group: ProcessGroup) -> None:
     """Share out the parameters of a module among all processes, each layer by itself."""
-    for layer in layers:
-        fully_shard(layer)
-    fully_shard(mean_loss)
+    device = next(mean_loss.parameters()).device.type
+    mesh = init_device_mesh(device, (group.size,))
+    for module in [*layers, mean_loss]:
+        fully_shard(module, mesh=mesh)
+
+    def release() -> None:
+        # torch caches meshes for good, and a mesh and what FSDP made of it keep the process group
+        getattr(mesh, "_pg_registry", {}).clear()
+        for info in gc.get_referrers(mesh):
+            if isinstance(info, dict):
+                info.pop("shard_process_group", None)
+            else:
+                getattr(info, "__dict__", {}).pop("shard_process_group", None)
+
+    group.before_leaving(release)
 
 
 def is_sharded(tensor: Tensor) -> bool:

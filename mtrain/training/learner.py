@@ -56,7 +56,7 @@ def _sharded_learner(
         )
     hollow = hollow_copy(model)
     freeze(model, config.freeze)  # before, as the frozen ones have no gradients to share out
-    shard(mean_loss, model.layers)
+    shard(mean_loss, model.layers, group)
     state = TrainState(model, config, precision, hollow)
     return state, build_step(
         state, ShardedSum(mean_loss, state.parameters, group), config, precision
