@@ -19,10 +19,10 @@ from mtrain.models import TranslationModel
 from mtrain.runtime.onednn import can_prepack
 from mtrain.runtime.precision import choose_precision
 from mtrain.training.build import Setup, build_setup
+from mtrain.training.learner import build_learner
 from mtrain.training.objectives import build_objective
 from mtrain.training.saving import Saver
 from mtrain.training.state import TrainState
-from mtrain.training.steps import build_step
 from mtrain.training.updater import Updater, UpdateResult
 from mtrain.training.validation import Validation
 from tests.conftest import write_task
@@ -102,11 +102,12 @@ def open_run(config: Config) -> tuple[Setup, RunFolder]:
     return open_setup(config), run
 
 
-def open_saver(setup: Setup, run: RunFolder) -> Saver:
+def open_saver(setup: Setup, run: RunFolder, group: ProcessGroup | None = None) -> Saver:
     """Return what saves and resumes a training."""
+    group = group or ProcessGroup.alone()
     config = setup.config
     return Saver(
-        setup.state, run.checkpoints, config.training, config.decoding, setup.identity, True
+        setup.state, run.checkpoints, config.training, config.decoding, setup.identity, group
     )
 
 
@@ -149,9 +150,8 @@ def make_learner(
     """Return what updates a model by the given keys of `training`."""
     config = small_config(Path("no-task"), Path("no-run"), training)
     precision = choose_precision(config.training.precision, device)
-    state = TrainState(model, config.training, precision)
-    step = build_step(state, build_objective(config, precision), config.training, precision)
-    group = ProcessGroup()
+    group, objective = ProcessGroup(), build_objective(config, precision)
+    state, step = build_learner(model, objective, config.training, precision, group, True)
     return Learner(state, Updater(state, step, group, config.seed), group)
 
 

@@ -9,13 +9,13 @@ from mtrain.checkpoints.format import (
     MANIFEST,
     PREFIX,
     REMOVING,
-    TRAINING,
     Checkpoint,
     DamagedCheckpoint,
     free_name,
     load_checkpoint,
     manifest,
     read_state,
+    training_files,
 )
 from mtrain.console import warn
 
@@ -28,7 +28,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def is_resumable(path: Path) -> bool:
     """Tell whether training can resume from a checkpoint; True if its manifest is damaged."""
     try:
-        return TRAINING in manifest(path)["sha256"]
+        return bool(training_files(manifest(path)["sha256"]))
     except DamagedCheckpoint:
         return True
 

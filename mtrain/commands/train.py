@@ -8,6 +8,7 @@ from mtrain.config import Config
 from mtrain.console import say
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.distributed.group import ProcessGroup
+from mtrain.distributed.shared_folder import check_shared
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.evaluation.diagnosis import describe_curve
 from mtrain.inference.features import bytes_to_copy, keep_features
@@ -27,6 +28,7 @@ def train(config: Config, config_path: Path | None = None) -> str | None:
         with run.lock() if group.is_first else nullcontext():
             if group.is_first:
                 run.begin(config, data)
+            check_shared(run.path, group)
             with StopSignal() as stop:  # from now on a signal saves before it ends the command
                 trainer = build_trainer(setup, run, group, stop)
                 if group.is_first and setup.features is not None:

@@ -56,6 +56,15 @@ def _check_parts(config: "Config") -> None:
         )
 
 
+def _check_sharding(config: "Config") -> None:
+    """Raise ValueError for what cannot be computed with shared-out weights."""
+    if config.training.sharding == "full" and config.features is not None:
+        raise ValueError(
+            "training.sharding: full cannot be used with model.features: drop-net leaves out "
+            "weights, each process others, whose gradients it would have to add to theirs"
+        )
+
+
 def _check_objective(config: "Config") -> None:
     """Raise ValueError for a model or data that the objective does not fit."""
     if config.learns_from_text != (config.model.type == "bert"):
@@ -174,4 +183,7 @@ def _check_reached(config: "Config") -> None:
         )
 
 
-CHECKS = (_check_parts, _check_objective, _check_distillation, _check_context, _check_reached)
+CHECKS = (
+    _check_parts, _check_sharding, _check_objective, _check_distillation, _check_context,
+    _check_reached,
+)  # fmt: skip

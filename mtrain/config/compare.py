@@ -29,6 +29,8 @@ CHANGEABLE_ON_RESUME = (
     "export_to",
     *(f"decoding.{key}" for key in DecodingConfig.model_fields if not key.startswith("alignment_")),
     "training.compile_layers",
+    "training.gradient_reduction",
+    "training.sharding",
     "training.max_updates",
     "training.max_minutes",
     "training.valid_every",

@@ -90,6 +90,12 @@ class TrainingConfig(Section):
     fast, which is measured on a CPU; elsewhere fp16 on a GPU and fp32 on a CPU"""
     compile_layers: bool = True
     """on a GPU, compile a Transformer's layers with torch: slower start, higher throughput"""
+    gradient_reduction: Literal["overlapped", "ordered"] = "overlapped"
+    """how processes add their gradients: overlapped with the backward pass, or ordered by batch,
+    slowly, for the same bits with any number of processes"""
+    sharding: Literal["none", "full"] = "none"
+    """full: several processes share out weights, gradients and optimiser state (FSDP2), for models
+    that do not fit into one GPU's memory; in eager execution"""
     valid_every: PositiveInt = 250
     """updates between validations"""
     save_every: PositiveInt | None = None
@@ -126,6 +132,14 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"average_checkpoints {self.average_checkpoints} needs as many kept: "
                 f"set keep_last to {self.average_checkpoints} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reduction_fits_the_sharding(self) -> "TrainingConfig":
+        if self.sharding == "full" and self.gradient_reduction == "ordered":
+            raise ValueError(
+                "gradient_reduction: ordered needs whole gradients: use sharding: none"
             )
         return self
 

@@ -1,7 +1,7 @@
 """The updates of a run: the batches of each update and process, starting at a cursor."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtrain.data.batch import Batch
 from mtrain.data.makers.base import Maker
@@ -29,7 +29,8 @@ def planned_updates(
     """Yield updates without end, starting at a cursor (epoch, batch) of the plan.
 
     An update has `accumulate` batches; the last of an epoch has the remaining ones. `share` is
-    (rank, size) of this process, which gets every size-th batch of each update.
+    (rank, size) of this process, which gets every size-th batch of each update. All processes get
+    equally many: where one is missing, the update's first stands in, with no token to predict.
     """
     rank, size = share
     epoch, start = cursor
@@ -37,10 +38,14 @@ def planned_updates(
         plan = maker.plan(mixture.rows(seed, epoch), seed, epoch)
         while start < len(plan):
             end = min(start + accumulate, len(plan))
+            numbers = list(range(start + rank, end, size))
+            is_missing = len(numbers) < -(-(end - start) // size)
             batches = [
                 maker.make(plan[number], derive_seed(seed, "subwords", epoch, number))
-                for number in range(start + rank, end, size)
+                for number in [*numbers, *([start] if is_missing else [])]
             ]
+            if is_missing:
+                batches[-1] = replace(batches[-1], num_target_tokens=0)
             start = end
             is_last = end == len(plan)
             yield PlannedUpdate(batches, epoch + is_last, 0 if is_last else end)

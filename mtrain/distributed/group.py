@@ -1,17 +1,18 @@
-"""Data parallelism over processes of `torchrun`, one GPU each.
+"""The processes of `torchrun`, one GPU each, and the messages between them.
 
 Every process plans the same batches and computes its share of each update. So the data and the
 dropout of an update are the same for any number of processes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from importlib import import_module
 from types import TracebackType
 from typing import TypeVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 from mtrain.distributed.peers import Peers
 from mtrain.runtime.environment import local_rank, num_processes, process_rank
@@ -30,6 +31,7 @@ class ProcessGroup:
         self.size = size or num_processes()
         self.rank = process_rank() if self.size > 1 else 0
         self._device = torch.device("cpu")
+        self._leaving: list[Callable[[], None]] = []
         if self.size > 1:
             has_gpu = torch.cuda.is_available()
             if has_gpu:
@@ -61,36 +63,34 @@ class ProcessGroup:
         if self.size > 1:
             self._peers.note(phase)
 
-    def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
-        """Sum the gradients of all processes in place, and return the sum of their losses ().
+    def explaining(self) -> AbstractContextManager[None]:
+        """Return a block in which torch exchanges something by itself.
 
-        Uses one message for all, so that the sums are the same bits for any bucket size.
+        Raises UserError, which names the lost process, if a connection breaks there.
         """
+        return self._peers.explaining() if self.size > 1 else nullcontext()
+
+    def sum(self, tensor: Tensor) -> None:
+        """Sum a tensor over all processes, in place."""
+        if self.size > 1:
+            with self._peers.meeting():
+                distributed.all_reduce(tensor)
+
+    def gather_tensors(self, tensor: Tensor) -> list[Tensor]:
+        """Return the tensors of all processes, which have one shape, in the order of their rank."""
         if self.size == 1:
-            return loss
-        gradients = [
-            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            for parameter in parameters
-        ]
-        flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss[None]])
+            return [tensor]
+        everyones = [torch.empty_like(tensor) for _ in range(self.size)]
         with self._peers.meeting():
-            distributed.all_reduce(flat)
-        sizes = [gradient.numel() for gradient in gradients]
-        *parts, total = flat.split([*sizes, 1])
-        for parameter, gradient, part in zip(parameters, gradients, parts, strict=True):
-            parameter.grad = gradient.copy_(part.view_as(gradient))  # a CUDA graph uses its address
-        summed: Tensor = total[0]
-        return summed
+            distributed.all_gather(everyones, tensor)
+        return everyones
 
     def share(self, *numbers: float) -> list[tuple[float, ...]]:
         """Return the numbers of every process, exchanged in one message."""
         if self.size == 1:
             return [numbers]
         own = torch.tensor(numbers, dtype=torch.float64, device=self._device)
-        everyones = [torch.empty_like(own) for _ in range(self.size)]
-        with self._peers.meeting():
-            distributed.all_gather(everyones, own)
-            return [tuple(theirs.tolist()) for theirs in everyones]
+        return [tuple(theirs.tolist()) for theirs in self.gather_tensors(own)]
 
     def gather(self, items: Sequence[T]) -> list[T]:
         """Return the items of all processes, interleaved: the first of each, then the second."""
@@ -103,6 +103,13 @@ class ProcessGroup:
         return [theirs[place] for place in range(longest) for theirs in everyones
                 if place < len(theirs)]  # fmt: skip
 
+    def before_leaving(self, release: Callable[[], None]) -> None:
+        """Call a function that releases what keeps the group, before the process leaves it.
+
+        Threads of a group that outlives `__exit__` may abort or block the interpreter at its end.
+        """
+        self._leaving.append(release)
+
     def __enter__(self) -> "ProcessGroup":
         return self
 
@@ -111,4 +118,6 @@ class ProcessGroup:
     ) -> None:
         if self.size > 1:
             self._peers.leave()
+            for release in self._leaving:
+                release()
             distributed.destroy_process_group()

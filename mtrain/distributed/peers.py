@@ -75,14 +75,21 @@ class Peers:
         self._moves += 1
         self._waits = True
         try:
+            with self.explaining():
+                yield
+        finally:
+            self._waits = False
+            self._moves += 1
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Raise `UserError`, which names the lost process, if a connection breaks in this block."""
+        try:
             yield
         except RuntimeError as error:
             if not any(sign in str(error) for sign in SIGNS_OF_A_BROKEN_CONNECTION):
                 raise
             raise self._explain(error) from None
-        finally:
-            self._waits = False
-            self._moves += 1
 
     def leave(self) -> None:
         """Tell the others that this process leaves on purpose, and stop watching."""

@@ -9,6 +9,7 @@ V target vocabulary, N real tokens to predict. Lengths count the end mark.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -104,6 +105,14 @@ class Model(nn.Module, ABC):
 
         Adds to `record` the attention weights that it asks for.
         """
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The layers that `forward` calls as modules, one after the other; () if there are none.
+
+        Processes share out the weights of each by itself.
+        """
+        return ()
 
     def compile_layers(self) -> None:
         """Let torch.compile fuse the kernels of layers, for packed batches of one static shape."""

@@ -7,6 +7,7 @@ Shapes: R rows of packed texts, L their width, K masked tokens a row, D width, V
 """
 
 import re
+from collections.abc import Sequence
 from itertools import islice
 
 import torch
@@ -119,6 +120,10 @@ class Bert(Model):
         record = AttentionRecord()
         self.hidden_states(batch, record)
         return record.by_kind()
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return list(self.encoder)
 
     def compile_layers(self) -> None:
         self._call = torch.compile(call_layer, dynamic=False)

@@ -9,6 +9,7 @@ H heads, Dh width of a head. In a padded batch there is padding between a short 
 target; positions do not count it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -107,6 +108,10 @@ class DecoderOnly(TranslationModel):
             torch.cat([of_target[is_target], of_source[is_source]]),
             torch.cat([batch.target_out[is_target], next_source[is_source]]),
         )
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return list(self.stack)
 
     def compile_layers(self) -> None:
         self._call_packed = torch.compile(call_layer, dynamic=False)

@@ -153,6 +153,10 @@ class Transformer(TranslationModel):
         features: Tensor = self.decoder_norm(x)
         return features
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return [*self.encoder, *self.decoder]
+
     def compile_layers(self) -> None:
         self._call_packed = torch.compile(call_layer, dynamic=False)
 

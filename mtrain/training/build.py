@@ -39,13 +39,13 @@ from mtrain.text.protection import Protection
 from mtrain.text.tokenizer import TokenizerPair
 from mtrain.training.forecast import Forecaster
 from mtrain.training.initial import initialise
+from mtrain.training.learner import build_learner, computes_in_one_pass
 from mtrain.training.log import MetricsLog
 from mtrain.training.masked_scorer import MaskedScorer, TextPart
 from mtrain.training.objectives import Objective, build_objective
 from mtrain.training.saving import Identity, Saver, resumable_checkpoints
 from mtrain.training.signals import StopSignal
 from mtrain.training.state import TrainState
-from mtrain.training.steps import build_step
 from mtrain.training.trainer import Trainer
 from mtrain.training.translation_scorer import ScoredPart, TranslationScorer
 from mtrain.training.updater import Updater
@@ -74,7 +74,7 @@ def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup, stop: StopS
     """Return a trainer of the run, resumed from its newest whole checkpoint."""
     config, state, precision = setup.config, setup.state, setup.precision
     training = config.training
-    saver = Saver(state, run.checkpoints, training, config.decoding, setup.identity, group.is_first)
+    saver = Saver(state, run.checkpoints, training, config.decoding, setup.identity, group)
     validation = saver.resume()
     log = None
     if group.is_first:
@@ -160,8 +160,8 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
     maker = _maker(config, store, tokenizers, model, precision.device.type == "cuda")
     teacher, taught_by = _masked_teacher(config, tokenizers, model, maker)
     objective = build_objective(config, precision, teacher)
-    state = TrainState(model, training, precision)
-    step = build_step(state, objective, training, precision)
+    in_one_pass = computes_in_one_pass(precision.device, model.is_capturable, maker.kind)
+    state, step = build_learner(model, objective, training, precision, group, in_one_pass)
 
     def updates(stage: int, epoch: int, batch: int) -> Iterator[PlannedUpdate]:
         planned = planned_updates(
@@ -185,7 +185,7 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
         Identity(store.fingerprint, tokenizers.digest(), maker.kind, data.path, taught_by),
         state,
         Updater(state, step, group, config.seed),
-        _validator(config, data, tokenizers, model, objective, features),
+        _validator(config, data, tokenizers, state.searched, objective, features),
         features,
         mixed,
         updates,
@@ -208,7 +208,8 @@ def _initial_model(
         report = initialise(model, tokenizers, config.model, base)
         if group.is_first:
             say(report)
-    if config.training.compile_layers and device.type == "cuda":
+    compiles = config.training.compile_layers and config.training.sharding == "none"
+    if compiles and device.type == "cuda":
         model.compile_layers()
         model.output.compile_loss()
     return model

@@ -168,7 +168,8 @@ class Forecaster:
         Overestimates, because an untrained model decodes up to the length limit.
         """
         started = time.perf_counter()
-        share = scorer.score_some(self._state.model, VALIDATION_SENTENCES)
+        with self._state.whole_model({}) as model:
+            share = scorer.score_some(model, VALIDATION_SENTENCES)
         return (time.perf_counter() - started) / share / self._group.size
 
     def _checkpoint_bytes(self) -> int:

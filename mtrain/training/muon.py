@@ -9,6 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from mtrain.distributed.sharding import is_sharded, own, own_rows, sharded_like, whole
+
 MOMENTUM = 0.95
 # of the quintic Newton-Schulz iteration: the steepest at zero that keeps singular values near 1
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -43,7 +45,11 @@ class _Stack:
     def views(self, tensors: Iterable[Tensor]) -> list[Tensor]:
         """Return the matrices in tensors of the parameters' shapes."""
         pairs = zip(tensors, self.parameters, strict=True)
-        matrices = [matrix for tensor, (_, count) in pairs for matrix in tensor.chunk(count)]
+        return [matrix for tensor, (_, count) in pairs for matrix in self.matrices(tensor, count)]
+
+    def matrices(self, tensor: Tensor, count: int) -> list[Tensor]:
+        """Return the matrices in one tensor."""
+        matrices = tensor.chunk(count)
         return [matrix if len(matrix) == self.shape[0] else matrix.mT for matrix in matrices]
 
 
@@ -79,18 +85,37 @@ class Muon(torch.optim.Optimizer):
         """Step if the boolean tensor `is_finite` is true, without host synchronisation."""
         rate = self.param_groups[0]["lr"] * is_finite.float()
         for stack in self._stacks:
-            weights = [weight for weight, _ in stack.parameters]
-            momenta = [self.state[weight]["momentum"] for weight in weights]
+            of_stack = [weight for weight, _ in stack.parameters]
+            weights = [own(weight) for weight in of_stack]
+            momenta = [own(self.state[weight]["momentum"]) for weight in of_stack]
             # without a step the momentum stands in for the gradient, and so stays as it is
-            gradients = [torch.where(is_finite, cast(Tensor, weight.grad), momentum)
-                         for weight, momentum in zip(weights, momenta, strict=True)]  # fmt: skip
+            gradients = [torch.where(is_finite, own(cast(Tensor, weight.grad)), momentum)
+                         for weight, momentum in zip(of_stack, momenta, strict=True)]  # fmt: skip
             torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
             torch._foreach_lerp_(gradients, momenta, MOMENTUM)
-            updates = orthogonalise(torch.stack(stack.views(gradients)), self._dtype)
-            updates *= -rate * UPDATE_RMS * stack.shape[1] ** 0.5
             if self._weight_decay:
                 torch._foreach_mul_(weights, 1 - rate * self._weight_decay)
+            scale = -rate * UPDATE_RMS * stack.shape[1] ** 0.5
+            if is_sharded(of_stack[0]):
+                self._step_sharded(stack, gradients, scale)
+                continue
+            updates = orthogonalise(torch.stack(stack.views(gradients)), self._dtype)
+            updates *= scale
             torch._foreach_add_(stack.views(weights), list(updates.float()))
+
+    def _step_sharded(self, stack: _Stack, gradients: list[Tensor], scale: Tensor) -> None:
+        """Add the updates by the own rows of gradients, which are gathered one by one.
+
+        So a process holds one whole matrix at a time. Each orthogonalises all of them, as one
+        process does: to share that out would need the matrices' rows exchanged once more.
+        """
+        for (weight, count), rows in zip(stack.parameters, gradients, strict=True):
+            update = whole(sharded_like(rows, weight, weight.shape))
+            matrices = stack.matrices(update, count)
+            updates = orthogonalise(torch.stack(matrices), self._dtype)
+            updates *= scale
+            torch._foreach_copy_(matrices, list(updates.float()))
+            own(weight).add_(update[own_rows(weight)])
 
     def step(self, closure: Any = None) -> Any:
         """Step unconditionally, after a gradient scaler has found all gradients finite."""

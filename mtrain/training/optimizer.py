@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrain.config.training import TrainingConfig
+from mtrain.distributed.sharding import is_sharded
 from mtrain.nn.stacked import layer_matrices
 from mtrain.training.muon import Muon
 from mtrain.training.selection import first_updates, learning_rate_scales
@@ -42,7 +43,7 @@ def build_optimizers(model: nn.Module, config: TrainingConfig, products: torch.d
     scales = learning_rate_scales(model, config.learning_rate_scale)
     starts = first_updates(model, config.unfreeze)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    is_on_gpu = parameters[0].is_cuda
+    replays = parameters[0].is_cuda and not is_sharded(parameters[0])
     matrices = dict(layer_matrices(model)) if config.optimizer == "muon" else {}
     optimizers: list[ConditionalAdamW | Muon] = []
     groups: list[dict[str, Any]] = []
@@ -50,7 +51,7 @@ def build_optimizers(model: nn.Module, config: TrainingConfig, products: torch.d
         chosen = [p for p in parameters if (scales[p], starts[p]) == (scale, start)]
         # a CUDA graph replays the step, so a changing value must be a tensor on the GPU
         rate = config.learning_rate * scale
-        common = {"lr": torch.tensor(rate, device="cuda") if is_on_gpu else rate,
+        common = {"lr": torch.tensor(rate, device="cuda") if replays else rate,
                   "scale": scale, "start": start}  # fmt: skip
         of_muon = [(p, matrices[p]) for p in chosen if p in matrices]
         if of_muon:
@@ -66,7 +67,7 @@ def build_optimizers(model: nn.Module, config: TrainingConfig, products: torch.d
     if groups:
         optimizers.append(
             ConditionalAdamW(
-                groups, betas=config.adam_betas, eps=EPSILON, fused=True, capturable=is_on_gpu
+                groups, betas=config.adam_betas, eps=EPSILON, fused=True, capturable=replays
             )
         )
     return optimizers

@@ -33,9 +33,11 @@ from mtrain.config.decoding import DecodingConfig
 from mtrain.config.training import TrainingConfig
 from mtrain.console import say, warn
 from mtrain.data.folders import RunFolder
+from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import UserError
 from mtrain.evaluation.kept import KeptTranslations, write_kept
 from mtrain.evaluation.scored import SetTexts
+from mtrain.training.save_together import save_together
 from mtrain.training.state import TrainState
 from mtrain.training.validation import Validation
 
@@ -63,7 +65,9 @@ def resumable_checkpoints(folder: Path) -> list[Path]:
 
 
 class Saver:
-    """Writes and reads a run's checkpoints; only the first process of several writes.
+    """Writes and reads a run's checkpoints.
+
+    Only the first process of several writes, unless each has other rows of the weights.
 
     Writes in the background, one checkpoint at a time: `wait` returns when it is on disk, and so
     does the end of the block that this is a context manager of. An error of writing is raised by
@@ -77,14 +81,14 @@ class Saver:
         config: TrainingConfig,
         decoding: DecodingConfig,
         identity: Identity,
-        is_first: bool,
+        group: ProcessGroup,
     ) -> None:
         self._state = state
         self._folder = folder
         self._config = config
         self._decoding = decoding
         self._identity = identity
-        self._is_first = is_first
+        self._group = group
         self._saved: tuple[int, int] | None = None  # (update, validated_update) last saved
         self._writer = BackgroundWriter()
         self._weights, self._training = Snapshot(), Snapshot()
@@ -116,7 +120,8 @@ class Saver:
         """
         position = self._state.position
         stands = (position.update, position.validated_update)
-        if not self._is_first or self._saved == stands:
+        writes = self._group.is_first or self._state.is_sharded
+        if not writes or self._saved == stands:
             return
         name = checkpoint_name(position.update)
         weights, tensors = self._state.weights, self._state.tensors()
@@ -153,7 +158,7 @@ class Saver:
             position.epoch, position.batch = position.epoch + 1, 0
             warn("this device has other batches: resuming at the next epoch")
         self._saved = (position.update, position.validated_update)
-        if self._is_first:
+        if self._group.is_first:
             say(f"resuming from {checkpoint.path}")
             for damaged in resumable[resumable.index(checkpoint.path) + 1 :]:
                 set_aside(damaged)  # else its scores could keep it in place of an undamaged one
@@ -219,6 +224,11 @@ class Saver:
             "validation": validation.as_dict() if validation and is_validated else None,
         }
         self.wait()  # else the copies of the checkpoint before would change while it is written
+        if self._state.is_sharded and training:  # all processes take part, so not in a thread
+            path = save_together(self._folder / name, self._state, state, self._group)
+            if path is not None:
+                self._tidy(path, translated)
+            return
         tensors = self._weights.take(weights), self._training.take(training)
         self._writer.start(partial(self._publish, name, *tensors, state, translated))
 
@@ -231,7 +241,10 @@ class Saver:
         translated: Sequence[SetTexts],
     ) -> None:
         """Write a checkpoint to disk, then remove older ones; runs in the writer's thread."""
-        path = save_checkpoint(self._folder, name, weights, training, state)
+        self._tidy(save_checkpoint(self._folder, name, weights, training, state), translated)
+
+    def _tidy(self, path: Path, translated: Sequence[SetTexts]) -> None:
+        """Remove checkpoints older than a new one; if that is the best, keep what it translated."""
         config = self._config
         best = prune(self._folder, config.valid_metric, config.keep_best, config.keep_last)
         if translated and path == best:

@@ -3,14 +3,18 @@
 Independent of files: `weights`, `tensors` and `figures` export the state, `load` restores it.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mtrain.checkpoints.weights import put_weights
+from mtrain.checkpoints.pieces import read_rows, shape_of
+from mtrain.checkpoints.weights import put_weights, replaced_weights
 from mtrain.config.training import TrainingConfig
+from mtrain.distributed.sharding import filled, is_sharded, own_rows, sharded_like
 from mtrain.models.base import Model
 from mtrain.runtime.precision import Precision
 from mtrain.training.optimizer import (
@@ -48,7 +52,14 @@ class Position:
 class TrainState:
     """A model and everything that training changes; freezes parameters as configured."""
 
-    def __init__(self, model: Model, config: TrainingConfig, precision: Precision) -> None:
+    def __init__(
+        self,
+        model: Model,
+        config: TrainingConfig,
+        precision: Precision,
+        hollow: Model | None = None,
+    ) -> None:
+        """Take a model, and a `hollow_copy` of it if its parameters are sharded."""
         self.model = model
         self.precision = precision
         freeze(model, config.freeze)
@@ -57,6 +68,7 @@ class TrainState:
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision.scales_loss)
         self.position = Position()
         self.parameters = [p for p in model.parameters() if p.requires_grad]  # those that learn
+        self._hollow = hollow
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -74,25 +86,68 @@ class TrainState:
         """Return the values besides tensors that a resume needs, for JSON."""
         return {"position": asdict(self.position), "scaler": self.scaler.state_dict()}
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process has only some rows of weights and optimiser state."""
+        return self._hollow is not None
+
+    @property
+    def searched(self) -> Model:
+        """The model to validate, which has weights inside `whole_model` only."""
+        return self._hollow or self.model
+
+    @contextmanager
+    def whole_model(self, weights: Mapping[str, Tensor]) -> Iterator[Model]:
+        """Yield `searched` with these weights, or with the model's own if there are none.
+
+        Sharded weights are gathered: a search calls other functions than the `forward` that
+        gathers them layer by layer, and calls them for each token.
+        """
+        if self._hollow is None:
+            with replaced_weights(self.model, dict(weights)):
+                yield self.model
+        else:
+            with filled(self._hollow, weights or self._own_weights()):
+                yield self._hollow
+
     def load(
         self,
-        weights: dict[str, Tensor],
-        tensors: dict[str, Tensor],
+        weights: Mapping[str, Tensor],
+        tensors: Mapping[str, Tensor],
         figures: dict[str, Any],
         origin: str,
     ) -> None:
         """Restore what `weights`, `tensors` and `figures` returned.
 
-        Raises `UserError`, naming `origin`, if the weights do not fit this model.
+        Reads of each tensor no more than the rows of this process. Raises `UserError`, naming
+        `origin`, if the weights do not fit this model.
         """
-        own = {key.removeprefix(OWN): tensor for key, tensor in tensors.items()
-               if key.startswith(OWN)}  # fmt: skip
+        parameters = dict(self.model.named_parameters())
+
+        def placed(stored: Mapping[str, Tensor], key: str, name: str) -> Tensor:
+            like = parameters.get(name)
+            return stored[key] if like is None else read_like(stored, key, like)
+
+        weights = {name: placed(weights, name, name) for name in weights}
+        own = {key.removeprefix(OWN): placed(tensors, key, key.removeprefix(OWN))
+               for key in tensors if key.startswith(OWN)}  # fmt: skip
         put_weights(self.model, own or weights, origin)
         self.average.restore(weights)
-        restore_optimizers(self.model, self.optimizers, tensors)
+        states = {key: placed(tensors, key, key.rpartition("/")[0])
+                  for key in tensors if not key.startswith(OWN)}  # fmt: skip
+        restore_optimizers(self.model, self.optimizers, states)
         if figures["scaler"]:  # empty if the loss was not scaled
             self.scaler.load_state_dict(figures["scaler"])
         self.position = Position(**figures["position"])
 
     def _own_weights(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+
+
+def read_like(stored: Mapping[str, Tensor], key: str, parameter: Tensor) -> Tensor:
+    """Return a stored tensor, shared out like a parameter of its shape if that is sharded."""
+    shape = shape_of(stored, key)
+    if not is_sharded(parameter) or shape != parameter.shape:  # such as a number of steps
+        return stored[key]
+    rows = read_rows(stored, key, own_rows(parameter))
+    return sharded_like(rows, parameter, shape)

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from mtrain.checkpoints.weights import replaced_weights
 from mtrain.config.data import Stage
 from mtrain.config.training import TrainingConfig
 from mtrain.console import Progress, format_seconds, progress, say, warn
@@ -77,7 +76,11 @@ class Trainer:
         position = self._state.position
         self._feed = self._open_feed()
         try:
-            with self._saver, progress("training", None, "updates", position.update) as shown:
+            with (
+                self._saver,
+                self._group.explaining(),
+                progress("training", None, "updates", position.update) as shown,
+            ):
                 self._loop(shown)
         finally:
             self._feed.close()
@@ -271,12 +274,12 @@ class Trainer:
 
     def _measure(self, weights: dict[str, Tensor], group: ProcessGroup) -> Validation:
         """Validate the model with `weights`, or with its own if `weights` is empty."""
-        model, phase = self._state.model, f"validating after update {self._state.position.update}"
+        phase = f"validating after update {self._state.position.update}"
         self._group.note(phase)
         num_sentences = -(-len(self._validator) // group.size)
         with (
             progress("validating", num_sentences, "sentences") as shown,
-            replaced_weights(model, weights),
+            self._state.whole_model(weights) as model,
         ):
 
             def on_progress(count: int) -> None:
@@ -291,9 +294,8 @@ class Trainer:
 
     def _diagnose(self, validation: Validation) -> None:
         """Warn of what seems wrong, at every validation until one finds nothing."""
-        model, valid = self._state.model, self._validator.valid
-        with replaced_weights(model, self._state.average.weights):
-            message = valid.diagnose(model, validation, self._group)
+        with self._state.whole_model(self._state.average.weights) as model:
+            message = self._validator.valid.diagnose(model, validation, self._group)
         self._seems_healthy = message is None
         if message is not None and self._group.is_first:
             warn(message)

@@ -3,11 +3,11 @@
 Independent of files and schedule. steps/ contains the computation on each kind of device.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from mtrain.console import warn
 from mtrain.data.batch import Batch
@@ -58,8 +58,8 @@ class Updater:
         """
         self._state.model.train()
         set_learning_rate(self._state.optimizers, learning_rate, number)
-        loss = self._accumulate_within_memory(number, batches, num_tokens, before_batch)
-        loss = self._group.sum_gradients(self._state.parameters, loss)
+        self._accumulate_within_memory(number, batches, num_tokens, before_batch)
+        loss = self._step.gradients.finish()
         summed_loss, gradient_norm = self._step.apply(loss).tolist()  # synchronises with a GPU
         result = UpdateResult(summed_loss, gradient_norm, num_tokens)
         if result.is_finite:
@@ -72,18 +72,24 @@ class Updater:
         batches: Sequence[Batch],
         num_tokens: int,
         before_batch: Callable[[], None],
-    ) -> Tensor:
+    ) -> None:
         """Accumulate gradients; if memory runs out, retry with each batch in more parts."""
         while True:
             try:
                 for batch in batches[:1]:  # all have one shape, or need no preparation
                     self._step.prepare(batch)
-                return self._accumulate(number, batches, num_tokens, before_batch)
+                self._accumulate(number, batches, num_tokens, before_batch)
+                return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 largest = max(batch.num_rows for batch in batches)
             # outside the handler, because its traceback keeps the tensors alive
+            if self._step.gradients.has_sent:
+                raise UserError(
+                    "out of memory after other processes had begun to add gradients of this one",
+                    "lower training.batch_tokens, and raise training.accumulate as much",
+                )
             if self._step.num_parts >= largest:
                 raise UserError(
                     "out of memory on a single sentence pair",
@@ -101,14 +107,16 @@ class Updater:
         batches: Sequence[Batch],
         num_tokens: int,
         before_batch: Callable[[], None],
-    ) -> Tensor:
-        """Accumulate gradients of the mean loss; return this process's part of that loss, ()."""
+    ) -> None:
+        """Accumulate gradients of the mean loss over all tokens."""
         self._step.clear_gradients()
-        total = torch.zeros((), device=self._state.parameters[0].device)
+        self._step.gradients.begin()
         for index, batch in enumerate(batches):
             before_batch()
             # dropout depends only on seed, update and batch
             position = self._group.rank + index * self._group.size
             seed = derive_seed(self._seed, "dropout", number, position)
-            total += self._step.accumulate(batch, num_tokens, seed)
-        return total
+            # what stands in for a batch adds zeros: other processes wait for its gradients
+            over = num_tokens if batch.num_target_tokens else math.inf
+            is_last = index == len(batches) - 1
+            self._step.gradients.end_batch(self._step.accumulate(batch, over, seed, is_last))

@@ -74,6 +74,14 @@ class WarmProcess:
         """Whether it is still at work."""
         return self._process.is_alive()
 
+    @property
+    def children(self) -> list[int]:
+        """The processes that it has started, by their number."""
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        return [
+            int(child) for told in tasks.glob("*/children") for child in told.read_text().split()
+        ]
+
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for something to happen while the command is at work."""
         while not condition():

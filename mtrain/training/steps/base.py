@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mtrain.config.training import TrainingConfig
 from mtrain.data.batch import Batch
-from mtrain.training.objectives import Objective
+from mtrain.distributed.gradients import GradientSum
+from mtrain.distributed.sharding import whole
 from mtrain.training.state import TrainState
 
 
@@ -21,12 +22,12 @@ class Step(ABC):
     def __init__(
         self,
         state: TrainState,
-        objective: Objective,
+        gradients: GradientSum,
         config: TrainingConfig,
         device: torch.device,
     ) -> None:
         self._state = state
-        self._objective = objective
+        self.gradients = gradients
         self._clip_norm = config.clip_norm or float("inf")
         self._device = device
         self.num_parts = 1  # that each batch is split into; over 1 after memory ran out
@@ -36,10 +37,12 @@ class Step(ABC):
         """Clear all gradients, to begin an update."""
 
     @abstractmethod
-    def accumulate(self, batch: Batch, num_tokens: int, seed: int) -> Tensor:
+    def accumulate(
+        self, batch: Batch, num_tokens: float, seed: int, is_last: bool = True
+    ) -> Tensor:
         """Add the gradient of a batch's summed loss over `num_tokens`; return that loss, ().
 
-        The seed alone determines dropout.
+        The seed alone determines dropout. `is_last` says whether no other batch follows.
         """
 
     def prepare(self, batch: Batch) -> None:
@@ -51,7 +54,7 @@ class Step(ABC):
         state = self._state
         for optimizer in state.optimizers:
             state.scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(state.parameters, self._clip_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(state.parameters, self._clip_norm))
         figures = torch.stack([loss, norm])
         if state.scaler.is_enabled():
             for optimizer in state.optimizers:
@@ -69,6 +72,3 @@ class Step(ABC):
 
     def _parts(self, batch: Batch) -> Sequence[Batch]:
         return batch.split(self.num_parts) if self.num_parts > 1 else [batch]
-
-    def _loss(self, batch: Batch, num_tokens: int | Tensor) -> Tensor:
-        return self._objective(self._state.model, batch).loss / num_tokens

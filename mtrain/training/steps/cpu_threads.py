@@ -25,13 +25,17 @@ class CpuThreadsStep(EagerStep):
     computed sequentially and add to one gradient.
     """
 
-    def accumulate(self, batch: Batch, num_tokens: int, seed: int) -> Tensor:
-        at_once = 1 if self.num_parts > 1 else _threads_worthwhile(batch)
+    def accumulate(
+        self, batch: Batch, num_tokens: float, seed: int, is_last: bool = True
+    ) -> Tensor:
+        is_whole = self.num_parts == 1 and not self._state.is_sharded  # FSDP is not thread-safe
+        at_once = _threads_worthwhile(batch) if is_whole else 1
         parameters = self._state.parameters
 
         def learn(number: int, part: Batch) -> tuple[Tensor, Sequence[Tensor | None]]:
             with seeded_dropout(derive_seed(seed, number)):
-                loss = self._loss(part, num_tokens)
+                is_last_part = is_last and number == len(split) - 1
+                loss = self.gradients.loss(part, num_tokens, is_last_part)
             if number == 0 or at_once == 1:  # others wait to be added in order
                 loss.backward()
                 return loss.detach(), [None] * len(parameters)

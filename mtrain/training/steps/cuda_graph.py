@@ -48,7 +48,8 @@ class CudaGraphStep(EagerStep):
     """Replays packed batches, and the optimiser's step, as CUDA graphs; the rest is eager.
 
     Padded batches vary in shape and cannot be captured. With loss scaling the optimiser's
-    step stays eager: the scaler reads results on the host.
+    step stays eager: the scaler reads results on the host. Several processes add the gradients of
+    replayed batches after the replay: the hooks that overlap them run in eager execution alone.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -73,7 +74,7 @@ class CudaGraphStep(EagerStep):
         own, num_tokens = part.to(self._device), torch.ones((), device=self._device)
         try:
             self._captured[part.num_rows] = CapturedFunction(
-                lambda: self._learn(own, num_tokens), [*own.tensors(), num_tokens]
+                lambda: self._learn(own, num_tokens, False), [*own.tensors(), num_tokens]
             )
         except RuntimeError as error:
             if _is_failed_compilation(error):
@@ -84,15 +85,19 @@ class CudaGraphStep(EagerStep):
             raise
         say(f"captured the update as a CUDA graph in {time.monotonic() - started:.1f} seconds")
 
-    def accumulate(self, batch: Batch, num_tokens: int, seed: int) -> Tensor:
+    def accumulate(
+        self, batch: Batch, num_tokens: float, seed: int, is_last: bool = True
+    ) -> Tensor:
         torch.manual_seed(seed)
         total = torch.zeros((), device=self._device)
-        for part in self._parts(batch):
+        parts = self._parts(batch)
+        for number, part in enumerate(parts, start=1):
             if part.has_static_shape and part.num_rows in self._captured:
                 replay = self._captured[part.num_rows]
                 total += replay(*part.tensors(), torch.tensor(float(num_tokens)))
             else:
-                total += self._learn(part.to(self._device), num_tokens)
+                is_last_part = is_last and number == len(parts)
+                total += self._learn(part.to(self._device), num_tokens, is_last_part)
         return total
 
     def apply(self, loss: Tensor) -> Tensor:

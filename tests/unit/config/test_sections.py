@@ -47,7 +47,7 @@ OPTIONS = {
     "training": "objective batch_tokens accumulate max_updates max_minutes optimizer learning_rate "
     "warmup_updates schedule adam_betas weight_decay freeze unfreeze learning_rate_scale clip_norm "
     "masked_share mask_whole_words label_smoothing consistency alignment_weight subword_sampling "
-    "precision compile_layers valid_every "
+    "precision compile_layers gradient_reduction sharding valid_every "
     "save_every valid_metric patience keep_best keep_last ema_decay average_checkpoints "
     "log_every tensorboard",
     "training.consistency": "method weight cut",

@@ -252,8 +252,8 @@ def test_the_shares_of_several_processes_are_the_whole_dealt_out(
     for update, parts in zip(whole, zip(*shares, strict=True), strict=True):
         for part in parts:
             assert (part.next_epoch, part.next_batch) == (update.next_epoch, update.next_batch)
-        dealt = [part.batches for part in parts]
-        merged = [batch for hand in itertools.zip_longest(*dealt) for batch in hand if batch]
+        dealt = zip(*(part.batches for part in parts), strict=True)  # equally many to each
+        merged = [batch for hand in dealt for batch in hand if batch.num_target_tokens]
         assert len(merged) == len(update.batches)
         assert all(map(equal, merged, update.batches))
 

@@ -46,6 +46,8 @@ MAY_CHANGE = {
     "decoding.context_tokens": "7",
     "decoding.context_overlap": "7",
     "training.compile_layers": "false",
+    "training.gradient_reduction": "ordered",
+    "training.sharding": "full",
     "training.max_updates": "7",
     "training.max_minutes": "7",
     "training.valid_every": "7",

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from mtrain.data.batch import PairBatch
+from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import UserError
 from mtrain.models.base import Model
 from mtrain.runtime.precision import choose_precision
+from mtrain.training.learner import build_learner
 from mtrain.training.objectives import LossSums, Objective
 from mtrain.training.objectives.prediction import PredictionObjective
-from mtrain.training.state import TrainState
-from mtrain.training.steps import build_step, cpu_threads
+from mtrain.training.steps import cpu_threads
 from tests.in_process import (
     learn,
     number_in_a_new_thread,
@@ -88,7 +89,8 @@ def test_each_part_drops_something_else() -> None:
         config = small_config(Path("no-task"), Path("no-run"))
         precision = choose_precision("fp32", "cpu")
         objective = Noting(config, precision)
-        step = build_step(learner.state, objective, config.training, precision)
+        model, group = learner.model, ProcessGroup()
+        _, step = build_learner(model, objective, config.training, precision, group, False)
         learner.model.train()
         twice = pairs([0, 0])
         step.accumulate(twice, twice.num_target_tokens, 1)
@@ -109,13 +111,13 @@ def plain_step(loss_of: Callable[[PairBatch], Tensor], count: int) -> Any:
     config = small_config(Path("no-task"), Path("no-run"))
     precision = choose_precision("fp32", "cpu")
     model: Any = Plain(count)
-    state = TrainState(model, config.training, precision)
 
     class Given(Objective):
         def __call__(self, model: Model, batch: PairBatch, *_: Any) -> LossSums:
             return LossSums(loss_of(batch), torch.zeros(()))
 
-    step = build_step(state, Given(), config.training, precision)
+    group = ProcessGroup()
+    _, step = build_learner(model, Given(), config.training, precision, group, False)
     return step, model.vectors
 
 
