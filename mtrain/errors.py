@@ -39,6 +39,10 @@ class UserError(Exception):
         self.hint = hint
         self.exit_code = exit_code
 
+    def __reduce__(self) -> tuple[type["UserError"], tuple[str, str, int]]:
+        # another process tells it alike; what a subclass was made from stays here
+        return UserError, (self.message, self.hint, self.exit_code)
+
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
@@ -71,6 +75,13 @@ def describe_system_error(error: OSError) -> str | None:
     if error.errno in (*of_paths, errno.EFBIG):
         return f"{where}{error.strerror}"
     return None
+
+
+def is_for_user(error: BaseException) -> bool:
+    """Tell whether the command line has a message for an error; any other one is a bug."""
+    if isinstance(error, OSError):
+        return describe_system_error(error) is not None
+    return isinstance(error, UserError) or is_out_of_memory(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

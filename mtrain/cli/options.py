@@ -77,7 +77,8 @@ RayOption = Annotated[
     ),
 ]
 ShardsOption = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Number of shards, with --ray.")
+    int | None,
+    typer.Option(metavar="N", min=1, help=f"With --ray, number of shards; default {NUM_SHARDS}."),
 ]
 WorkersOption = Annotated[
     int | None,
@@ -94,8 +95,13 @@ FailOnOption = Annotated[
 ]
 
 
-def read_shard(shard: str | None, ray: str | None) -> "Shard | None":
-    """Read `--shard`. Raises UserError for what is not a shard, or beside `--ray`."""
+def read_shard(
+    shard: str | None, ray: str | None, shards: int | None, workers: int | None
+) -> "Shard | None":
+    """Read `--shard`. Raises UserError for what is not a shard, or does not fit `--ray`."""
+    if ray is None and (shards or workers):
+        raise UserError("--shards and --workers are for --ray",
+                        "give it an address, or do one share: --shard 1/64")  # fmt: skip
     if shard is None:
         return None
     from mtrain.distributed.shards import Shard

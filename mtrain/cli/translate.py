@@ -51,7 +51,7 @@ def translate(
     ] = None,
     shard: ShardOption = None,
     ray: RayOption = None,
-    shards: ShardsOption = NUM_SHARDS,
+    shards: ShardsOption = None,
     workers: WorkersOption = None,
     others: WithOption = None,
     checkpoint: CheckpointOption = None,
@@ -63,7 +63,7 @@ def translate(
     options = {"decoding.beam_size": beam_size, "decoding.n_best": n_best,
                "decoding.engine": engine, "decoding.source_lang": source_lang,
                "decoding.target_lang": target_lang}  # fmt: skip
-    part = read_shard(shard, ray)
+    part = read_shard(shard, ray, shards, workers)
     opened = with_others(open_translator(run, overrides, options), others)
     from mtrain.commands.translate import Request, translate
     from mtrain.commands.translate_units import Documents
@@ -77,4 +77,4 @@ def translate(
     else:
         from mtrain.commands.translate_cluster import translate_on_cluster
 
-        translate_on_cluster(request, ray, shards, workers)
+        translate_on_cluster(request, ray, shards or NUM_SHARDS, workers)

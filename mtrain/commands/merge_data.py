@@ -63,7 +63,11 @@ def _join_tokens(due: Preparation, job: JobFolder) -> str:
     with due.hold():
         ((joined, about),) = job.read(JOINED)
         shards = job.read(TOKENS)
-        seconds = about.content["seconds"] + sum(shard.content["seconds"] for _, shard in shards)
+        for place, shard in shards:
+            if shard.content.get(JOINED) != about.content["files"]:  # round 1 was merged once more
+                raise UserError(f"{place}: made with another tokenizer or other pairs than now",
+                                "remove it, and run that shard again")  # fmt: skip
+        seconds = about.content["seconds"] + sum(each.content["seconds"] for _, each in shards)
         manifest = due.build(
             lambda builder: builder.join(
                 due.inputs,

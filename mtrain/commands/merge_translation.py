@@ -53,9 +53,9 @@ def merge_translation(output: Path, keeps_shards: bool = True) -> None:
         say(f"{output}: joined {len(manifests)} shards, which may be removed: {' '.join(shards)}")
     else:
         for each in manifests:
-            about(each.shard.path_of(output.resolve())).unlink()
             for path in files.values():
                 each.shard.path_of(path.resolve()).unlink()
+            about(each.shard.path_of(output.resolve())).unlink()
     _tell_counts(output, [each.notes for each in contents], job["--fail-on"])
 
 

@@ -71,9 +71,9 @@ def _scan(config: Config, shard: Shard, job: JobFolder, folder: Path) -> dict[st
     return counts
 
 
-def _tokenise(config: Config, shard: Shard, job: JobFolder, folder: Path) -> dict[str, int]:
-    """Write the tokens of the shard's blocks; return counts."""
-    ((joined, _),) = job.read(JOINED)
+def _tokenise(config: Config, shard: Shard, job: JobFolder, folder: Path) -> dict[str, Any]:
+    """Write the tokens of the shard's blocks; return counts, and what they were made from."""
+    ((joined, about),) = job.read(JOINED)
     tokenizers = TokenizerPair.load(joined / "tokenizer")
     tokenizers = tokenizers.protecting(Protection.of(config.data.protect))
     counts = {"blocks": 0, "pairs": 0}
@@ -81,7 +81,7 @@ def _tokenise(config: Config, shard: Shard, job: JobFolder, folder: Path) -> dic
         for block in token_blocks(config, tokenizers, Scan.load(joined).verdicts, shard.owns):
             write_tokens(file, block)
             _count(counts, block.place.num_pairs)
-    return counts
+    return {**counts, JOINED: about.content["files"]}
 
 
 def _count(counts: dict[str, int], num_pairs: int) -> None:

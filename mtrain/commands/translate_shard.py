@@ -80,6 +80,8 @@ class ShardJob:
                     "remove it, or choose another --output",
                 )
             return False
+        if not any(map(Path.exists, self._paths.values())):
+            return False  # it was removed, or its removal was killed
         manifest, done = ShardManifest.read(about(output)), LinesDone()
         with open_bytes(text.path) as source:
             for unit in text.all(source):

@@ -190,6 +190,7 @@ class Journal(Outputs):
         if told is not None:
             with naming(about_path):
                 _write_json(about_path, told)
+                flush_to_disk(about_path.parent)  # before the record goes
         for path in self._given:
             send(path)
         self.record_path.unlink(missing_ok=True)

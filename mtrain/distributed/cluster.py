@@ -7,22 +7,24 @@ replaced, and its shard is given to another one: what a job keeps of it is on th
 
 import logging
 import os
+import signal
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
 from mtrain.console import progress, say, warn
 from mtrain.distributed.shards import Shard
-from mtrain.errors import UserError, missing_extra
+from mtrain.errors import Interrupted, UserError, is_for_user, missing_extra
 from mtrain.runtime.environment import keep_ray_silent
 
 HERE = "local"  # the address that starts a cluster of this machine alone
 MAX_DEATHS = 3  # of the workers on one shard, or of workers in a row that could not open the job
 SECONDS_TO_ANSWER = 10.0
+SIGNALS = signal.SIGTERM, signal.SIGHUP  # besides Ctrl-C
 SECONDS_TO_START = 30.0  # of a worker, before the user hears of it
 
 Work = Callable[[Shard], None]
@@ -41,6 +43,8 @@ class Cluster:
         self._ray: Any = ray
         if address != HERE:
             _check_answers(address)
+        self._handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        self._signal = 0  # that stopped the work
         try:
             self._ray.init(
                 address, log_to_driver=False, logging_level=logging.ERROR, **_only_here(address)
@@ -52,6 +56,9 @@ class Cluster:
                 f"start one with `ray start --head` and give its address, or --ray {HERE}; for one "
                 "that asks for a token set RAY_AUTH_MODE=token",
             ) from None
+        for number, handler in self._handlers.items():
+            if handler != signal.SIG_IGN:
+                signal.signal(number, self._stop)  # Ray's own handler aborts the process
 
     def __enter__(self) -> "Cluster":
         return self
@@ -60,6 +67,15 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self._ray.shutdown()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if self._signal:
+            raise Interrupted(self._signal, "stopped by a signal") from None
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        """Stop the work; of all that a handler may raise, only this ends Ray's waiting."""
+        self._signal = number
+        raise KeyboardInterrupt
 
     def run(
         self,
@@ -72,8 +88,8 @@ class Cluster:
         """Work through the shards, each worker with a core, or with a GPU if it may and can.
 
         By default there are as many workers as the cluster has of these. One that the cluster has
-        no room for yet begins when it has. Raises the UserError of a shard, and another one if the
-        workers on a shard die again and again.
+        no room for yet begins when it has. Raises the error of a shard that a user can fix, and a
+        UserError if the workers on a shard die again and again.
         """
         resources = self._ray.cluster_resources()
         gpus = int(resources.get("GPU", 0)) if may_use_gpus else 0
@@ -146,7 +162,7 @@ class _Shift:
         try:
             self._ray.get(done)
         except exceptions.RayTaskError as error:
-            if isinstance(error.cause, UserError):
+            if is_for_user(error.cause):
                 raise error.cause from None
             raise
         except exceptions.RayActorError as error:

@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 from mtrain.console import say
 from mtrain.distributed.pulse import Ledger, Pulse
 from mtrain.distributed.session import agree_on_session
-from mtrain.errors import UserError
+from mtrain.errors import UserError, is_out_of_memory
 from mtrain.runtime.environment import peer_limits, rendezvous_address
 
 MEETING_TIMEOUT = timedelta(minutes=10)  # to reach the store; hosts start at different times
@@ -87,7 +87,8 @@ class Peers:
         try:
             yield
         except RuntimeError as error:
-            if not any(sign in str(error) for sign in SIGNS_OF_A_BROKEN_CONNECTION):
+            is_broken = any(sign in str(error) for sign in SIGNS_OF_A_BROKEN_CONNECTION)
+            if not is_broken or is_out_of_memory(error):
                 raise
             raise self._explain(error) from None
 

@@ -2,12 +2,18 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mtrain.checkpoints.format import load_checkpoint
+from mtrain.distributed.cluster import Cluster
+from mtrain.distributed.shards import Shard
+from mtrain.errors import UserError, is_for_user
 from tests.cli.conftest import contents
 from tests.cli.test_resume import as_options
 from tests.cli.test_shards import GREEDY, TEXT, beside, command, outputs
@@ -67,6 +73,33 @@ def test_a_cluster_prepares_the_data_of_one_process(
     assert [name for name in alone if alone[name] != by_shards[name]] in ([], ["manifest.json"])
 
 
+@pytest.mark.parametrize("failing", [load_checkpoint, os.stat], ids=["damaged", "missing"])
+def test_an_error_of_a_worker_is_that_of_one_process(
+    failing: Callable[..., Any], nodes: Any, tmp_path: Path
+) -> None:
+    arguments = (tmp_path / "nothing", False)[: 2 if failing is load_checkpoint else 1]
+    with pytest.raises((UserError, OSError)) as alone:
+        failing(*arguments)
+    with pytest.raises((UserError, OSError)) as far, Cluster(nodes.address) as cluster:
+        cluster.run("failing", [Shard(1, 1)], partial(failing, *arguments))
+    assert str(far.value) == str(alone.value)
+    assert is_for_user(far.value)
+
+
+def test_a_signal_stops_the_work_at_once(
+    nodes: Any, warm: WarmCommandLine, trained_run: Path
+) -> None:
+    beside(warm, trained_run)
+    (warm.folder / "in").write_bytes(TEXT * 200)
+    at_work = warm.start(*command("--ray", nodes.address, "--shards", "2"))
+    at_work.wait_until(lambda: any(warm.folder.glob(".out.shard-*.part")))
+    at_work.send(signal.SIGTERM)
+    finished = at_work.finish()
+    assert finished.code == 128 + signal.SIGTERM
+    assert "Traceback" not in finished.err
+    assert finished.err.endswith("stopped by a signal\n")
+
+
 @pytest.mark.parametrize(
     ("address", "told"),
     [
@@ -92,3 +125,11 @@ def test_one_shard_and_all_of_them_are_not_asked_for_together(
     finished = warm(*command("--ray", "local", "--shard", "1/2"))
     assert finished.code == 2
     assert "leave one of them out" in finished.err
+
+
+def test_options_of_ray_are_refused_without_it(warm: WarmCommandLine, trained_run: Path) -> None:
+    beside(warm, trained_run)
+    finished = warm(*command("--shards", "2"))
+    assert finished.code == 2
+    assert "--shards and --workers are for --ray" in finished.err
+    assert set(os.listdir(warm.folder)) == {"run", "in"}

@@ -281,6 +281,13 @@ def test_the_second_round_is_checked_like_the_first(tmp_path: Path) -> None:
         prepare_shard(config, Shard(1, 2))
     verdicts.write_bytes(kept)
     prepare_shard(config, Shard(1, 2))
+    path = job / "tokens.shard-2-of-2" / "manifest.json"
+    written = ShardManifest.read(path)
+    replace(written, content={**written.content, "joined": {"verdicts": "others"}}).write(path)
+    with pytest.raises(UserError, match=r"tokens.shard-2-of-2: made with another tokenizer"):
+        merge_data(config)
+    shutil.rmtree(path.parent)
+    prepare_shard(config, Shard(2, 2))
     merge_data(config)
 
 

@@ -125,6 +125,11 @@ def test_a_killed_shard_continues_and_a_complete_one_is_left_alone(
     assert "translated before, nothing to do" in succeed(warm, *first).err
     assert found == {path.name: path.read_bytes() for path in warm.folder.iterdir()
                      if path.is_file()}  # fmt: skip
+    for path in warm.folder.glob("*.shard-1-of-2"):  # as a merge that was killed removes them
+        path.unlink()
+    succeed(warm, *first)
+    assert found == {path.name: path.read_bytes() for path in warm.folder.iterdir()
+                     if path.is_file()}  # fmt: skip
 
 
 def test_limits_hold_for_all_shards_together(warm: WarmCommandLine, trained_run: Path) -> None:
