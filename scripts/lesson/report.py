@@ -42,7 +42,7 @@ HEADING = """# The lesson's claims, measured
 
 Small models of one family, trained on the same {train_pairs:,} English-German pairs
 ({train_tokens:,} target tokens), for the updates that each does in {minutes:g} idle minutes
-on {machine}, {threads} threads, precision {precision}; tested on {test_sentences:,} sentences.
+on {machine}, threads: {threads}, precision: {precision}; tested on {test_sentences:,} sentences.
 Training texts have at most {longest_training_tokens} tokens, {longest_training_words} words.
 """
 RULES = f"""Each model was trained once, with one seed. A difference below {BLEU_MARGIN:g} BLEU,

@@ -143,6 +143,7 @@ def sit(task: Path, run_dir: Path, number: int, group: ProcessGroup) -> dict[str
     noted["losses"] = torch.tensor([result.loss for result in results])
     noted |= {f"after/{key}": value for key, value in everything(state).items()}
     saver.save(None)
+    saver.wait()
     return noted
 
 

@@ -202,7 +202,7 @@ def test_every_table_has_its_numbers(page: str) -> None:
 
 def test_the_page_says_how_it_was_made(page: str) -> None:
     for said in (
-        "98,765 English-German pairs", "2 idle minutes", "x86_64, 2 cores, 2 threads", "abc1234",
+        "98,765 English-German pairs", "2 idle minutes", "x86_64, 2 cores, threads: 2", "abc1234",
         "2026-11-24", "17 of 500 test sources stand in train", "`nrefs:1|tok:13a`",
         "`scripts/lesson/run.py --minutes 2 out`", "the gold file",
     ):  # fmt: skip

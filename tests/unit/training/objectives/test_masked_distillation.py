@@ -62,7 +62,8 @@ def changed(config: Config, **keys: Any) -> Config:
 def parts_of(config: Config) -> tuple[Bert, Bert, MaskedBatch]:
     """Return the student, its teacher and a batch."""
     setup = open_setup(config)
-    objective, student = setup.updater._step._objective, setup.state.model
+    objective = setup.updater._step.gradients._mean_loss._objective
+    student = setup.state.model
     assert isinstance(objective, MaskedDistillation)
     assert isinstance(student, Bert)
     batch = next(setup.updates(0, 0, 0)).batches[0]
@@ -138,7 +139,7 @@ def test_in_bf16_it_is_nearly_the_same(taught: Config) -> None:
 def test_without_a_teacher_nothing_changes(taught: Config) -> None:
     bare = taught.model_copy(update={"distillation": None})
     setup = open_setup(bare)
-    assert isinstance(setup.updater._step._objective, PredictionObjective)
+    assert isinstance(setup.updater._step.gradients._mean_loss._objective, PredictionObjective)
 
 
 @pytest.mark.parametrize(("num_threads", "last"), [(1, 20), (2, 4)])
