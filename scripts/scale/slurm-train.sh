@@ -14,6 +14,8 @@
 #SBATCH --output=%x.log
 set -u
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# else machines that count restarts differently wait for each other for ever
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 
 srun --kill-on-bad-exit=1 torchrun \
     --nnodes "$SLURM_NNODES" --nproc-per-node 8 --max-restarts 3 \
