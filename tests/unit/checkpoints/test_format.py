@@ -369,3 +369,9 @@ def test_a_folder_that_is_not_ours_is_neither_removed_nor_counted(tmp_path: Path
     prune(tmp_path, "bleu", keep_best=1, keep_last=1)
     assert (notes / "readme").is_file()
     assert names(list_checkpoints(tmp_path)) == ["00000010", "00000030", "notes"]
+
+
+def test_its_damage_is_told_alike_by_another_process() -> None:
+    error = DamagedCheckpoint(Path("update-1"), "no manifest")
+    told = pickle.loads(pickle.dumps(error))
+    assert (str(told), told.exit_code) == (str(error), error.exit_code)
