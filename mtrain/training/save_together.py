@@ -1,10 +1,18 @@
-"""Writes a checkpoint of a sharded training: each process its rows, the first one all else."""
+"""Writes a checkpoint of a sharded training: each process its rows, the first one all else.
 
-import shutil
+Each process copies its rows and writes them in the background. The first one waits in its own
+thread for the digests of the others, which they leave beside their rows, and then publishes.
+"""
+
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from safetensors import SafetensorError
+
+from mtrain.checkpoints.background import Snapshot
 from mtrain.checkpoints.format import (
     begin_checkpoint,
     publish,
@@ -15,58 +23,83 @@ from mtrain.checkpoints.format import (
 from mtrain.distributed.group import ProcessGroup
 from mtrain.distributed.sharding import is_sharded, own, own_rows, whole
 from mtrain.errors import UserError
+from mtrain.text.lines import write_whole
 from mtrain.training.state import TrainState
 
-T = TypeVar("T")
+SECONDS_BETWEEN_LOOKS = 0.05
 
 
-def save_together(
-    path: Path, state: TrainState, figures: dict[str, Any], group: ProcessGroup
-) -> Path | None:
-    """Write a checkpoint; return its path in the first process, and None in the others.
+def prepare_together(
+    path: Path, state: TrainState, figures: dict[str, Any], group: ProcessGroup, copies: Snapshot
+) -> Callable[[], Path | None]:
+    """Copy what changes with the next update; return what writes the copy, in any thread.
 
-    The first gathers the weights to translate with, one by one, into its main memory. It publishes
-    the checkpoint after all pieces are on disk. An error of one process is raised in all.
+    All processes call both. The first gathers the weights to translate with, one by one, into its
+    main memory, and its call returns the path of the checkpoint; that of the others None.
     """
-
-    def begin() -> None:
-        if group.is_first:
-            begin_checkpoint(path.parent, path.name)
-
-    def write_own() -> dict[str, str]:
-        tensors = {name: tensor for name, tensor in state.tensors().items()
-                   if group.is_first or is_sharded(tensor)}  # fmt: skip
-        first_rows = {name: own_rows(tensor).start for name, tensor in tensors.items()
-                      if is_sharded(tensor)}  # fmt: skip
-        rows = {name: own(tensor) for name, tensor in tensors.items()}
-        return save_piece(writing, group.rank + 1, group.size, rows, first_rows)
-
-    def finish() -> Path | None:
-        if not group.is_first:
-            return None
-        digests = {name: digest for each in pieces for name, digest in each.items()}
-        return publish(writing, path, weights, figures, digests)
-
     writing, weights = unpublished(path.parent, path.name), {}
-    _in_all(group, path, begin)
+    _begin(path, group)
     for name, weight in state.weights.items():
         gathered = whole(weight)
         if group.is_first:
-            weights[name] = gathered.cpu()
-    pieces = group.gather([_in_all(group, path, write_own)])
-    return _in_all(group, path, finish)
+            weights[name] = gathered.to("cpu", copy=not is_sharded(weight))
+    tensors = {name: tensor for name, tensor in state.tensors().items()
+               if group.is_first or is_sharded(tensor)}  # fmt: skip
+    first_rows = {name: own_rows(tensor).start for name, tensor in tensors.items()
+                  if is_sharded(tensor)}  # fmt: skip
+    rows = copies.take({name: own(tensor) for name, tensor in tensors.items()})
 
-
-def _in_all(group: ProcessGroup, path: Path, work: Callable[[], T]) -> T:
-    """Do some work in all processes; raise an error of one in all, when all are done."""
-    results, told = [], []
-    try:
+    def write() -> Path | None:
         with reporting_full_disk(path):
-            results.append(work())
-    except UserError as error:
-        told.append((error.message, error.hint))
+            try:
+                digests = save_piece(writing, group.rank + 1, group.size, rows, first_rows)
+                with write_whole(_digest_path(writing, group.rank)) as file:
+                    file.write(json.dumps(digests).encode())
+            except (OSError, SafetensorError):
+                _digest_path(writing, group.rank).unlink(missing_ok=True)  # on a full disk, too
+                raise
+            if not group.is_first:
+                return None
+            return publish(writing, path, weights, figures, _digests_of_all(writing, group))
+
+    return write
+
+
+def _begin(path: Path, group: ProcessGroup) -> None:
+    """Make the folder, with an empty digest of each process. An error is raised in all."""
+    told = []
+    if group.is_first:
+        try:
+            with reporting_full_disk(path):
+                writing = begin_checkpoint(path.parent, path.name)
+                for rank in range(group.size):
+                    _digest_path(writing, rank).touch()
+        except UserError as error:
+            told.append((error.message, error.hint))
     if problems := group.gather(told):
-        if group.is_first:  # no process writes any more
-            shutil.rmtree(unpublished(path.parent, path.name), ignore_errors=True)
         raise UserError(*problems[0])
-    return results[0]
+
+
+def _digest_path(writing: Path, rank: int) -> Path:
+    return writing / f"digest-{rank}"
+
+
+def _digests_of_all(writing: Path, group: ProcessGroup) -> dict[str, str]:
+    """Return the digests of all pieces, when they are on disk, and remove their files.
+
+    Raises UserError if a process could not write its piece.
+    """
+    digests: dict[str, str] = {}
+    for rank in range(group.size):
+        path = _digest_path(writing, rank)
+        while path.exists() and not path.stat().st_size:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        if not path.exists():
+            raise UserError(
+                f"{writing}: rank {rank} could not write its part of the checkpoint",
+                "that process says why",
+            )
+        digests |= json.loads(path.read_bytes())
+    for rank in range(group.size):
+        _digest_path(writing, rank).unlink()
+    return digests

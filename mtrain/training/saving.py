@@ -3,12 +3,11 @@
 Training stands still only while its tensors are copied; a thread writes the copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +36,7 @@ from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import UserError
 from mtrain.evaluation.kept import KeptTranslations, write_kept
 from mtrain.evaluation.scored import SetTexts
-from mtrain.training.save_together import save_together
+from mtrain.training.save_together import prepare_together
 from mtrain.training.state import TrainState
 from mtrain.training.validation import Validation
 
@@ -224,28 +223,25 @@ class Saver:
             "validation": validation.as_dict() if validation and is_validated else None,
         }
         self.wait()  # else the copies of the checkpoint before would change while it is written
-        if self._state.is_sharded and training:  # all processes take part, so not in a thread
-            path = save_together(self._folder / name, self._state, state, self._group)
-            if path is not None:
-                self._tidy(path, translated)
+        write: Callable[[], Path | None]
+        if self._state.is_sharded and training:
+            self._group.share(0)  # all have written the checkpoint before
+            write = prepare_together(
+                self._folder / name, self._state, state, self._group, self._training
+            )
+        else:
+            tensors = self._weights.take(weights), self._training.take(training)
+            write = partial(save_checkpoint, self._folder, name, *tensors, state)
+        self._writer.start(partial(self._publish, write, translated))
+
+    def _publish(self, write: Callable[[], Path | None], translated: Sequence[SetTexts]) -> None:
+        """Write a checkpoint, then remove older ones; if it is the best, keep what it translated.
+
+        Runs in the writer's thread.
+        """
+        path, config = write(), self._config
+        if path is None:
             return
-        tensors = self._weights.take(weights), self._training.take(training)
-        self._writer.start(partial(self._publish, name, *tensors, state, translated))
-
-    def _publish(
-        self,
-        name: str,
-        weights: dict[str, Tensor],
-        training: dict[str, Tensor],
-        state: dict[str, Any],
-        translated: Sequence[SetTexts],
-    ) -> None:
-        """Write a checkpoint to disk, then remove older ones; runs in the writer's thread."""
-        self._tidy(save_checkpoint(self._folder, name, weights, training, state), translated)
-
-    def _tidy(self, path: Path, translated: Sequence[SetTexts]) -> None:
-        """Remove checkpoints older than a new one; if that is the best, keep what it translated."""
-        config = self._config
         best = prune(self._folder, config.valid_metric, config.keep_best, config.keep_last)
         if translated and path == best:
             searched = self._decoding.model_dump(mode="json")

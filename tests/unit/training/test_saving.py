@@ -12,8 +12,10 @@ from torch import Tensor
 from mtrain.checkpoints import format as checkpoint_format
 from mtrain.checkpoints.collection import list_checkpoints
 from mtrain.checkpoints.format import checkpoint_name, load_checkpoint
+from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import UserError
 from mtrain.text.lines import flush_to_disk
+from mtrain.training.save_together import _digests_of_all
 from tests.in_process import small_config
 from tests.unit.training.test_trainer import (
     assert_same_tensors,
@@ -82,3 +84,17 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(
     assert newest(config).state["position"]["update"] == 4
     assert not list((config.run_dir / "checkpoints").glob(".*"))
     assert events(config, "train")[-1]["update"] <= 8  # when the next one would have been saved
+
+
+def test_a_piece_that_another_process_could_not_write_is_named(tmp_path: Path) -> None:
+    group = ProcessGroup.alone()
+    group.size = 3
+    for rank, told in ((0, '{"a": "1"}'), (2, '{"c": "3"}')):
+        (tmp_path / f"digest-{rank}").write_text(told)
+    with pytest.raises(UserError, match="rank 1 could not write its part"):
+        _digests_of_all(tmp_path, group)
+    (tmp_path / "digest-1").touch()
+    late = threading.Timer(0.1, lambda: (tmp_path / "digest-1").write_text('{"b": "2"}'))
+    late.start()
+    assert _digests_of_all(tmp_path, group) == {"a": "1", "b": "2", "c": "3"}
+    assert not list(tmp_path.iterdir())
