@@ -96,7 +96,7 @@ def test_a_checkpoint_of_a_newer_format_is_named_and_the_one_before_it_taken(
 ) -> None:
     path = trained_copy / NEWEST / "manifest.json"
     manifest = json.loads(path.read_text())
-    path.write_text(json.dumps({**manifest, "format": manifest["format"] + 1}))
+    path.write_text(json.dumps({**manifest, "format": manifest["format"] + 2}))
     used = succeed(warm, "translate", "run", stdin=TEXT)
     assert f"{NEWEST} is damaged: its manifest.json is not of format" in used.err
     assert f"using {PREVIOUS}" in used.err

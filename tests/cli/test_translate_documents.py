@@ -204,7 +204,7 @@ def test_a_test_set_of_documents_is_scored_as_it_would_be_translated(
         (("-", "--document-ids", "-"), "can be read only once"),
         (
             ("test.txt", "--document-ids", "-", "--output", "out", "--shard", "1/2"),
-            "each shard must read the same text",
+            "each must read the whole text",
         ),
         (("test.txt", "--documents", "--set", "data.context=null"), "has learnt sentences alone"),
     ],
