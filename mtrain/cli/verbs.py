@@ -31,7 +31,6 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
     "Train a model": {
         init: "mtrain init train.en train.de --minutes 60",
         prepare: "mtrain prepare my.yaml",
-        merge: "mtrain merge my.yaml",
         train: "mtrain train my.yaml --set training.max_minutes=60",
         backtranslate: "mtrain backtranslate runs/de-en my.yaml",
         distill: "mtrain distill runs/teacher student.yaml --fail-if-gap 1",
