@@ -32,7 +32,9 @@ LONGEST = [
     *("cli/test_damage.py", "cli/test_fine_tuning.py", "cli/test_multilingual.py"),
     *("cli/test_bert_exchange.py", "cli/test_distillation_words.py", "cli/test_export.py"),
     *("cli/test_streams.py", "cli/test_translate_documents.py", "unit/training/test_trainer.py"),
-    "cli/test_protect.py",
+    *("cli/test_protect.py", "cli/test_scale.py", "cli/test_torchrun.py", "cli/test_cluster.py"),
+    *("cli/test_prepare_shards.py", "unit/distributed/test_learning.py", "cli/test_shards.py"),
+    *("cli/test_peers.py", "unit/training/test_saving.py"),
     *("cli/test_kill.py", "cli/test_translate_resume.py", "cli/test_backtranslate.py"),
     *("cli/test_init.py", "cli/test_mixture.py"),
 ]
