@@ -38,7 +38,7 @@ def write_pieces(path: Path, tensors: dict[str, Tensor], first_rows: Mapping[str
 
 
 class PiecedTensors(Mapping[str, Tensor]):
-    """The whole tensors in several files, of which it reads what is asked for."""
+    """The whole tensors in several files; it reads those that are asked for."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Read the heads of the files. Raises SafetensorError or ValueError if one is damaged."""

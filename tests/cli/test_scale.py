@@ -123,7 +123,7 @@ def test_kubernetes_gives_each_container_its_shard(
     found = container("kubernetes-translate.yaml")
     *shell, line = found["command"]
     last = str(found["completions"] - 1)
-    line = line.replace("/work", str(warm.folder))
+    line = line.replace("/mnt/mtrain", str(warm.folder))
     said = scheduler.run(*shell, line, JOB_COMPLETION_INDEX=last)
     assert (warm.folder / "news.de.shard-64-of-64.json").exists(), said
 

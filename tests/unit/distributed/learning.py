@@ -73,7 +73,7 @@ class Vectors(nn.Module):
 
 
 def learn_chosen_vectors(group: ProcessGroup, training: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the gradients of vectors of which each process uses others, in its first batch."""
+    """Return the gradients of vectors; each process uses others of them in its first batch."""
     model: Any = Vectors()
     training = {**training, "freeze": ["vectors.3"], "clip_norm": 0}
     config = small_config(Path("no-task"), Path("no-run"), training)
