@@ -42,6 +42,9 @@ def _join_scan(config: Config, job: JobFolder) -> str:
     """Mark duplicates among all pairs, train the tokenizer, and keep both in the job's folder."""
     started = time.monotonic()
     with job.hold(JOINED):
+        if job.manifest(JOINED) is not None:
+            raise UserError(f"{job.path}: another process has just joined these shards",
+                            "run the same command again for what is due next")  # fmt: skip
         shards = job.read(SCAN)
         with job.write(JOINED) as (folder, content):
             scan = join_scan(config, folder, read_scanned(files_of(shards, BLOCKS)))
