@@ -4,11 +4,11 @@ from functools import partial
 
 from mtrain.commands.merge_data import merge_data
 from mtrain.commands.preparation import Preparation
-from mtrain.commands.prepare_shard import JOINED, job_of, prepare_shard
+from mtrain.commands.prepare_shard import JOINED, SCAN, TOKENS, job_of, prepare_shard
 from mtrain.config import Config
 from mtrain.data.report import describe_manifest
 from mtrain.distributed.cluster import Cluster, Work
-from mtrain.distributed.shards import Shard
+from mtrain.distributed.shards import Shard, check_count
 
 
 def prepare_on_cluster(
@@ -21,7 +21,9 @@ def prepare_on_cluster(
     due = Preparation.of(config)
     if due.prepared is not None:
         return describe_manifest(due.prepared)
-    is_joined = job_of(due).manifest(JOINED) is not None
+    job = job_of(due)
+    is_joined = job.manifest(JOINED) is not None
+    check_count(job.path / (TOKENS if is_joined else SCAN), num_shards)
     told = ""
     with Cluster(address) as cluster:
         for name in ("tokenising",) if is_joined else ("filtering", "tokenising"):

@@ -6,7 +6,7 @@ from functools import partial
 from mtrain.commands.merge_translation import merge_translation
 from mtrain.commands.translate import Request, translate
 from mtrain.distributed.cluster import Cluster, Work
-from mtrain.distributed.shards import Shard
+from mtrain.distributed.shards import Shard, check_count
 from mtrain.inference.load import LoadedRun
 
 
@@ -22,6 +22,7 @@ def translate_on_cluster(
     replace(request, shard=shards[0]).paths()  # refuse now what has no shards
     output = request.output_path
     assert output is not None
+    check_count(output.resolve(), num_shards)
     with Cluster(address) as cluster:
         cluster.run("translating", shards, partial(_open, request), num_workers, may_use_gpus=True)
     merge_translation(output, keeps_shards=False)

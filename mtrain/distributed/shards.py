@@ -101,6 +101,16 @@ def shards_of(path: Path) -> list[Path]:
     return sorted(found for found in beside if _MARK.search(found.name))
 
 
+def check_count(path: Path, count: int) -> None:
+    """Raise UserError if a job with another number of shards has begun at an output."""
+    counts = {int(mark[2]) for found in shards_of(path) if (mark := _MARK.search(found.name))}
+    if others := sorted(counts - {count}):
+        raise UserError(
+            f"{path}: there are already shards of a job with {others[0]} of them",
+            f"continue it with --shards {others[0]}, or remove them",
+        )
+
+
 def check_complete(manifests: Sequence[ShardManifest], what: object) -> list[ShardManifest]:
     """Return the manifests of one whole job, in the order of its shards.
 

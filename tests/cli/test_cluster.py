@@ -133,3 +133,15 @@ def test_options_of_ray_are_refused_without_it(warm: WarmCommandLine, trained_ru
     assert finished.code == 2
     assert "--shards and --workers are for --ray" in finished.err
     assert set(os.listdir(warm.folder)) == {"run", "in"}
+
+
+def test_a_job_is_continued_with_its_own_number_of_shards(
+    warm: WarmCommandLine, trained_run: Path
+) -> None:
+    beside(warm, trained_run)
+    succeed(warm, *command(*GREEDY, "--shard", "1/2"))
+    before = contents(warm.folder)
+    finished = warm(*command(*GREEDY, "--ray", "local", "--shards", "3"))
+    assert finished.code == 2
+    assert "continue it with --shards 2" in finished.err
+    assert contents(warm.folder) == before
