@@ -266,8 +266,7 @@ def _protocol(url: str) -> str:
 
 def _folder(kind: str, url: str) -> Path:
     """Return the folder in the cache for what belongs to a URL."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(os.path.expanduser(cache)) / "mtrain" / kind / _digest(url)
+    folder = Path.home() / ".cache" / "mtrain" / kind / _digest(url)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

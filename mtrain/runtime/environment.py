@@ -1,7 +1,6 @@
 """Environment variables, and the cores of this process.
 
-Does not import torch. Only this module and `onednn.py` set variables or read them by name,
-apart from `mtrain/remote.py`, which finds its cache.
+Does not import torch. Only this module and `onednn.py` set variables or read them by name.
 """
 
 import os

@@ -5,8 +5,8 @@
 
 CONFIG.yaml is prepared and INPUT translated by RUN, each into a temporary folder: by one process
 with one thread, by one with a thread a core, by shards of one thread each, one a core at a time,
-and by `--ray local`. The outputs are compared. Ray is measured with eight
-times the shards as well: the difference is what a shard costs.
+and by `--ray local`. The outputs are compared. Ray is measured with eight times the shards as well:
+the difference is what a shard costs.
 """
 
 import argparse

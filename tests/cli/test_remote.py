@@ -15,11 +15,11 @@ from tests.web import Web, served
 
 
 class CachingCommandLine(WarmCommandLine):
-    """The command line with a cache of its own, in the folder `cache`."""
+    """The command line with a cache of its own, in the folder `home`."""
 
     def start(self, *arguments: object, stdin: bytes = b"") -> WarmProcess:
         """Start a command."""
-        variables = {"XDG_CACHE_HOME": str(self.folder / "cache")}
+        variables = {"HOME": str(self.folder / "home")}
         command = mtrain_with(*arguments)
         self._started.append(WarmProcess(self.folder, command, stdin, variables))
         return self._started[-1]
@@ -96,7 +96,7 @@ def test_translations_arrive_whole_also_after_a_kill(
                "--report", f"local://{far}/report", *options)  # fmt: skip
 
     running = caching.start(*command)
-    running.wait_until(lambda: any((folder / "cache").rglob(".out.journal")))
+    running.wait_until(lambda: any((folder / "home").rglob(".out.journal")))
     running.send(signal.SIGKILL)
     assert running.finish().code == -signal.SIGKILL
     assert not any(far.iterdir())
@@ -105,7 +105,7 @@ def test_translations_arrive_whole_also_after_a_kill(
     assert f"local://{far}/out: sent, " in said
     assert (far / "out").read_bytes() == (folder / "pages/near").read_bytes()
     assert (far / "report").read_bytes().count(b"\n") == 300
-    kept = (folder / "cache/mtrain/outputs").rglob("*")
+    kept = (folder / "home/.cache/mtrain/outputs").rglob("*")
     assert not [path for path in kept if path.is_file()]
 
     scores = [

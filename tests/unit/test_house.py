@@ -180,8 +180,7 @@ def test_the_environment_is_read_and_set_in_one_room() -> None:
         if isinstance(node, ast.Attribute | ast.Name)
         and ast.unparse(node) in ("os.environ", "environ", "os.getenv", "os.putenv")
     }
-    of_paths = {"config/section.py", "remote.py"}
-    assert users == of_paths.union(filter(re.compile("runtime/").match, users))
+    assert users == {"config/section.py", *filter(re.compile("runtime/").match, users)}  # of paths
 
 
 def test_every_file_opens_with_what_it_is_responsible_for() -> None:

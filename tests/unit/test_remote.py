@@ -23,8 +23,8 @@ from tests.web import Web, served
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache/mtrain"
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home/.cache/mtrain"
 
 
 @pytest.fixture
