@@ -1,0 +1,226 @@
+"""Measure what the context of its document gains the translation of a sentence, on Europarl.
+
+    python scripts/lesson/documents.py EUROPARL OUT [--text EN DE ...] [--contexts N ...]
+        [--seeds SEED ...]
+
+EUROPARL is a folder with consecutive lines of Europarl, train.en.gz and train.de.gz. They have no
+marks of documents: one begins here where a line addresses the president, as a speech does. The last
+documents are test, those before them valid. A base learns sentences of the rest and of the --text
+files. Every other model goes on from it with the same number of updates: on sentences alone
+(context 1), or on chunks of up to N sentences. Each translates test as it has learnt, and line by
+line. `mtrain` does each step in a process of its own. What has a result in OUT/results is skipped,
+so that the same command resumes. Prints the table so far.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from heads import table
+from origin import origin
+from steps import (
+    best_dev_bleu,
+    learning_curve,
+    mtrain,
+    processor_minutes,
+    write_config,
+    write_result,
+)
+
+from mtrain.console import say
+from mtrain.text.lines import read_lines
+from mtrain.text.tokenizer import SEPARATOR
+
+SEEDS = (1, 2, 3)
+SPEECH = re.compile(rb"(Mr|Madam) President\b")
+HELD_OUT = {"test": 2000, "valid": 1000}  # lines at least
+SIDES = ("en", "de")
+CONTEXTS = {1: None, 3: 112, 8: 304}  # sentences: tokens of a chunk, about 38 a sentence
+SCHEDULE = {"optimizer": "muon", "batch_tokens": 2400, "keep_last": 1}
+BASE: dict[str, Any] = {
+    "tokenizer": {"type": "unigram", "vocab_size": 8000, "normalization": "nmt_nfkc",
+                  "symbols": [SEPARATOR]},
+    "model": {"encoder_layers": 4, "decoder_layers": 4, "d_model": 128, "num_heads": 4,
+              "ffn_dim": 512, "dropout": 0.1},
+    "training": {**SCHEDULE, "learning_rate": 4e-3, "warmup_updates": 100, "max_updates": 2000,
+                 "valid_every": 500},
+}  # fmt: skip
+TUNING: dict[str, Any] = {
+    **SCHEDULE, "learning_rate": 1e-3, "warmup_updates": 50, "max_updates": 600, "valid_every": 200
+}  # fmt: skip
+ALONE = re.compile(r"(\d[\d,]*) alone because the separators")
+COLUMNS = ("learnt", "translated", "seeds", "dev BLEU, lines alone", "BLEU of lines",
+           "BLEU of documents", "lines alone by mismatch", "seconds")  # fmt: skip
+
+
+class Lab:
+    """The folder of all experiments."""
+
+    def __init__(self, out: Path, europarl: Path, texts: list[tuple[Path, Path]]) -> None:
+        self.out, self.europarl, self.texts = out, europarl, texts
+        self.text = out / "text"
+        self.results = out / "results"
+        for folder in (self.text, self.results):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def split(self) -> None:
+        """Write train, valid and test with the number of each line's document."""
+        if self._ids("train").exists():  # written last
+            return
+        english, german = (list(read_lines(self.europarl / f"train.{side}.gz")) for side in SIDES)
+        numbers, document = [], 0
+        for line in english:
+            document += bool(SPEECH.match(line))
+            numbers.append(document)
+        end = len(numbers)
+        for split in (*HELD_OUT, "train"):
+            start = max(0, end - HELD_OUT.get(split, end))
+            start = numbers.index(numbers[start])
+            for side, lines in zip(SIDES, (english, german), strict=True):
+                _write(self._file(split, side), lines[start:end])
+            _write(self._ids(split), [b"%d" % number for number in numbers[start:end]])
+            end = start
+
+    def teach_base(self) -> None:
+        """Train what all others start from."""
+        own = self._file("train", "en"), self._file("train", "de")
+        pairs = [_pair(*files) for files in (*self.texts, own)]
+        self._train("base", {**BASE, "data": {"train": pairs}, "seed": 1})
+
+    def learn(self, context: int, seed: int) -> None:
+        """Train a model on chunks of so many sentences, and translate test; keep the result."""
+        name = f"context-{context}-{seed}"
+        path = self.results / f"{name}.json"
+        if path.exists():
+            return
+        pair = _pair(self._file("train", "en"), self._file("train", "de"))
+        data: dict[str, Any] = {"train": [pair]}
+        if (tokens := CONTEXTS[context]) is not None:
+            pair["documents"] = str(self._ids("train"))
+            data["context"] = {"tokens": tokens}
+        minutes = self._train(name, {
+            "data": data, "seed": seed, "training": TUNING,
+            "model": {"dropout": BASE["model"]["dropout"],
+                      "init_from": str(self.out / "runs" / "base")},
+        })  # fmt: skip
+        ways: dict[str, Any] = {"line by line": self._translate(name, [])}
+        if tokens is not None:
+            ways["in chunks"] = self._translate(name, ["--document-ids", str(self._ids("test"))])
+        dev = learning_curve(self.out / "runs" / name)
+        write_result(path, {**origin(), "context": context, "seed": seed, "minutes": minutes,
+                            "dev": dev, "ways": ways})  # fmt: skip
+        for way, found in ways.items():
+            say(f"{name}: {way} BLEU {found['lines']['BLEU']:.2f}")
+
+    def describe(self) -> str:
+        """Return the table of what has a result."""
+        rows = []
+        for context in CONTEXTS:
+            paths = sorted(self.results.glob(f"context-{context}-?.json"))
+            found = [json.loads(path.read_text("utf-8")) for path in paths]
+            learnt = "sentences alone" if context == 1 else f"up to {context} sentences"
+            for way in found[0]["ways"] if found else ():
+                each = [one["ways"][way] for one in found]
+                rows.append((learnt, way, str(len(found)), _spread(map(best_dev_bleu, found)),
+                             *(_spread(one[unit]["BLEU"] for one in each)
+                               for unit in ("lines", "documents")),
+                             f"{statistics.mean(one['mismatched'] for one in each):.0f}",
+                             f"{statistics.mean(one['seconds'] for one in each):.0f}"))  # fmt: skip
+        return table(COLUMNS, rows)
+
+    def _train(self, name: str, tree: Mapping[str, Any]) -> float:
+        """Prepare and train, unless there is a result; return the minutes of processor time."""
+        path, run = self.out / f"{name}.yaml", self.out / "runs" / name
+        valid = _pair(self._file("valid", "en"), self._file("valid", "de"))
+        data = {"source_lang": "en", "target_lang": "de", "valid": [valid], **tree["data"]}
+        write_config(path, {"run_dir": str(run), "device": "cpu", **tree, "data": data})
+        before = processor_minutes()
+        mtrain("prepare", str(path))
+        mtrain("train", str(path))
+        return round(processor_minutes() - before, 2)
+
+    def _translate(self, name: str, options: Sequence[str]) -> dict[str, Any]:
+        """Translate test; return its scores by lines and by documents, and what it took."""
+        output = self.out / f"{name}.{'documents' if options else 'lines'}.de"
+        command = [sys.executable, "-m", "mtrain", "translate", str(self.out / "runs" / name),
+                   str(self._file("test", "en")), "--output", str(output), *options]  # fmt: skip
+        before = processor_minutes()
+        done = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
+        seconds = round(60 * (processor_minutes() - before), 1)
+        told = ALONE.search(done.stderr)
+        documents = [
+            (_join(file, self._ids("test"))) for file in (output, self._file("test", "de"))
+        ]
+        return {
+            "lines": _score(output, self._file("test", "de")), "documents": _score(*documents),
+            "mismatched": int(told[1].replace(",", "")) if told else 0, "seconds": seconds,
+        }  # fmt: skip
+
+    def _file(self, split: str, side: str) -> Path:
+        return self.text / f"{split}.{side}"
+
+    def _ids(self, split: str) -> Path:
+        return self.text / f"{split}.ids"
+
+
+def _pair(source: Path, target: Path) -> dict[str, str]:
+    return {"source": str(source), "target": str(target)}
+
+
+def _write(path: Path, lines: Sequence[bytes]) -> None:
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def _join(path: Path, ids: Path) -> Path:
+    """Write the file with the lines of each document as one line; return its path."""
+    lines = zip(read_lines(ids), read_lines(path), strict=True)
+    joined = path.parent / f"{path.name}.joined"
+    _write(joined, [b" ".join(line for _, line in document)
+                    for _, document in groupby(lines, key=lambda pair: pair[0])])  # fmt: skip
+    return joined
+
+
+def _score(hypotheses: Path, references: Path) -> dict[str, Any]:
+    """Return the values of the metrics by name, and their signatures."""
+    found = mtrain("score", "--hypotheses", str(hypotheses), "--references", str(references),
+                   "--target-lang", "de", "--metrics", "bleu,chrf", "--json")  # fmt: skip
+    scores = json.loads(found)["sets"][0]["scores"]
+    return {**{score["name"]: score["value"] for score in scores},
+            "signatures": [score["signature"] for score in scores]}  # fmt: skip
+
+
+def _spread(found: Any) -> str:
+    """Return the mean, and the standard deviation where there are several."""
+    values = list(found)
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{deviation}"
+
+
+def main() -> None:
+    """Run what has no result yet; print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("europarl", type=Path, metavar="EUROPARL")
+    parser.add_argument("out", type=Path, metavar="OUT", help="output folder")
+    parser.add_argument("--text", nargs=2, type=Path, action="append", default=[],
+                        metavar=("EN", "DE"), help="more text for the base")  # fmt: skip
+    parser.add_argument("--contexts", nargs="*", type=int, choices=CONTEXTS, default=[*CONTEXTS])
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=list(SEEDS))
+    given = parser.parse_args()
+    lab = Lab(given.out, given.europarl, [tuple(pair) for pair in given.text])
+    lab.split()
+    lab.teach_base()
+    for seed in given.seeds:
+        for context in given.contexts:
+            lab.learn(context, seed)
+    print(lab.describe())
+
+
+if __name__ == "__main__":
+    main()
