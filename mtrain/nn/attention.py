@@ -70,7 +70,7 @@ class _Attention(nn.Module):
         """Attend from queries (B,H,L,Dh) to keys and values (B,H,S,Dh); return (B,L,D)."""
         rate = self.dropout if self.training else 0.0
         if isinstance(mask, SparseMask):
-            if noted is None:
+            if noted is None and mask.computes(query, rate):
                 return self._joined(mask.mix(query, keys, values, rate))
             mask = mask.dense(query[:, 0])
         # a CPU's fused kernel has no dropout; torch would fall back to this code with its own draws

@@ -5,8 +5,8 @@ to the first and last blocks, which attend to everything (global), and to a few 
 for each layer. So the cost grows linearly with the length.
 
 The pattern is data: `attended_blocks` alone says which blocks attend to which. It depends on the
-length of a sequence and the layer, never on the batch. A batch whose sequences are short is
-computed by full attention with a mask of the same pattern, which is faster there.
+length of a sequence and the layer, never on the batch. Three executors read it: full attention with
+a mask, for batches of short sequences, where it is fastest; blocks on a CPU; tiles on a GPU.
 
 Shapes: B rows, H heads, L width, Dh width of a head, N blocks of a sequence.
 """
@@ -15,13 +15,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mtrain.nn.blocked_attention import Blocks, attend_in_blocks
+from mtrain.nn.tiled_attention import SMALLEST_WIDTH, attend_in_tiles, tile_mask
 
+_Function = TypeVar("_Function", bound=Callable[..., Tensor])
+# a compiled layer calls it as it is: what it does depends on the lengths of a batch
+_uncompiled: Callable[[_Function], _Function] = torch.compiler.disable
 # tokens up to which full attention with a mask is as fast on a CPU, forward and backward
 DENSE_UP_TO = 1024
 
@@ -54,13 +59,15 @@ def new_pattern(sizes: Mapping[str, int] | None) -> BlockPattern | None:
     return None if sizes is None else BlockPattern(**sizes)
 
 
-def describe_pattern(pattern: BlockPattern, longest: int, device_type: str) -> str:
-    """Return how a text of the longest length is computed, and from which length on otherwise."""
+def describe_pattern(pattern: BlockPattern, longest: int, device_type: str, dropout: float) -> str:
+    """Return how training computes the longest text, with `dropout` on attention weights."""
     covered = pattern.num_attended * pattern.block_size
     if longest <= covered:
         how = "is full"
-    elif longest <= DENSE_UP_TO or device_type != "cpu":
+    elif longest <= DENSE_UP_TO:
         how = "is computed in full with a mask, and saves no time"
+    elif device_type != "cpu" and dropout:
+        how = "is computed in full with a mask: on a GPU, blocks need model.attention_dropout: 0"
     else:
         how = f"is computed in blocks; up to {DENSE_UP_TO:,} that would save no time"
     return f"block-sparse over {covered:,} tokens; that of the longest text, {longest:,}, {how}"
@@ -124,40 +131,62 @@ class SparseMask:
     spans: Sequence[Span]
     layer: int
 
+    def computes(self, query: Tensor, dropout_rate: float) -> bool:
+        """Tell whether `mix` computes these queries (B,H,L,Dh); else full attention has to.
+
+        On a GPU it has no dropout on attention weights.
+        """
+        is_tiled = query.is_cuda and not dropout_rate and query.shape[-1] >= SMALLEST_WIDTH
+        return query.is_cpu or is_tiled
+
+    @_uncompiled
     def mix(self, query: Tensor, keys: Tensor, values: Tensor, dropout_rate: float) -> Tensor:
         """Return the mean values (B,H,L,Dh) that queries attend to; zero outside all spans."""
+        if query.is_cuda:
+            mask = tile_mask(*self.segments(len(query), query.shape[2]), query.device)
+            return attend_in_tiles(query, keys, values, mask)
         out = torch.zeros_like(query)
         for span in self.spans:
             tokens = slice(span.start, span.start + span.length)
             own = [x[span.row, :, tokens] for x in (query, keys, values)]
-            num_blocks = self.pattern.num_blocks(span.length)
-            blocks = attended_blocks(self.pattern, num_blocks, self.layer)
             out[span.row, :, tokens] = attend_in_blocks(
-                own[0], own[1], own[2], blocks, self.pattern.block_size, dropout_rate
+                own[0], own[1], own[2], self._attended(span), self.pattern.block_size, dropout_rate
             )
         return out
 
     def dense(self, x: Tensor) -> Tensor:
         """Return the mask (B,1,L,L) that full attention adds to its scores, for x (B,L,...).
 
-        Padding attends to itself.
+        What is outside all spans attends to itself.
         """
-        num_rows, width = x.shape[:2]
-        mask = torch.full((num_rows, 1, width, width), float("-inf"))
-        for span in self.spans:
-            tokens = slice(span.start, span.start + span.length)
-            mask[span.row, 0, tokens, tokens].masked_fill_(self._allowed(span.length), 0)
-        mask.diagonal(dim1=-2, dim2=-1).zero_()
-        return mask.to(x.device)
+        segments, allowed = self.segments(*x.shape[:2])
+        rows = torch.arange(len(segments))[:, None, None]
+        is_hidden = ~allowed[rows, segments[:, :, None], segments[:, None]]
+        is_hidden.diagonal(dim1=-2, dim2=-1).zero_()
+        mask = torch.zeros(is_hidden.shape, device=x.device)
+        return mask.masked_fill_(is_hidden.to(x.device), float("-inf"))[:, None]
 
-    def _allowed(self, length: int) -> Tensor:
-        """Return for each token of a sequence whether it attends to each, (L,L)."""
-        size, num_blocks = self.pattern.block_size, self.pattern.num_blocks(length)
-        allowed = np.zeros((num_blocks, num_blocks), np.bool_)
-        for block, attended in enumerate(attended_blocks(self.pattern, num_blocks, self.layer)):
-            allowed[block, attended] = True
-        tokens = allowed.repeat(size, axis=0).repeat(size, axis=1)
-        return torch.from_numpy(tokens[:length, :length])
+    def segments(self, num_rows: int, width: int) -> tuple[Tensor, Tensor]:
+        """Return the segment (B,L) of each token, and which may attend to which (B,N,N).
+
+        A segment is a block of a sequence; the first is what is outside all spans.
+        """
+        counts = [1] * num_rows
+        for span in self.spans:
+            counts[span.row] += self.pattern.num_blocks(span.length)
+        segments = np.zeros((num_rows, width), np.int64)
+        allowed = np.zeros((num_rows, max(counts), max(counts)), np.bool_)
+        begun = [1] * num_rows
+        for span in self.spans:
+            first, blocks = begun[span.row], np.arange(span.length) // self.pattern.block_size
+            segments[span.row, span.start : span.start + span.length] = first + blocks
+            for block, attended in enumerate(self._attended(span), first):
+                allowed[span.row, block, first + attended] = True
+            begun[span.row] += self.pattern.num_blocks(span.length)
+        return torch.from_numpy(segments), torch.from_numpy(allowed)
+
+    def _attended(self, span: Span) -> tuple[Blocks, ...]:
+        return attended_blocks(self.pattern, self.pattern.num_blocks(span.length), self.layer)
 
 
 Mask = Tensor | SparseMask
@@ -179,6 +208,6 @@ def layer_masks(
     if pattern is None or all(pattern.covers(span.length) for span in found):
         return [full()] * num_layers
     masks = [SparseMask(pattern, found, layer) for layer in range(num_layers)]
-    if tokens.is_cpu and max(span.length for span in found) > DENSE_UP_TO:
+    if max(span.length for span in found) > DENSE_UP_TO:
         return masks
     return [mask.dense(tokens) for mask in masks]

@@ -122,12 +122,14 @@ def build_forecaster(setup: Setup, group: ProcessGroup) -> Forecaster:
 def _describe_attention(setup: Setup) -> str | None:
     """Return how the encoder's attention is computed, if it is block-sparse."""
     model = setup.config.model
-    pattern = new_pattern(model.encoder_attention.pattern if isinstance(model, EncoderSection)
-                          else None)  # fmt: skip
+    if not isinstance(model, EncoderSection):
+        return None
+    pattern = new_pattern(model.encoder_attention.pattern)
     if pattern is None:
         return None
     longest = int(setup.store.source.lengths.max(initial=0)) + 1
-    return describe_pattern(pattern, longest, setup.precision.device.type)
+    device_type = setup.precision.device.type
+    return describe_pattern(pattern, longest, device_type, model.attention_dropout)
 
 
 def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:

@@ -1,6 +1,6 @@
-"""Run everything that needs a GPU: its tests, training and search speed, time to a score.
+"""Run everything that needs a GPU: its tests, speeds of training and search, time to a score.
 
-    python scripts/bench/gpu.py MULTI30K OUT [--stages tests,train,translate,record]
+    python scripts/bench/gpu.py MULTI30K OUT [--stages tests,train,translate,record,long_texts]
 
 MULTI30K is a folder with the files that `configs/multi30k-en-de.yaml` reads. OUT receives the
 JSON of every benchmark and the output of every program; a table of all is printed last.
@@ -36,6 +36,7 @@ TRANSLATES = "base"  # size of the translating model
 SECONDS = 10  # per training measurement
 LITTLE = 400  # updates of the translating model
 LINES = 5000  # that it translates
+LONG = (1024, 2048, 4096, 8192, 16384)  # tokens of long texts
 
 
 def sets(**keys: object) -> list[str]:
@@ -153,11 +154,19 @@ def run_record(session: Session) -> None:
         session.lines.append(f"    seed {seed}: {time.monotonic() - started:.1f} s in all")
 
 
+def run_long_texts(session: Session) -> None:
+    """Measure encoders on long texts: full beside block-sparse attention."""
+    options = ("--device", "cuda", "--bf16", "--rounds", 5, "--lengths", *LONG)
+    session.run("long-texts", BENCH / "long_texts.py", "long-texts", *options)
+    session.tell("long-texts", 2 * len(LONG) + 4)
+
+
 STAGES: dict[str, Callable[[Session], None]] = {
     "tests": run_tests,
     "train": run_train,
     "translate": run_translate,
     "record": run_record,
+    "long_texts": run_long_texts,
 }
 
 

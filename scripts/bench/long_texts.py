@@ -1,9 +1,10 @@
 """Benchmark an encoder on long texts: full beside block-sparse attention, and BigBird's own code.
 
     python scripts/bench/long_texts.py OUT [--lengths N ...] [--sizes small base] [--rounds 3]
+        [--device cuda --bf16]
 
 Times the forward and backward pass of two layers on one text, and takes the peak memory above that
-of the process before it. Without dropout on attention weights torch's fused kernel computes full
+before it. Without dropout on attention weights torch's fused kernel computes full
 attention; with it the matrix of all weights is needed. Each measurement is a process of its own;
 full and sparse take turns. What has a result in OUT is skipped, so that the same command resumes.
 Writes OUT/long-texts.png and prints the table. `bigbird` is transformers' BigBirdModel with the
@@ -40,7 +41,10 @@ PATTERN = BlockPattern(block_size=64, window_blocks=3, global_blocks=2, random_b
 
 
 def encoder(kind: str, size: dict[str, int], length: int, dropout: float) -> Callable[[], Tensor]:
-    """Return a function that computes the hidden states (1,L,D) of one text."""
+    """Return a function that computes the hidden states (1,L,D) of one text.
+
+    All is made on torch's default device.
+    """
     torch.manual_seed(1)
     tokens = torch.randint(VOCAB, (1, length))
     if kind == "bigbird":
@@ -84,31 +88,51 @@ def shape_of(size: dict[str, int], dropout: float) -> LayerShape:
 
 
 def measure(
-    kind: str, size: str, length: int, rounds: int, dropout: float, bf16: bool
+    kind: str, size: str, length: int, rounds: int, dropout: float, bf16: bool, device: str
 ) -> dict[str, Any]:
     """Time one kind in this process; return seconds and the memory of a pass in MB."""
+    torch.set_default_device(device)
     encode = encoder(kind, SIZES[size], length, dropout)
 
     def once() -> float:
+        wait_for(device)
         started = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
             states = encode()
         states.float().square().mean().backward()
+        wait_for(device)
         return time.perf_counter() - started
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes(device)
     once()
     seconds = [once() for _ in range(rounds)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"seconds": statistics.median(seconds), "megabytes": peak / 1024}
+    return {
+        "seconds": statistics.median(seconds),
+        "megabytes": (peak_bytes(device) - before) / (1 << 20),
+    }
+
+
+def wait_for(device: str) -> None:
+    """Wait until a GPU has done all its work."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_bytes(device: str) -> int:
+    """Return the most memory that this process has taken so far on a device."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def measure_apart(out: Path, kind: str, size: str, length: int, options: argparse.Namespace) -> Any:
     """Return a measurement, made in a process of its own unless OUT has it."""
     precision = "bf16" if options.bf16 else "fp32"
-    path = out / f"{kind}-{size}-{length}-{options.dropout:g}-{precision}.json"
+    device = options.device
+    path = out / f"{kind}-{size}-{length}-{options.dropout:g}-{precision}-{device}.json"
     if not path.exists():
-        measured = [kind, size, str(length), str(options.rounds), str(options.dropout), precision]
+        measured = [kind, size, str(length), str(options.rounds), str(options.dropout), precision,
+                    device]  # fmt: skip
         command = [sys.executable, __file__, str(out), "--measure", *measured]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         path.write_text(done)
@@ -170,12 +194,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dropout", type=float, default=0.0, help="on attention weights")
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--measure", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--measure", nargs=7, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        kind, size, length, rounds, dropout, precision = given.measure
+        kind, size, length, rounds, dropout, precision, device = given.measure
         is_bf16 = precision == "bf16"
-        print(json.dumps(measure(kind, size, int(length), int(rounds), float(dropout), is_bf16)))
+        print(json.dumps(
+            measure(kind, size, int(length), int(rounds), float(dropout), is_bf16, device)
+        ))  # fmt: skip
         return
     given.out.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mtrain.config.decoding import DecodingConfig
 from mtrain.data.batch import PairBatch
@@ -16,10 +17,12 @@ from mtrain.decoding.engine import TorchEngine
 from mtrain.decoding.translator import Translator
 from mtrain.distributed.group import ProcessGroup
 from mtrain.models import Head, TranslationModel
+from mtrain.nn.block_sparse import BlockPattern, Span, SparseMask
 from mtrain.runtime.precision import choose_precision
 from mtrain.training.build import build_trainer
 from mtrain.training.signals import StopSignal
-from tests.contract.models import SOURCE_VOCAB, TARGET_VOCAB, new_model
+from tests.contract.models import MODELS as ARCHITECTURES
+from tests.contract.models import SOURCE_VOCAB, TARGET_VOCAB, build, new_model
 from tests.in_process import (
     SMALL_MODEL,
     Learner,
@@ -140,6 +143,42 @@ def test_packed_batches_teach_what_padded_ones_do(
         told.append(losses)
     assert told[0][-4:] == pytest.approx(told[1][-4:], rel=1e-3 if name == "fp32" else 0.02)
     assert told[0][-1] < 0.9 * told[0][0]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 0.03)])
+def test_attention_in_tiles_is_that_of_the_mask(dtype: torch.dtype, tolerance: float) -> None:
+    """With gradients, of sequences that begin anywhere; the second batch has another length."""
+    pattern = BlockPattern(block_size=64, window_blocks=3, global_blocks=2, random_blocks=3)
+    for width in (2300, 1500):
+        torch.manual_seed(1)
+        spans = [Span(0, 0, width - 20), Span(1, 0, 700), Span(1, 700, width - 700)]
+        mask = SparseMask(pattern, spans, layer=1)
+        inputs = [torch.randn(2, 4, width, 32, device=DEVICE, requires_grad=True) for _ in "qkv"]
+        assert mask.computes(inputs[0], 0.0)
+        found = mask.mix(*(x.to(dtype) for x in inputs), 0.0).float()
+        dense = F.scaled_dot_product_attention(*inputs, mask.dense(inputs[0][:, 0]))
+        dense = torch.cat([dense[:1, :, : width - 20].flatten(2), dense[1:].flatten(2)], dim=2)
+        found = torch.cat([found[:1, :, : width - 20].flatten(2), found[1:].flatten(2)], dim=2)
+        grad = torch.randn_like(found)
+        for one, other in zip(
+            (found, *torch.autograd.grad(found, inputs, grad)),
+            (dense, *torch.autograd.grad(dense, inputs, grad)), strict=True,
+        ):  # fmt: skip
+            assert float((one - other).detach().norm() / other.norm()) < tolerance
+
+
+def test_logits_of_long_sources_are_those_of_the_cpu() -> None:
+    choose_precision("fp32", DEVICE)
+    torch.manual_seed(1)
+    sparse = {"type": "block_sparse", "block_size": 32}
+    shape = {"max_positions": 2000, "d_model": 64, "num_heads": 2, "encoder_attention": sparse}
+    model = build({**ARCHITECTURES["transformer-pre-sinusoidal-all"], **shape}).eval()
+    batch = make_batch([(1700, 7), (1200, 5)], SOURCE_VOCAB, TARGET_VOCAB)
+    real = real_places(batch)
+    with torch.inference_mode():
+        on_cpu = model.logits(batch)
+        on_gpu = model.to(DEVICE).logits(batch.to(torch.device(DEVICE))).cpu()
+    torch.testing.assert_close(on_gpu[real], on_cpu[real], atol=1e-3, rtol=1e-2)
 
 
 @pytest.mark.usefixtures("deterministic")

@@ -12,10 +12,12 @@ from mtrain.nn.block_sparse import (
     Span,
     SparseMask,
     attended_blocks,
+    describe_pattern,
     layer_masks,
     spans_of_lengths,
     spans_of_sentences,
 )
+from mtrain.nn.tiled_attention import TILE, attend_in_tiles, tile_mask
 
 PATTERN = BlockPattern(block_size=4, window_blocks=3, global_blocks=2, random_blocks=2)
 
@@ -118,6 +120,41 @@ def test_what_stands_outside_all_sequences_is_zero_and_matters_to_none() -> None
     assert torch.equal(mask.mix(query, keys, values, 0.0)[0, :, :41], before[0, :, :41])
 
 
+@pytest.mark.parametrize("width", [100, 256, 390])
+def test_tiles_are_those_of_the_mask(width: int) -> None:
+    pattern = BlockPattern(block_size=10, window_blocks=3, global_blocks=2, random_blocks=1)
+    spans = [Span(0, 0, width - 7), Span(1, 0, 70), Span(1, 75, width - 75)]
+    mask = SparseMask(pattern, spans, layer=2)
+    found = tile_mask(*mask.segments(2, width), torch.device("cpu"))
+    may = mask.dense(torch.zeros(2, width)) == 0
+    outside = torch.tensor([[0] * (width - 7) + [1] * 7, [0] * 70 + [1] * 5 + [0] * (width - 75)])
+    may &= ~outside.bool()[:, None, :, None]  # tiles skip what attends to itself alone
+    filler = -width % TILE
+    tiles = F.pad(may, (0, filler, 0, filler)).unflatten(3, (-1, TILE)).unflatten(2, (-1, TILE))
+    assert torch.equal(found.to_dense().bool(), tiles.any(5).any(3))
+    assert found.full_kv_num_blocks is not None
+    assert int(found.full_kv_num_blocks.sum()) == int(tiles.all(5).all(3).sum())
+
+
+def test_a_whole_tile_needs_no_mask() -> None:
+    pattern = BlockPattern(block_size=TILE, window_blocks=1, global_blocks=0, random_blocks=1)
+    mask = SparseMask(pattern, [Span(0, 0, 4 * TILE)], layer=0)
+    found = tile_mask(*mask.segments(1, 4 * TILE), torch.device("cpu"))
+    assert found.full_kv_num_blocks is not None
+    assert found.full_kv_num_blocks.tolist() == [[[2] * 4]]
+    assert not found.kv_num_blocks.any()
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_attention_in_tiles_is_that_of_the_mask() -> None:
+    torch.manual_seed(1)
+    query, keys, values = (torch.randn(2, 3, 300, 16) for _ in range(3))
+    mask = SparseMask(PATTERN, [Span(0, 0, 300), Span(1, 10, 190), Span(1, 200, 57)], layer=1)
+    tiles = tile_mask(*mask.segments(2, 300), torch.device("cpu"))
+    found = attend_in_tiles(query, keys, values, tiles)
+    torch.testing.assert_close(found, mask.mix(query, keys, values, 0.0))
+
+
 def test_the_sequences_of_a_batch_are_found() -> None:
     assert spans_of_lengths(torch.tensor([4, 1])) == [Span(0, 0, 4), Span(1, 0, 1)]
     packed = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 2, 2]])
@@ -139,3 +176,20 @@ def test_only_long_batches_are_computed_in_blocks(monkeypatch: pytest.MonkeyPatc
         assert isinstance(mask, Tensor)
         assert mask.isinf().any()
     assert all(isinstance(mask, SparseMask) for mask in masks(41))
+
+
+@pytest.mark.parametrize(
+    ("longest", "device_type", "dropout", "told"),
+    [
+        (512, "cpu", 0.1, "is full"),
+        (1024, "cuda", 0.0, "is computed in full with a mask, and saves no time"),
+        (1025, "cpu", 0.1, "is computed in blocks"),
+        (1025, "cuda", 0.0, "is computed in blocks"),
+        (1025, "cuda", 0.1, "blocks need model.attention_dropout: 0"),
+    ],
+)
+def test_a_dry_run_is_told_how_the_longest_text_is_computed(
+    longest: int, device_type: str, dropout: float, told: str
+) -> None:
+    pattern = BlockPattern(block_size=64, window_blocks=3, global_blocks=2, random_blocks=3)
+    assert told in describe_pattern(pattern, longest, device_type, dropout)
