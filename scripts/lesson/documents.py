@@ -50,7 +50,7 @@ BASE: dict[str, Any] = {
     "model": {"encoder_layers": 4, "decoder_layers": 4, "d_model": 128, "num_heads": 4,
               "ffn_dim": 512, "dropout": 0.1},
     "training": {**SCHEDULE, "learning_rate": 4e-3, "warmup_updates": 100, "max_updates": 2000,
-                 "valid_every": 500},
+                 "valid_every": 2000},
 }  # fmt: skip
 TUNING: dict[str, Any] = {
     **SCHEDULE, "learning_rate": 1e-3, "warmup_updates": 50, "max_updates": 600, "valid_every": 600
