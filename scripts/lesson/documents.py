@@ -53,7 +53,7 @@ BASE: dict[str, Any] = {
                  "valid_every": 2000},
 }  # fmt: skip
 TUNING: dict[str, Any] = {
-    **SCHEDULE, "learning_rate": 1e-3, "warmup_updates": 50, "max_updates": 600, "valid_every": 600
+    **SCHEDULE, "learning_rate": 1e-3, "warmup_updates": 50, "max_updates": 450, "valid_every": 450
 }  # fmt: skip
 ALONE = re.compile(r"(\d[\d,]*) alone because the separators")
 COLUMNS = ("learnt", "translated", "seeds", "dev BLEU, lines alone", "BLEU of lines",
