@@ -213,10 +213,14 @@ class TokenStore:
             name: (TokenLinks if name == LINKS else Column)(*parts)
             for name, parts in opened.items()
         }
-        sides = [self.columns[side] for side in SIDES if side in columns]
-        is_unknown = any(side.tokens.max(initial=0) >= vocab_size for side in sides)
+        is_unknown = any(side.tokens.max(initial=0) >= vocab_size for side in self.sides)
         if is_unknown or len(num_rows) > 1:
             raise _damaged(folder)
+
+    @property
+    def sides(self) -> list[Column]:
+        """The ids of the sources, and of the targets if the store has some."""
+        return [self.columns[side] for side in SIDES if side in self.columns]
 
     @property
     def source(self) -> Column:

@@ -10,7 +10,7 @@ import torch
 
 from mtrain.config import Config
 from mtrain.config.corpora import Languages
-from mtrain.config.model import EncoderSection
+from mtrain.config.model import EncoderSection, StackSection
 from mtrain.console import say
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.data.held_out_text import read_held_out
@@ -115,21 +115,27 @@ def build_forecaster(setup: Setup, group: ProcessGroup) -> Forecaster:
         setup.updates,
         group,
         setup.precision.device,
-        _describe_attention(setup),
+        _about(setup),
     )
 
 
-def _describe_attention(setup: Setup) -> str | None:
-    """Return how the encoder's attention is computed, if it is block-sparse."""
-    model = setup.config.model
-    if not isinstance(model, EncoderSection):
-        return None
-    pattern = new_pattern(model.encoder_attention.pattern)
-    if pattern is None:
-        return None
-    longest = int(setup.store.source.lengths.max(initial=0)) + 1
-    device_type = setup.precision.device.type
-    return describe_pattern(pattern, longest, device_type, model.attention_dropout)
+def _about(setup: Setup) -> dict[str, str]:
+    """Return by title what a dry run says of the model and the longest texts."""
+    model, found = setup.config.model, dict[str, str]()
+    if not isinstance(model, StackSection):
+        return found
+    source, *others = (int(side.lengths.max(initial=0)) + 1 for side in setup.store.sides)
+    if isinstance(model, EncoderSection) and (
+        pattern := new_pattern(model.encoder_attention.pattern)
+    ):
+        device_type, dropout = setup.precision.device.type, model.attention_dropout
+        found["attention"] = describe_pattern(pattern, source, device_type, dropout)
+    longest = max(source, *others)
+    if longest < model.max_positions:
+        how = "not learnt" if model.positions == "learned" else f"extrapolated ({model.positions})"
+        found["positions"] = (f"{longest + 1:,} to {model.max_positions:,} are {how}: the longest "
+                              f"training text has {longest:,} tokens")  # fmt: skip
+    return found
 
 
 def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:

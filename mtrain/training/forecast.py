@@ -5,7 +5,7 @@ Changes nothing on disk. Discard the model afterwards: the timed updates change 
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Forecast:
     """Estimated time, memory and disk space of a training run."""
 
     largest_batch: str
-    attention: str | None  # how a block-sparse encoder is computed
+    about: Mapping[str, str]  # lines about the model by their titles
     peak_memory: float  # GB
     seconds_per_update: float
     tokens_per_second: float
@@ -56,7 +56,7 @@ class Forecast:
         return "\n".join(
             (
                 f"largest batch      {self.largest_batch}",
-                *([f"attention          {self.attention}"] if self.attention else []),
+                *(f"{title:<19}{line}" for title, line in self.about.items()),
                 f"peak memory        {self.peak_memory:.2f} GB",
                 f"an update          {self.seconds_per_update:.3f} s, "
                 f"{self.tokens_per_second:,.0f} {self.predicted} tokens/s",
@@ -95,10 +95,10 @@ class Forecaster:
         updates: Callable[[int, int, int], Iterator[PlannedUpdate]],
         group: ProcessGroup,
         device: torch.device,
-        attention: str | None,
+        about: Mapping[str, str],
     ) -> None:
         self._config = config
-        self._attention = attention
+        self._about = about
         self._maker = maker
         self._plan = plan
         self._state = state
@@ -130,7 +130,7 @@ class Forecaster:
         existing = next(path for path in (run_dir, *run_dir.resolve().parents) if path.exists())
         return Forecast(
             largest_batch=str(largest),
-            attention=self._attention,
+            about=self._about,
             peak_memory=peak_memory(self._device) / 1e9 + copy,
             seconds_per_update=seconds,
             tokens_per_second=num_tokens / seconds,

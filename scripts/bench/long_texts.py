@@ -8,7 +8,8 @@ before it. Without dropout on attention weights torch's fused kernel computes fu
 attention; with it the matrix of all weights is needed. Each measurement is a process of its own;
 full and sparse take turns. What has a result in OUT is skipped, so that the same command resumes.
 Writes OUT/long-texts.png and prints the table. `bigbird` is transformers' BigBirdModel with the
-same sizes and blocks.
+same sizes and blocks, `decoder` two layers that read a target and a source of the same length, both
+in full.
 """
 
 import argparse
@@ -29,12 +30,13 @@ from mtrain.console import say
 from mtrain.evaluation.heatmaps import check_available
 from mtrain.nn.attention import padding_mask
 from mtrain.nn.block_sparse import BlockPattern, layer_masks, spans_of_lengths
-from mtrain.nn.layers import LayerShape, SelfAttentionLayer
+from mtrain.nn.layers import DecoderLayer, LayerShape, SelfAttentionLayer
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 SIZES = {"small": {"d_model": 256, "num_heads": 4, "ffn_dim": 1024},
          "base": {"d_model": 768, "num_heads": 12, "ffn_dim": 3072}}  # fmt: skip
-KINDS = ("full", "sparse", "bigbird")
+KINDS = ("full", "sparse", "bigbird", "decoder")
+OTHER_KINDS = KINDS[2:]  # at few lengths, small
 NUM_LAYERS = 2
 VOCAB = 100
 PATTERN = BlockPattern(block_size=64, window_blocks=3, global_blocks=2, random_blocks=3)
@@ -60,8 +62,19 @@ def encoder(kind: str, size: dict[str, int], length: int, dropout: float) -> Cal
         build: Callable[..., Any] = BigBirdModel
         peer = build(config, add_pooling_layer=False).train()
         return lambda: peer(tokens).last_hidden_state
-    layers = [SelfAttentionLayer(shape_of(size, dropout)) for _ in range(NUM_LAYERS)]
     embedded, lengths = torch.randn(1, length, size["d_model"]), torch.tensor([length])
+    if kind == "decoder":
+        decoder = [DecoderLayer(shape_of(size, dropout)) for _ in range(NUM_LAYERS)]
+        memory_mask = padding_mask(lengths, length, torch.float32)
+
+        def decode() -> Tensor:
+            x = embedded
+            for layer in decoder:
+                x = layer(x, embedded, memory_mask, None, None, None, None)
+            return x
+
+        return decode
+    layers = [SelfAttentionLayer(shape_of(size, dropout)) for _ in range(NUM_LAYERS)]
     masks = layer_masks(
         PATTERN if kind == "sparse" else None,
         tokens,
@@ -160,7 +173,7 @@ def draw(found: dict[str, dict[str, dict[int, dict[str, Any]]]], path: Path) -> 
     check_available("the picture")
     from matplotlib.figure import Figure
 
-    colours = {"full": "#000000", "sparse": "#0072B2", "bigbird": "#E69F00"}
+    colours = {"full": "#000000", "sparse": "#0072B2", "bigbird": "#E69F00", "decoder": "#009E73"}
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, (measure_name, label) in zip(
         figure.subplots(1, 2), (("seconds", "seconds"), ("megabytes", "MB")), strict=True
@@ -191,6 +204,9 @@ def main() -> None:
     parser.add_argument(
         "--bigbird", type=int, nargs="*", default=[4096], metavar="N", help="its lengths, small"
     )
+    parser.add_argument(
+        "--decoder", type=int, nargs="*", default=[4096], metavar="N", help="its lengths, small"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dropout", type=float, default=0.0, help="on attention weights")
     parser.add_argument("--bf16", action="store_true")
@@ -210,7 +226,8 @@ def main() -> None:
         found[size] = {kind: {} for kind in KINDS}
         for length in given.lengths:
             for kind in KINDS:
-                if kind != "bigbird" or (size == "small" and length in given.bigbird):
+                lengths = getattr(given, kind) if kind in OTHER_KINDS else given.lengths
+                if length in lengths and (size == "small" or kind not in OTHER_KINDS):
                     result = measure_apart(given.out, kind, size, length, given)
                     found[size][kind][length] = result
         print(describe(found[size], size), flush=True)

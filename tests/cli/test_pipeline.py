@@ -163,6 +163,7 @@ def test_check_forecasts_and_leaves_the_run_folder_as_it_was(
     for word in ("largest batch", "peak memory", "an update", "a validation", "hours", "disk"):
         assert word in told
     assert "600 updates" in told
+    assert "to 64 are extrapolated (sinusoidal): the longest training text has" in told
     assert contents(trained_copy) == before
 
 
