@@ -1,0 +1,62 @@
+"""The measurement of ingredients: its configurations, and what its table says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtrain.config import load_config
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parents[3] / "scripts" / "lesson"))
+    import ingredients
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ingredients.Lab:
+    """A lab whose verbs do nothing; R-Drop and the second seed are each one BLEU better."""
+
+    def noted(verb: str, *arguments: str) -> str:
+        run = Path(arguments[0]).name
+        bleu = 30.0 + run.startswith("R-Drop") + run.endswith("-2")
+        scores = [{"name": name, "value": value, "signature": "nrefs:1"}
+                  for name, value in (("BLEU", bleu), ("BLEU-tok-lc", bleu + 2))]  # fmt: skip
+        return json.dumps({"sets": [{"scores": scores}]})
+
+    def curve(run: Path) -> list[dict[str, Any]]:
+        return [{"bleu": 19.0}]
+
+    monkeypatch.setattr(ingredients, "mtrain", noted)
+    monkeypatch.setattr(ingredients, "learning_curve", curve)
+    return ingredients.Lab(tmp_path / "out", tmp_path, "cpu")
+
+
+def test_every_ingredient_loads_and_takes_about_as_long(lab: ingredients.Lab) -> None:
+    for name, changes in ingredients.INGREDIENTS.items():
+        lab.learn(name, changes, 3000, 1, "val")
+        config = load_config(lab.out / f"{name.replace(' ', '-')}-1.yaml")
+        has_two_passes = config.training.consistency is not None
+        assert config.training.max_updates == 3000 // (1 + has_two_passes)
+        assert str(config.data.test[0]).count("val.") == 2
+
+
+def test_the_table_compares_with_the_base(lab: ingredients.Lab) -> None:
+    for name in ("base", "R-Drop"):
+        for seed in (1, 2):
+            lab.learn(name, ingredients.INGREDIENTS[name], 3000, seed, "val")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]]
+            for line in lab.describe(list(ingredients.INGREDIENTS)).splitlines()[2:]]  # fmt: skip
+    assert [row[:5] for row in rows] == [
+        ["base", "2", "30.5 ± 0.7", "32.5 ± 0.7", ""],
+        ["R-Drop", "2", "31.5 ± 0.7", "33.5 ± 0.7", "+1.0"],
+    ]
+
+
+def test_the_final_recipe_is_scored_on_test(lab: ingredients.Lab) -> None:
+    for seed in ingredients.SEEDS:
+        lab.learn("final", ingredients.FINAL, 12_000, seed, "test_2016_flickr")
+    config = load_config(lab.out / "final-3.yaml")
+    assert str(config.data.test[0]).count("test_2016_flickr.") == 2
+    lab.together()
+    assert (lab.results / "final-together.json").exists()
