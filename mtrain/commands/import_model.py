@@ -22,6 +22,7 @@ from mtrain.console import say, warn
 from mtrain.data.folders import RunFolder
 from mtrain.errors import UserError
 from mtrain.exchange.comparison import Replay, Sample
+from mtrain.exchange.huggingface.bert_format import long_texts
 from mtrain.exchange.huggingface.bert_importing import ImportedBert, read_bert
 from mtrain.exchange.huggingface.bert_names import BERT_LAYOUTS
 from mtrain.exchange.huggingface.files import read_json
@@ -106,6 +107,8 @@ def _tell(run_dir: Path, imported: Imported | ImportedBert) -> None:
         return
     if imported.left_out:
         say(f"left out: {' and '.join(imported.left_out)}")
+    if imported.model.encoder_attention.is_sparse:
+        warn(long_texts(imported.model.encoder_attention))
     if not imported.has_head:
         warn(
             "this model has no head that predicts masked tokens: its hidden states can be used, "

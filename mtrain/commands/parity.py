@@ -78,7 +78,8 @@ def check_masked_parity(
         tokenizer = loaded.text_tokenizers.source
         sample = masked_sample(loaded.model, tokenizer, texts, loaded.has_head)
     if not sample.lines:
-        warn("not checked: each line is empty, or more than the model reads at once")
+        longest = f"{loaded.model.full_up_to:,} tokens"
+        warn(f"not checked: each line is empty, contains a mark, or has more than {longest}")
         return False
     with progress("checking with huggingface"):
         replayed = replay(sample)

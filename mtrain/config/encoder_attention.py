@@ -47,6 +47,23 @@ class EncoderAttention(Section):
         """The numbers that make the pattern, if it is sparse."""
         return self.model_dump(exclude={"type"}) if self.is_sparse else None
 
+    def full_up_to(self, max_positions: int) -> int:
+        """Return the length in tokens up to which all tokens attend to all."""
+        covered = self.num_attended * self.block_size
+        return min(covered, max_positions) if self.is_sparse else max_positions
+
+    def unlike_big_bird(self, max_positions: int) -> dict[str, bool]:
+        """Return what a block-sparse BERT may be that BigBird of `transformers` is not."""
+        found = {
+            f"window_blocks: {self.window_blocks} (BigBird has 3)": self.window_blocks != 3,
+            f"global_blocks: {self.global_blocks} (BigBird has 2)": self.global_blocks != 2,
+            "random_blocks: 0 (BigBird has 1 or more)": self.random_blocks == 0,
+            f"block_size: {self.block_size} (BigBird's divides max_positions, {max_positions})":
+                max_positions % self.block_size != 0,
+        }  # fmt: skip
+        return {f"model.encoder_attention.{key}": is_so for key, is_so in found.items()
+                if self.is_sparse}  # fmt: skip
+
     def check_fits(self, max_positions: int) -> None:
         """Raise ValueError if no text of so many tokens would be sparse."""
         if not self.is_sparse:

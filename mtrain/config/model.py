@@ -20,6 +20,7 @@ def cannot_hold(export_format: str, limit: str) -> str:
     return f"{export_format} cannot hold a model with {limit}"
 
 
+Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "swiglu"]
 ModelPart = Literal["encoder", "decoder", "embeddings"]
 MODEL_PARTS: tuple[ModelPart, ...] = get_args(ModelPart)
 
@@ -102,8 +103,9 @@ class StackSection(ModelSection):
     """attention heads; must divide d_model"""
     ffn_dim: PositiveInt = 1024
     """inner width of the feed-forward layers"""
-    activation: Literal["relu", "gelu", "silu", "swiglu"] = "relu"
-    """activation of the feed-forward layers; swiglu's gate adds half as many weights again"""
+    activation: Activation = "relu"
+    """activation of the feed-forward layers; gelu_tanh is GELU by tanh instead of the error
+    function, swiglu's gate adds half as many weights again"""
     attention_dropout: Probability = 0.0
     """dropout on attention weights"""
     norm: Literal["pre", "post"] = "pre"
@@ -152,12 +154,6 @@ class EncoderSection(StackSection):
         self.encoder_attention.check_fits(self.max_positions)
         return self
 
-    @property
-    def sparse_limit(self) -> str | None:
-        """Why no export format can hold such an encoder, if so."""
-        is_sparse = self.encoder_attention.is_sparse
-        return "model.encoder_attention: block_sparse" if is_sparse else None
-
 
 class TransformerConfig(EncoderSection):
     """Keys of the encoder-decoder Transformer."""
@@ -176,8 +172,8 @@ class TransformerConfig(EncoderSection):
         """The formats that cannot hold such a model, and why."""
         if self.features is not None:
             return dict.fromkeys(EXPORT_FORMATS, "model.features")
-        if self.sparse_limit is not None:
-            return dict.fromkeys(EXPORT_FORMATS, self.sparse_limit)
+        if self.encoder_attention.is_sparse:
+            return dict.fromkeys(EXPORT_FORMATS, "model.encoder_attention: block_sparse")
         reasons = {
             "model.positions: rotary": self.positions == "rotary",
             "model.norm_type: rms": self.norm_type == "rms",
@@ -222,7 +218,7 @@ class BertConfig(EncoderSection):
     embedding_norm: bool = True
     """normalise the sum of embeddings and positions, instead of multiplying the embeddings by the
     square root of d_model"""
-    activation: Literal["relu", "gelu", "silu", "swiglu"] = "gelu"
+    activation: Activation = "gelu"
     """activation of the feed-forward layers and before the output layer"""
     attention_dropout: Probability = 0.1
     """dropout on attention weights"""
@@ -233,17 +229,16 @@ class BertConfig(EncoderSection):
 
     @property
     def export_limits(self) -> dict[str, str]:
-        """Why CTranslate2, and BertForMaskedLM of `transformers`, cannot hold such a model."""
+        """Why CTranslate2, and BERT or BigBird of `transformers`, cannot hold such a model."""
         reasons = {
             "model.norm: pre": self.norm == "pre",
             f"model.positions: {self.positions}": self.positions != "learned",
             "model.norm_type: rms": self.norm_type == "rms",
             "model.activation: swiglu": self.activation == "swiglu",
             "model.embedding_norm: false": not self.embedding_norm,
-        }
+        } | self.encoder_attention.unlike_big_bird(self.max_positions)
         unusual = ", ".join(key for key, is_so in reasons.items() if is_so)
         limits = {"ctranslate2": f"model.type: {self.type}"}
-        unusual = self.sparse_limit or unusual
         return limits | ({"huggingface": unusual} if unusual else {})
 
 

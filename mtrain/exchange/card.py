@@ -12,8 +12,10 @@ import yaml
 from mtrain import __version__
 from mtrain.config import Config
 from mtrain.config.corpora import HubDataset
+from mtrain.config.model import BertConfig
 from mtrain.config.protection import name_of
 from mtrain.evaluation.metrics import Score
+from mtrain.exchange.huggingface.bert_format import long_texts
 from mtrain.text.protection import PIECES
 
 METRIC_TYPES = {"BLEU": "bleu", "chrF2": "chrf", "TER": "ter"}  # names on the Hub
@@ -194,12 +196,16 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _usage_of_bert(name: str, facts: Facts) -> str:
+    model = facts.config.model
+    assert isinstance(model, BertConfig)
     check = (
         "mtrain checked that `transformers` gives the same hidden states and log probabilities of "
         "masked tokens as mtrain for a sample of the test or valid set."
         if facts.is_check_passed
         else "This export was not checked with `transformers`."
     )
+    if model.encoder_attention.is_sparse:
+        check += f"\n\nLong texts: {long_texts(model.encoder_attention)}."
     return f"""## Use
 
 {check}

@@ -52,7 +52,7 @@ class MaskedReplay:
 def masked_sample(
     model: Bert, tokenizer: Tokenizer, lines: Sequence[str], has_head: bool
 ) -> MaskedSample:
-    """Return what the model makes of the lines that it reads at once, and that contain no mark.
+    """Return what the model makes of the lines that have full attention and contain no mark.
 
     Marks are text here, and marks for other programs. Without a head nothing is masked.
     """
@@ -60,7 +60,7 @@ def masked_sample(
     marks |= {tokenizer.pieces([tokenizer.mask_id])[0]} if has_head else set()
     read, ids = [], []
     for line, row in zip(lines, tokenizer.encode(lines), strict=True):
-        if 0 < len(row) < model.max_positions and not any(mark in line for mark in marks):
+        if 0 < len(row) < model.full_up_to and not any(mark in line for mark in marks):
             read.append(line)
             ids.append([*row, tokenizer.eos_id])
     ordinary = set(tokenizer.ordinary_ids)

@@ -53,6 +53,7 @@ class Bert(Model):
     def __init__(self, config: BertConfig, vocab_size: int, _target_vocab: int) -> None:
         super().__init__()
         self.max_positions = config.max_positions
+        self.full_up_to = config.encoder_attention.full_up_to(config.max_positions)
         self.num_layers, self.num_heads = config.encoder_layers, config.num_heads
         self._call: LayerCall = call_layer
         self._pattern = new_pattern(config.encoder_attention.pattern)

@@ -6,6 +6,7 @@ module here returns the shape of its input (...,D).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ LayerCall = Callable[..., Tensor]  # takes a layer and its arguments
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,  # in place: nothing else reads its input
     "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
     "swiglu": F.silu,  # FeedForward adds the gate
 }

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,10 @@ training:
 """
 NEW = """\
 tokenizer: {vocab_size: 310, type: unigram}
-model: {type: bert, encoder_layers: 1, d_model: 16, num_heads: 2, ffn_dim: 24, max_positions: 40}
-"""
+model:
+  {type: bert, encoder_layers: 1, d_model: 16, num_heads: 2, ffn_dim: 24, max_positions: 40,
+   activation: gelu_tanh, encoder_attention: {type: block_sparse, block_size: 2, random_blocks: 1}}
+"""  # attention is full up to 12 tokens
 
 
 TRANSLATION = """\
@@ -50,28 +53,42 @@ def texts(warm: WarmCommandLine) -> WarmCommandLine:
     """A folder with text in one language."""
     draw = random.Random(1)
     for name, count in (("train", 120), ("valid", 20)):
-        lines = [" ".join(draw.choices(WORDS, k=draw.randint(2, 8))) for _ in range(count)]
+        lines = [" ".join(draw.choices(WORDS, k=draw.randint(2, 16))) for _ in range(count)]
         (warm.folder / f"{name}.txt").write_text("\n".join(lines) + "\n", "utf-8")
     return warm
 
 
-def test_a_bert_goes_to_transformers_and_comes_back(texts: WarmCommandLine) -> None:
+def test_a_block_sparse_bert_goes_to_transformers_and_comes_back(texts: WarmCommandLine) -> None:
     folder = texts.folder
     (folder / "bert.yaml").write_text(TEXT + NEW + TRAINING)
     succeed(texts, "prepare", "bert.yaml")
     succeed(texts, "train", "bert.yaml")
     said = succeed(texts, "export", "run", "out", "--to", "huggingface").err
-    assert "on 20 lines: ids are the same; hidden states differ by" in said
+    found = re.search(r"on (\d+) lines: ids are the same; hidden states differ by", said)
+    assert found
+    assert 0 < int(found[1]) < 20  # of 20, those that have full attention in both programs
     assert "masked tokens by" in said
+    difference = "transformers computes what mtrain does for texts of up to 12 tokens: full atten"
+    assert f"warning: {difference}" in said
     text = (folder / "out" / "README.md").read_text()
     assert ModelCard(text).data.pipeline_tag == "fill-mask"
     assert "perplexity of masked tokens" in text
     said = succeed(texts, "import", "out", "back", "--sample", "valid.txt").err
-    assert "on 20 lines: ids are the same; hidden states differ by" in said
+    assert found[0] in said
+    assert f"warning: {difference}" in said
     (exported,) = (folder / "back" / "checkpoints").glob("*/model.safetensors")
     trained = [load_file(path) for path in (folder / "run" / "checkpoints").glob("*/model.*")]
     back = load_file(exported)
     assert any(all(weights[name].equal(back[name]) for name in back) for weights in trained)
+    long = b"one two three four five six seven ten elf one two three four five six [MASK] ten\n"
+    filled = [succeed(texts, "fill", run, stdin=long).out for run in ("run", "back")]
+    assert filled[0] == filled[1]
+    (folder / "long.txt").write_bytes(long)
+    said = succeed(texts, "import", "out", "unchecked", "--sample", "long.txt").err
+    assert "not checked: each line is empty, contains a mark, or has more than 12 tokens" in said
+    other = "export", "run", "other", "--to", "huggingface", "--set"
+    refused = texts(*other, "model.encoder_attention.window_blocks=1")
+    assert "model.encoder_attention.window_blocks: 1 (BigBird has 3)" in refused.err
     refused = texts("export", "run", "other", "--to", "ctranslate2")
     assert "this is a bert model, which fills masked tokens" in refused.err
 
@@ -102,6 +119,8 @@ def test_a_bert_without_a_head_gets_one_by_training_and_a_translator_starts_from
     assert (folder / "run" / kept).read_bytes() == (folder / "imported" / kept).read_bytes()
     (state, *_) = (folder / "run" / "checkpoints").glob("*/state.json")
     assert "lacks_head" not in json.loads(state.read_text())
+    said = succeed(texts, "export", "run", "plain", "--to", "huggingface").err
+    assert "on 20 lines: ids are the same; hidden states differ by" in said
     (folder / "translator.yaml").write_text(TRANSLATION)
     succeed(texts, "prepare", "translator.yaml")
     assert "initialised from imported" in succeed(texts, "train", "translator.yaml").err

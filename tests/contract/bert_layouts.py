@@ -12,6 +12,9 @@ from transformers import (
     BertConfig,
     BertForPreTraining,
     BertModel,
+    BigBirdConfig,
+    BigBirdForPreTraining,
+    BigBirdTokenizer,
     DistilBertConfig,
     DistilBertForMaskedLM,
     PreTrainedModel,
@@ -26,6 +29,7 @@ LINES = ["one two three", "Ten  four", "größer zwölf, elf.", "smile \U0001f60
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "ten", "größer", "zwölf", "elf"]
 WORDPIECE_MARKS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 MARKS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+BIG_BIRD_MARKS = ["<pad>", "</s>", "<s>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
          "intermediate_size": 24, "max_position_embeddings": 40}  # fmt: skip
 
@@ -40,6 +44,17 @@ def bert(folder: Path, **options: Any) -> None:
         tensors = {name.replace(f"LayerNorm.{ours}", f"LayerNorm.{theirs}"): tensor
                    for name, tensor in tensors.items()}  # fmt: skip
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def big_bird(folder: Path, **options: Any) -> None:
+    """Write a BigBird, whose attention is full up to 24 tokens, as its own classes save it."""
+    letters = sorted(set("".join(WORDS)))
+    pieces = [*((mark, 0.0) for mark in BIG_BIRD_MARKS), ("\u2581", -3.0)]
+    pieces += [(f"\u2581{word}", -5.0) for word in WORDS] + [(letter, -6.0) for letter in letters]
+    BigBirdTokenizer(pieces).save_pretrained(folder)
+    sizes: dict[str, Any] = {"block_size": 4, "num_random_blocks": 1, **SIZES}
+    config = BigBirdConfig(vocab_size=len(pieces), **sizes | options)
+    save(BigBirdForPreTraining(config), folder)
 
 
 def headless(folder: Path) -> None:
@@ -88,6 +103,7 @@ def xlm_roberta(folder: Path) -> None:
 
 LAYOUTS: dict[str, Callable[[Path], None]] = {
     "bert": bert,
+    "big_bird": big_bird,
     "headless": headless,
     "distilbert": distilbert,
     "roberta": roberta,

@@ -59,6 +59,7 @@ MODELS: dict[str, dict[str, Any]] = {
         for norm, positions, tied in _EACH_WITH_EACH
     },
     "transformer-gelu": {**_TRANSFORMER, "activation": "gelu"},
+    "transformer-gelu-tanh": {**_TRANSFORMER, "activation": "gelu_tanh"},
     "transformer-silu": {**_TRANSFORMER, "activation": "silu"},
     "transformer-deep-encoder": {**_TRANSFORMER, "encoder_layers": 6, "decoder_layers": 1,
                                  "output_bias": True},

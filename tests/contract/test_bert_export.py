@@ -1,6 +1,8 @@
 """A BERT that is exported computes in `transformers` what it does here, and splits text alike."""
 
 import ast
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,29 +57,40 @@ def bert_of(
     return config, built, tokenizer_here
 
 
+BLOCKS = {"type": "block_sparse", "block_size": 8, "random_blocks": 1}  # full up to 48 tokens
+
+
 @pytest.mark.parametrize(
-    ("kind", "normalization", "prefix", "activation"),
-    [("unigram", "identity", None, "gelu"), ("bpe", "nmt_nfkc", None, "silu"),
-     ("unigram", "nmt_nfkc_cf", "<en>", "relu")],
+    ("kind", "normalization", "prefix", "options"),
+    [("unigram", "identity", None, {"activation": "gelu"}),
+     ("bpe", "nmt_nfkc", None, {"activation": "silu"}),
+     ("unigram", "nmt_nfkc_cf", "<en>", {"activation": "relu"}),
+     ("unigram", "identity", "<en>", {"activation": "gelu_tanh", "encoder_attention": BLOCKS})],
 )  # fmt: skip
 @torch.inference_mode()
 def test_ids_states_and_predictions_are_the_same(
     kind: str,
     normalization: str,
     prefix: str | None,
-    activation: str,
+    options: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config, model, tokenizer = bert_of(
-        tmp_path, {"activation": activation}, type=kind, normalization=normalization,
-        source_prefix=prefix,
-    )  # fmt: skip
+        tmp_path, options, type=kind, normalization=normalization, source_prefix=prefix
+    )
     tokenizer = tokenizer.with_prefix([prefix] if prefix else [])
     pair = TokenizerPair(tokenizer, tokenizer)
     export(HuggingFaceFormat(), tmp_path / "out", model, config, pair)
     write_card(tmp_path / "out", "out", Facts(config, 1, 1, {}, [], True))
+    card, told = (tmp_path / "out" / "README.md").read_text(), capsys.readouterr().err
+    about = json.loads((tmp_path / "out" / "config.json").read_text())
+    is_sparse = "encoder_attention" in options
+    assert about["model_type"] == ("big_bird" if is_sparse else "bert")
+    for said in (card, told):
+        assert ("what mtrain does for texts of up to 48 tokens" in said) == is_sparse
+        assert ("up to 56 tokens, and once the loaded model" in said) == is_sparse
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     rows = [[*ids, tokenizer.eos_id] for ids in tokenizer.encode(LINES)]
     assert theirs(LINES)["input_ids"] == rows
@@ -100,7 +113,6 @@ def test_ids_states_and_predictions_are_the_same(
         ours = model.output(model.features(state)).log_softmax(dim=-1)
         torch.testing.assert_close(ours, out.logits[0].log_softmax(dim=-1), atol=1e-4, rtol=1e-4)
     monkeypatch.chdir(tmp_path)
-    card = (tmp_path / "out" / "README.md").read_text()
     exec(card.partition("```python\n")[2].partition("```")[0], {})
     assert len(ast.literal_eval(capsys.readouterr().out)) == 5
 
@@ -114,6 +126,12 @@ def test_ids_states_and_predictions_are_the_same(
          "model.positions: sinusoidal, model.norm_type: rms"),
         ({"activation": "swiglu"}, "model.activation: swiglu"),
         ({"embedding_norm": False}, "model.embedding_norm: false"),
+        ({"encoder_attention": BLOCKS | {"window_blocks": 1, "random_blocks": 0}},
+         "model.encoder_attention.window_blocks: 1 (BigBird has 3), "
+         "model.encoder_attention.random_blocks: 0 (BigBird has 1 or more)"),
+        ({"encoder_attention": BLOCKS | {"global_blocks": 1, "block_size": 7}},
+         "model.encoder_attention.global_blocks: 1 (BigBird has 2), "
+         "model.encoder_attention.block_size: 7 (BigBird's divides max_positions, 64)"),
     ],
 )  # fmt: skip
 def test_what_a_bert_of_transformers_cannot_hold_is_refused(
@@ -121,7 +139,7 @@ def test_what_a_bert_of_transformers_cannot_hold_is_refused(
 ) -> None:
     config, built, tokenizer = bert_of(tmp_path, model)
     pair = TokenizerPair(tokenizer, tokenizer)
-    with pytest.raises(UserError, match=f"huggingface cannot hold a model with {says}"):
+    with pytest.raises(UserError, match=re.escape(f"huggingface cannot hold a model with {says}")):
         export(HuggingFaceFormat(), tmp_path / "out", built, config, pair)
     with pytest.raises(UserError, match=r"ctranslate2 cannot hold a model with model\.type: bert"):
         export(CTranslate2Format(), tmp_path / "out", built, config, pair)

@@ -17,7 +17,7 @@ from mtrain.exchange.huggingface.bert_importing import ImportedBert, read_bert
 from mtrain.exchange.masked_comparison import batch_of
 from mtrain.models.bert import Bert
 from mtrain.text.tokenizer import Tokenizer
-from tests.contract.bert_layouts import LAYOUTS, LINES, bert
+from tests.contract.bert_layouts import LAYOUTS, LINES, bert, big_bird
 from tests.contract.layouts import copy_of
 
 
@@ -94,6 +94,42 @@ def config(**changes: Any) -> Change:
     return change
 
 
+@pytest.mark.parametrize(
+    ("options", "longest"),
+    [({}, 24), ({"block_size": 2, "num_random_blocks": 3}, 16), ({"block_size": 8}, 40),
+     ({"attention_type": "original_full"}, 40)],
+)  # fmt: skip
+@torch.inference_mode()
+def test_a_big_bird_has_the_states_of_transformers_as_far_as_both_attend_to_all(
+    options: dict[str, Any], longest: int, tmp_path: Path
+) -> None:
+    """Beyond that the random blocks differ, and where texts get sparse.
+
+    What config.json does not say is as usual there.
+    """
+    folder = tmp_path / "model"
+    folder.mkdir()
+    big_bird(folder, **options)
+    path, usual = folder / "config.json", transformers.BigBirdConfig().to_dict()
+    told = {key: value for key, value in json.loads(path.read_text()).items()
+            if key == "model_type" or value != usual.get(key)}  # fmt: skip
+    assert "hidden_act" not in told
+    path.write_text(json.dumps(told))
+    imported, model, tokenizer = read(folder, tmp_path)
+    assert imported.model.encoder_attention.is_sparse == (longest < 40)
+    assert model.full_up_to == longest
+    ids = [tokenizer.ordinary_ids[number % 20] for number in range(40)]
+    for length in sorted({6, longest, *range(longest + 1, 41, 5)}):
+        other = transformers.AutoModel.from_pretrained(folder).eval()  # it stays in full attention
+        expected = other(torch.tensor([ids[:length]])).last_hidden_state[0]
+        (state,) = model.hidden_states(batch_of([ids[:length]]))
+        assert torch.allclose(state, expected, atol=1e-4) == (length <= longest)
+
+
+def sentencepiece_alone(folder: Path) -> None:
+    (folder / "vocab.txt").rename(folder / "spiece.model")
+
+
 def without_tokenizer(folder: Path) -> None:
     (folder / "vocab.txt").unlink()
 
@@ -126,7 +162,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (config(hidden_act="gelu_new"), "mtrain has no hidden_act gelu_new"),
+        (config(hidden_act="mish"), "mtrain has no hidden_act mish"),
+        (config(use_bias=False), "use_bias: False: mtrain's BERT computes otherwise"),
+        (config(rescale_embeddings=True), "rescale_embeddings: True"),
+        (config(model_type="big_bird", attention_type="local"), "attention_type: local"),
+        (config(model_type="big_bird", num_random_blocks=0), "num_random_blocks: 0"),
+        (config(model_type="big_bird", block_size=0), "block_size: Input should be greater than 0"),
+        (config(model_type="big_bird", num_random_blocks=-1), "num_random_blocks: Input should be"),
         (config(is_decoder=True), "is_decoder: True: mtrain's BERT computes otherwise"),
         (config(add_cross_attention=True), "add_cross_attention: True"),
         (config(position_embedding_type="relative_key"), "position_embedding_type: relative_key"),
@@ -137,6 +179,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (config(intermediate_size=25), "config.json implies (25, 16)"),
         (config(num_hidden_layers=1), "tensors are not explained by config.json"),
         (config(model_type="electra"), "the layout electra is not known"),
+        (sentencepiece_alone, "spiece.model: a SentencePiece model without a tokenizer.json"),
         (without_tokenizer, "there is no tokenizer: no tokenizer.json, no vocab.txt"),
         (pickle_only, "AutoModelForMaskedLM as M"),
         (untied, "cls.predictions.decoder.weight is not the matrix of the embeddings"),

@@ -22,6 +22,7 @@ from mtrain.text.tokenizer import Tokenizer, TokenizerPair
 ACTIVATIONS = {
     "relu": common_spec.Activation.RELU,
     "gelu": common_spec.Activation.GELU,
+    "gelu_tanh": common_spec.Activation.GELUTanh,
     "silu": common_spec.Activation.SWISH,
     "swiglu": common_spec.Activation.SWISH,
 }

@@ -1,4 +1,4 @@
-"""Import of a BERT in Hugging Face's layouts: BERT, RoBERTa (XLM-R), DistilBERT.
+"""Import of a BERT in Hugging Face's layouts: BERT, BigBird, RoBERTa (XLM-R), DistilBERT.
 
 Reads what the folder says, refuses what mtrain computes otherwise, and renames the weights. Leaves
 out what follows the encoder but for the head that predicts masked tokens.
@@ -16,16 +16,16 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from mtrain.config.encoder_attention import EncoderAttention
 from mtrain.config.model import BertConfig
 from mtrain.errors import UserError
 from mtrain.exchange.huggingface.bert_names import BERT_LAYOUTS, BertLayout
 from mtrain.exchange.huggingface.files import Tensors
+from mtrain.exchange.huggingface.names import ACTIVATIONS
 from mtrain.exchange.huggingface.tokenizer_json import read_tokenizer
 from mtrain.models.bert import Bert
 
-# gelu is that of the error function; transformers has others of this name
-ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_python": "gelu", "silu": "silu",
-               "swish": "silu"}  # fmt: skip
+FULL, SPARSE = "original_full", "block_sparse"  # attention_type of BigBird
 POSITIONS, TYPES = (
     "embeddings.position_embeddings.weight",
     "embeddings.token_type_embeddings.weight",
@@ -36,7 +36,7 @@ UNREAD = re.compile(r"(\w+\.)?embeddings\.(position_ids|token_type_ids)")
 OTHER_HEADS = {
     "the pooler": re.compile(r"(\w+\.)?pooler\..*"),
     "the head for the next sentence": re.compile(r"cls\.seq_relationship\..*"),
-    "the head of another task": re.compile(r"(pre_)?classifier\..*|qa_outputs\..*"),
+    "the head of another task": re.compile(r"(pre_|qa_)?classifier\..*|qa_outputs\..*"),
 }
 
 
@@ -83,22 +83,29 @@ def read_bert(folder: Path, about: Mapping[str, Any]) -> ImportedBert:
 
 
 def bert_config(folder: Path, about: Mapping[str, Any], layout: BertLayout) -> BertConfig:
-    """Return the model's shape, less the number of positions. Raises UserError for other models."""
+    """Return the model's shape. Raises UserError for other models."""
     path = folder / "config.json"
+    about = {**layout.usual, **{key: value for key, value in about.items() if value is not None}}
+    attention_type = about["attention_type"] if layout.attention_keys else FULL
     unlike = {
         "is_decoder": about.get("is_decoder"),
         "add_cross_attention": about.get("add_cross_attention"),
         "position_embedding_type": about.get("position_embedding_type", "absolute") != "absolute",
         "tie_word_embeddings": not about.get("tie_word_embeddings", True),
+        "use_bias": not about.get("use_bias", True),
+        "rescale_embeddings": about.get("rescale_embeddings"),
+        "attention_type": attention_type not in (FULL, SPARSE),
+        "num_random_blocks": attention_type == SPARSE and about.get("num_random_blocks") == 0,
     }
     if found := [key for key, is_so in unlike.items() if is_so]:
         raise UserError(
             f"{path}: {found[0]}: {about[found[0]]}: mtrain's BERT computes otherwise",
-            "it reads an encoder with learned positions and one matrix for embeddings and output",
+            "it reads an encoder with learned positions, biases, and one matrix for embeddings and "
+            "output; BigBird's attention full, or block-sparse with random blocks",
         )
-    given = {ours: about[theirs] for ours, theirs in layout.keys.items()
-             if about.get(theirs) is not None}  # fmt: skip
-    activation = given.get("activation", "gelu")
+    given, blocks = ({ours: about[theirs] for ours, theirs in keys.items() if theirs in about}
+                     for keys in (layout.keys, layout.attention_keys))  # fmt: skip
+    activation = given["activation"]
     if activation not in ACTIVATIONS:
         raise UserError(
             f"{path}: mtrain has no {layout.keys['activation']} {activation}",
@@ -113,14 +120,18 @@ def bert_config(folder: Path, about: Mapping[str, Any], layout: BertLayout) -> B
                if key not in given]  # fmt: skip
     if missing:
         raise UserError(f"{path}: {missing[0]} is missing")
-    usual: dict[str, Any] = {"norm_epsilon": 1e-12}
-    settings = {**usual, **given, "activation": ACTIVATIONS[activation], **layout.fixed}
+    settings = {**given, "activation": ACTIVATIONS[activation], **layout.fixed}
     try:
-        return BertConfig.model_validate(settings)
+        config = BertConfig.model_validate(settings)
+        attention = EncoderAttention.model_validate(blocks if attention_type == SPARSE else {})
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(layout.keys.get(str(key), str(key)) for key in problem["loc"])
+        names = {**layout.keys, **layout.attention_keys}
+        where = ".".join(names.get(str(key), str(key)) for key in problem["loc"])
         raise UserError(f"{path}: {where}: {problem['msg']}".replace(": : ", ": ")) from None
+    if attention.full_up_to(config.max_positions) == config.max_positions:  # for any text
+        return config
+    return config.model_copy(update={"encoder_attention": attention})
 
 
 def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:

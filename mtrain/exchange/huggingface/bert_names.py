@@ -1,10 +1,10 @@
-"""The names of a BERT's weights in Hugging Face's layouts: BERT, RoBERTa, DistilBERT.
+"""The names of a BERT's weights in Hugging Face's layouts: BERT, BigBird, RoBERTa, DistilBERT.
 
 Where mtrain stacks several matrices in one weight, they have one name each.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Names = Mapping[str, tuple[str, ...]]
 
@@ -38,7 +38,9 @@ _BERT_KEYS = {
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
     "norm_epsilon": "layer_norm_eps",
+    "max_positions": "max_position_embeddings",
 }
+_BERT_USUAL = {"hidden_act": "gelu", "layer_norm_eps": 1e-12}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ class BertLayout:
     output_biases: tuple[str, ...]  # one, under one or several names
     output_matrix: str  # that of the embeddings; stored by some
     keys: Mapping[str, str] = field(default_factory=lambda: _BERT_KEYS)
+    attention_keys: Mapping[str, str] = field(default_factory=dict)  # those of encoder_attention
+    # what holds where config.json does not say
+    usual: Mapping[str, object] = field(default_factory=lambda: _BERT_USUAL)
     has_token_types: bool = True
     begins_after_padding: bool = False  # the first position is one after that of the padding
     fixed: Mapping[str, object] = field(default_factory=dict)  # our settings that it does not tell
@@ -86,6 +91,20 @@ BERT = BertLayout(
     ("cls.predictions.bias", "cls.predictions.decoder.bias"),
     "cls.predictions.decoder.weight",
 )
+BIG_BIRD = replace(
+    BERT,
+    attention_keys={
+        "type": "attention_type",
+        "block_size": "block_size",
+        "random_blocks": "num_random_blocks",
+    },
+    usual={
+        **_BERT_USUAL,
+        "hidden_act": "gelu_new",
+        "attention_type": "block_sparse",
+        "max_position_embeddings": 4096,
+    },
+)
 ROBERTA = BertLayout(
     "roberta.",
     "encoder.layer",
@@ -110,8 +129,16 @@ DISTILBERT = BertLayout(
         "activation": "activation",
         "dropout": "dropout",
         "attention_dropout": "attention_dropout",
+        "max_positions": "max_position_embeddings",
     },
+    usual={"activation": "gelu"},
     has_token_types=False,
     fixed={"norm_epsilon": 1e-12},
 )
-BERT_LAYOUTS = {"bert": BERT, "distilbert": DISTILBERT, "roberta": ROBERTA, "xlm-roberta": ROBERTA}
+BERT_LAYOUTS = {
+    "bert": BERT,
+    "big_bird": BIG_BIRD,
+    "distilbert": DISTILBERT,
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA,
+}

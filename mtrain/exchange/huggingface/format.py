@@ -1,8 +1,8 @@
 """Export of a Transformer in Hugging Face's layout, for `transformers`.
 
 A pre-norm model becomes a Pegasus model, a post-norm model a Marian model. Both get Marian's
-tokenizer: SentencePiece with a table from pieces to ids. A BERT becomes a BertForMaskedLM
-(`bert_format.py`).
+tokenizer: SentencePiece with a table from pieces to ids. A BERT becomes a BertForMaskedLM, a
+block-sparse one a BigBirdForMaskedLM (`bert_format.py`).
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from mtrain.exchange.base import ExchangeFormat
 from mtrain.exchange.comparison import Replay, Sample
 from mtrain.exchange.huggingface.bert_format import write_bert
 from mtrain.exchange.huggingface.files import write_json, write_tensors
-from mtrain.exchange.huggingface.names import stack_tensors
+from mtrain.exchange.huggingface.names import WRITTEN_ACTIVATIONS, stack_tensors
 from mtrain.exchange.huggingface.replaying import (
     fill_with_transformers,
     translate_with_transformers,
@@ -127,7 +127,7 @@ def _model_config(
         "decoder_attention_heads": config.num_heads,
         "encoder_ffn_dim": config.ffn_dim,
         "decoder_ffn_dim": config.ffn_dim,
-        "activation_function": config.activation,
+        "activation_function": WRITTEN_ACTIVATIONS[config.activation],
         "max_position_embeddings": config.max_positions,
         "static_position_embeddings": config.positions == "sinusoidal",
         "scale_embedding": True,

@@ -21,13 +21,12 @@ from mtrain.console import warn
 from mtrain.errors import UserError
 from mtrain.exchange.huggingface.bert_names import BERT_LAYOUTS
 from mtrain.exchange.huggingface.files import Tensors, read_json
-from mtrain.exchange.huggingface.names import stack_names
+from mtrain.exchange.huggingface.names import ACTIVATIONS, stack_names
 from mtrain.exchange.huggingface.vocabularies import Vocabularies, read_vocabularies
 from mtrain.models.transformer import Transformer
 from mtrain.nn.positions import sinusoids
 
 LAYOUTS = {"marian": "post", "m2m_100": "pre", "pegasus": "pre"}  # model_type: norm
-ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "silu": "silu", "swish": "silu"}
 TABLES = ("source_embedding", "target_embedding", "output")
 SHARED, BIAS = "model.shared.weight", "final_logits_bias"
 # stored by some versions of transformers, read by none

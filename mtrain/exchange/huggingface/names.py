@@ -1,6 +1,7 @@
 """The names of a Transformer's weights in Hugging Face's BART family: Pegasus, Marian.
 
-Where mtrain stacks several matrices in one weight, they have one name each.
+Where mtrain stacks several matrices in one weight, they have one name each. Names of activations
+are those of all layouts.
 """
 
 from collections.abc import Iterator
@@ -9,6 +10,10 @@ from torch import Tensor, nn
 
 from mtrain.config.model import TransformerConfig
 
+# activations by their names there, the one that is written first
+ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh",
+               "gelu_pytorch_tanh": "gelu_tanh", "silu": "silu", "swish": "silu"}  # fmt: skip
+WRITTEN_ACTIVATIONS = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
 ENCODER = {
     "self_attention.in_projection": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "self_attention.out_projection": ("self_attn.out_proj",),

@@ -56,6 +56,12 @@ def _content(folder: Path) -> tuple[Path, bytes]:
         return words, _dump(_wordpiece(words, options))
     if table.is_file() and (folder / "merges.txt").is_file():
         return table, _dump(_byte_level(table, options))
+    for path in sorted(folder.glob("*.model")):
+        raise UserError(
+            f"{path}: a SentencePiece model without a tokenizer.json is not read for a BERT",
+            'convert it with: python -c "from transformers import AutoTokenizer as T; '
+            f"T.from_pretrained('{folder}').save_pretrained('{folder}')\"",
+        )
     raise UserError(
         f"{folder}: there is no tokenizer: no tokenizer.json, no vocab.txt, no vocab.json with "
         "merges.txt",

@@ -62,6 +62,13 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
             "model: {positions: rotary}\nexport_to: [ctranslate2, huggingface]",
             "8: export_to: huggingface cannot hold a model with model.positions: rotary",
         ),
+        ("model: {encoder_attention: {type: block_sparse}, max_positions: 600}\n"
+         "export_to: [huggingface]", "8: export_to: huggingface cannot hold a model with "
+         "model.encoder_attention: block_sparse"),
+        ("model: {type: bert, max_positions: 600, encoder_attention: "
+         "{type: block_sparse, block_size: 60, random_blocks: 0}}\nexport_to: [huggingface]",
+         "8: export_to: huggingface cannot hold a model with "
+         "model.encoder_attention.random_blocks: 0 (BigBird has 1 or more)"),
         ("export_to: [onnx]", "7: export_to.0: input should be 'ctranslate2' or 'huggingface'"),
         ("model: {type: 3}", "7: model.type: there is no 3; known here: transformer, rnn, decoder"),
         ("decoding: {engine: ctranslate2, method: sample}", "7: decoding: method: sample is"),

@@ -1,6 +1,7 @@
 """Residual, feed-forward and positions against their formulas."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -36,7 +37,10 @@ def test_the_residual_drops_the_sublayers_output_and_never_its_input() -> None:
     assert {round(value, 3) for value in (out - x).flatten().tolist()} == {0.0, 6.0}
 
 
-@pytest.mark.parametrize(("name", "activation"), [("relu", F.relu), ("gelu", F.gelu)])
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [("relu", F.relu), ("gelu", F.gelu), ("gelu_tanh", partial(F.gelu, approximate="tanh"))],
+)
 def test_feed_forward_is_two_maps_with_the_activation_between(
     name: str, activation: object
 ) -> None:
