@@ -153,6 +153,10 @@ def open_engine(
         raise UserError(f"{folder}: CTranslate2 says: {error}", advice) from None
     difference = _difference(engine, model, tokenizers)
     if not difference <= TOLERANCES[compute_type.partition("_")[0]]:
+        if is_int8:
+            advice += (
+                " or ctranslate2: on a processor without VNNI, sums of eight bits may overflow"
+            )
         raise UserError(
             f"{folder}: the export does not compute what the model does: "
             f"log probabilities differ by {difference:.2g}",
