@@ -5,11 +5,11 @@
 
 EUROPARL is a folder with consecutive lines of Europarl, train.en.gz and train.de.gz. They have no
 marks of documents: one begins here where a line addresses the president, as a speech does. The last
-documents are test, those before them valid. A base learns sentences of the rest and of the --text
-files. Every other model goes on from it with the same number of updates: on sentences alone
-(context 1), or on chunks of up to N sentences. Each translates test as it has learnt, and line by
-line. `mtrain` does each step in a process of its own. What has a result in OUT/results is skipped,
-so that the same command resumes. Prints the table so far.
+documents are test, those before them valid. A base learns chunks of the rest, and the sentences of
+the --text files. Every other model continues from it with the same number of updates: on sentences
+alone (context 1), or on chunks of up to about N sentences. Each translates test as it has learnt,
+and line by line. `mtrain` does each step in a process of its own. What has a result in OUT/results
+is skipped, so that the same command resumes. Prints the table so far.
 """
 
 import argparse
@@ -36,24 +36,24 @@ from steps import (
 
 from mtrain.console import say
 from mtrain.text.lines import read_lines
-from mtrain.text.tokenizer import SEPARATOR
 
 SEEDS = (1, 2, 3)
 SPEECH = re.compile(rb"(Mr|Madam) President\b")
 HELD_OUT = {"test": 2000, "valid": 1000}  # lines at least
 SIDES = ("en", "de")
 CONTEXTS = {1: None, 3: 112, 8: 304}  # sentences: tokens of a chunk, about 38 a sentence
+LONGEST = 110  # tokens of a sentence, so that each fits into a chunk
+SHARES = 1, 3  # of the chunks and of each of the other texts in what the base learns
 SCHEDULE = {"optimizer": "muon", "batch_tokens": 2400, "keep_last": 1}
 BASE: dict[str, Any] = {
-    "tokenizer": {"type": "unigram", "vocab_size": 8000, "normalization": "nmt_nfkc",
-                  "symbols": [SEPARATOR]},
-    "model": {"encoder_layers": 4, "decoder_layers": 4, "d_model": 128, "num_heads": 4,
-              "ffn_dim": 512, "dropout": 0.1},
-    "training": {**SCHEDULE, "learning_rate": 4e-3, "warmup_updates": 100, "max_updates": 2000,
+    "tokenizer": {"type": "unigram", "vocab_size": 8000, "normalization": "nmt_nfkc"},
+    "model": {"encoder_layers": 3, "decoder_layers": 3, "d_model": 256, "num_heads": 4,
+              "ffn_dim": 1024, "dropout": 0.2},
+    "training": {**SCHEDULE, "learning_rate": 4e-3, "warmup_updates": 100, "max_updates": 4000,
                  "valid_every": 2000},
 }  # fmt: skip
 TUNING: dict[str, Any] = {
-    **SCHEDULE, "learning_rate": 1e-3, "warmup_updates": 50, "max_updates": 450, "valid_every": 450
+    **SCHEDULE, "learning_rate": 1e-3, "warmup_updates": 50, "max_updates": 600, "valid_every": 600
 }  # fmt: skip
 ALONE = re.compile(r"(\d[\d,]*) alone because the separators")
 COLUMNS = ("learnt", "translated", "seeds", "dev BLEU, lines alone", "BLEU of lines",
@@ -90,9 +90,10 @@ class Lab:
 
     def teach_base(self) -> None:
         """Train what all others start from."""
-        own = self._file("train", "en"), self._file("train", "de")
-        pairs = [_pair(*files) for files in (*self.texts, own)]
-        self._train("base", {**BASE, "data": {"train": pairs}, "seed": 1})
+        data = self._europarl(max(CONTEXTS))
+        data["train"][0]["weight"] = SHARES[0]
+        data["train"] += [{**_pair(*files), "weight": SHARES[1]} for files in self.texts]
+        self._train("base", {**BASE, "data": data, "seed": 1})
 
     def learn(self, context: int, seed: int) -> None:
         """Train a model on chunks of so many sentences, and translate test; keep the result."""
@@ -100,18 +101,13 @@ class Lab:
         path = self.results / f"{name}.json"
         if path.exists():
             return
-        pair = _pair(self._file("train", "en"), self._file("train", "de"))
-        data: dict[str, Any] = {"train": [pair]}
-        if (tokens := CONTEXTS[context]) is not None:
-            pair["documents"] = str(self._ids("train"))
-            data["context"] = {"tokens": tokens}
         minutes = self._train(name, {
-            "data": data, "seed": seed, "training": TUNING,
+            "data": self._europarl(context), "seed": seed, "training": TUNING,
             "model": {"dropout": BASE["model"]["dropout"],
                       "init_from": str(self.out / "runs" / "base")},
         })  # fmt: skip
         ways: dict[str, Any] = {"line by line": self._translate(name, [])}
-        if tokens is not None:
+        if CONTEXTS[context] is not None:
             ways["in chunks"] = self._translate(name, ["--document-ids", str(self._ids("test"))])
         dev = learning_curve(self.out / "runs" / name)
         write_result(path, {**origin(), "context": context, "seed": seed, "minutes": minutes,
@@ -134,6 +130,15 @@ class Lab:
                              f"{statistics.mean(one['mismatched'] for one in each):.0f}",
                              f"{statistics.mean(one['seconds'] for one in each):.0f}"))  # fmt: skip
         return table(COLUMNS, rows)
+
+    def _europarl(self, context: int) -> dict[str, Any]:
+        """Return the keys of `data` to learn Europarl in chunks of so many sentences."""
+        pair: dict[str, Any] = dict(_pair(self._file("train", "en"), self._file("train", "de")))
+        data: dict[str, Any] = {"train": [pair], "filters": {"max_tokens": LONGEST}}
+        if (tokens := CONTEXTS[context]) is not None:
+            pair["documents"] = str(self._ids("train"))
+            data["context"] = {"tokens": tokens}
+        return data
 
     def _train(self, name: str, tree: Mapping[str, Any]) -> float:
         """Prepare and train, unless there is a result; return the minutes of processor time."""

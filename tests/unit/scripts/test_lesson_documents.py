@@ -63,11 +63,14 @@ def test_no_document_is_in_two_sets(lab: documents.Lab) -> None:
 def test_every_configuration_loads(lab: documents.Lab) -> None:
     lab.teach_base()
     base = load_config(lab.out / "base.yaml")
-    assert base.tokenizer.symbols == ("<sep>",)
+    assert base.data.context is not None
+    assert base.data.context.tokens == max(filter(None, documents.CONTEXTS.values()))
     for context, tokens in documents.CONTEXTS.items():
         lab.learn(context, 2)
         config = yaml.safe_load((lab.out / f"context-{context}-2.yaml").read_text())
         assert config["data"].get("context") == (tokens and {"tokens": tokens})
+        assert config["data"]["filters"]["max_tokens"] == base.data.filters.max_tokens
+        assert (tokens or documents.LONGEST) >= documents.LONGEST
         assert config["model"]["init_from"] == str(lab.out / "runs" / "base")
 
 
