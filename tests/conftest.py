@@ -22,6 +22,10 @@ WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 STREAMS = ("stdin", "stdout", "stderr")
 
 
+CPU_INFO = Path("/proc/cpuinfo")
+if CPU_INFO.exists() and "vnni" not in CPU_INFO.read_text():
+    os.environ.setdefault("CT2_USE_MKL", "1")  # else eight bits are less exact there
+
 # They begin first, the longest at the head: a long file that began last would leave a core idle.
 # While one process trains the run that the first of them and others use, the next does without.
 LONGEST = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from mtrain.commands.prepare import prepare
@@ -16,7 +17,7 @@ from mtrain.data.batch import PairBatch
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.distributed.group import ProcessGroup
 from mtrain.models import TranslationModel
-from mtrain.runtime.onednn import can_prepack
+from mtrain.runtime.onednn import can_multiply_bf16, can_prepack
 from mtrain.runtime.precision import choose_precision
 from mtrain.training.build import Setup, build_setup
 from mtrain.training.learner import build_learner
@@ -29,6 +30,8 @@ from tests.conftest import write_task
 
 # it multiplies on AMD, but not where it would round, which it does by AMX
 ONEDNN_IS_EXACT = can_prepack() and not torch.cpu._is_amx_tile_supported()
+needs_bf16 = pytest.mark.skipif(not can_multiply_bf16(), reason="this CPU has no bf16")
+LOWEST = "bf16" if can_multiply_bf16() else "fp32"  # precision that this CPU has
 BOS_ID, EOS_ID = 2, 3  # as in the tokenizers that mtrain trains
 
 SMALL_MODEL = {

@@ -46,7 +46,7 @@ class Precision:
             return False
         if self.name == "fp32":
             return onednn_is_better()
-        return can_prepack() and can_multiply_bf16()
+        return can_prepack()
 
     @property
     def scales_loss(self) -> bool:
@@ -63,9 +63,11 @@ def choose_precision(precision: str, device: str, for_training: bool = False) ->
     chosen = _choose_device(device)
     if chosen.type == "cpu":
         multiply_with_onednn()
+        key = "training.precision" if for_training else "decoding.precision"
         if precision == "fp16":
-            key = "training.precision" if for_training else "decoding.precision"
             raise UserError(f"{key}: fp16 needs a GPU", "use auto, fp32 or bf16 on a CPU")
+        if precision == "bf16" and not can_multiply_bf16():
+            raise UserError(f"{key}: this CPU has no bf16", "use auto or fp32")
         if precision != "auto":
             return Precision(chosen, precision, "asked for")
         if for_training:

@@ -28,6 +28,7 @@ from mtrain.nn import block_sparse
 from mtrain.nn.output import IGNORE_INDEX
 from mtrain.training.build import Setup
 from tests.in_process import (
+    LOWEST,
     assert_same_state,
     learn,
     open_run,
@@ -338,7 +339,7 @@ def test_it_overfits_8_texts(kind: str, task: Path, tmp_path: Path) -> None:
 def test_20_updates_equal_10_and_10_more_after_a_stop_bit_for_bit(
     task: Path, tmp_path: Path
 ) -> None:
-    training = {"accumulate": 2, "optimizer": "muon", "precision": "bf16"}
+    training = {"accumulate": 2, "optimizer": "muon", "precision": LOWEST}
     config = bert_config(task, tmp_path / "one", training)
     whole, _ = open_run(config)
     learn(whole, 20)

@@ -34,10 +34,12 @@ from tests.contract.stepping import check_steps
 from tests.in_process import (
     BOS_ID,
     EOS_ID,
+    LOWEST,
     assert_same_state,
     learn,
     make_batch,
     make_learner,
+    needs_bf16,
     open_run,
     real_places,
     run_in_two_sittings,
@@ -309,7 +311,7 @@ def test_it_overfits_8_pairs(name: str) -> None:
 
 
 @every_model
-@pytest.mark.parametrize(("optimizer", "precision"), [("adamw", "fp32"), ("muon", "bf16")])
+@pytest.mark.parametrize(("optimizer", "precision"), [("adamw", "fp32"), ("muon", LOWEST)])
 def test_12_updates_equal_6_and_6_more_after_a_stop_bit_for_bit(
     name: str, optimizer: str, precision: str, small_task: Path, tmp_path: Path
 ) -> None:
@@ -365,6 +367,7 @@ def test_one_process_with_4_batches_an_update_equals_two_with_2(
     assert len({key for key in learnt_alone if key.startswith(f"{name}/")}) > 3
 
 
+@needs_bf16
 @every_model
 def test_bf16_logits_are_near_those_of_fp32(name: str) -> None:
     model, batch = ready_model(name), a_batch()

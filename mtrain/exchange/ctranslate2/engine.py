@@ -23,7 +23,7 @@ from mtrain.decoding.engine import Engine, Found, Place
 from mtrain.decoding.hypothesis import Hypothesis
 from mtrain.errors import UserError
 from mtrain.exchange.base import export, is_whole
-from mtrain.exchange.comparison import log_probabilities
+from mtrain.exchange.comparison import EIGHT_BITS, log_probabilities
 from mtrain.exchange.ctranslate2.format import CTranslate2Format, vocabulary
 from mtrain.models import TranslationModel
 from mtrain.text.tokenizer import TokenizerPair, available_cores
@@ -154,9 +154,7 @@ def open_engine(
     difference = _difference(engine, model, tokenizers)
     if not difference <= TOLERANCES[compute_type.partition("_")[0]]:
         if is_int8:
-            advice += (
-                " or ctranslate2: on a processor without VNNI, sums of eight bits may overflow"
-            )
+            advice += f" or ctranslate2; {EIGHT_BITS}"
         raise UserError(
             f"{folder}: the export does not compute what the model does: "
             f"log probabilities differ by {difference:.2g}",

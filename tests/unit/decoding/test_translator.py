@@ -18,10 +18,10 @@ from mtrain.inference.load import LoadedRun
 from mtrain.models import Head, TranslationModel, build_model
 from mtrain.nn.prepacked import PrepackedLinear
 from mtrain.runtime import onednn
-from mtrain.runtime.onednn import can_multiply_bf16, can_prepack
+from mtrain.runtime.onednn import can_prepack
 from mtrain.runtime.precision import choose_precision
 from mtrain.text.tokenizer import TokenizerPair
-from tests.in_process import ONEDNN_IS_EXACT, number_in_a_new_thread, small_config
+from tests.in_process import ONEDNN_IS_EXACT, needs_bf16, number_in_a_new_thread, small_config
 
 LINES = [b"1 2 3", b"", b"9 8 7 6 5 4", b"0", b"3 3 3 3", b"5 1", b"7 7 2", b" \t", b"4 4"]
 
@@ -74,7 +74,7 @@ def test_a_line_is_translated_the_same_in_any_company(
 @pytest.mark.parametrize(("precision", "vendor", "packs"), [
     ("fp32", "AuthenticAMD", ONEDNN_IS_EXACT),
     ("fp32", "GenuineIntel", False),
-    ("bf16", "AuthenticAMD", can_prepack() and can_multiply_bf16()),
+    pytest.param("bf16", "AuthenticAMD", can_prepack(), marks=needs_bf16),
 ])  # fmt: skip
 def test_a_run_that_is_read_is_packed_where_that_is_faster(
     precision: str, vendor: str, packs: bool, small_task: Path, model: TranslationModel,

@@ -20,6 +20,7 @@ from mtrain.training.objectives.prediction import PredictionObjective
 from tests.in_process import (
     assert_same_state,
     learn,
+    needs_bf16,
     open_run,
     open_setup,
     run_in_two_sittings,
@@ -127,6 +128,7 @@ def test_parts_of_a_batch_sum_to_it(taught: Config) -> None:
     )
 
 
+@needs_bf16
 def test_in_bf16_it_is_nearly_the_same(taught: Config) -> None:
     student, teacher, batch = parts_of(taught)
     losses = [

@@ -21,6 +21,7 @@ from mtrain.training.objectives.prediction import PredictionObjective
 from mtrain.training.steps import cpu_threads
 from tests.in_process import (
     learn,
+    needs_bf16,
     number_in_a_new_thread,
     open_setup,
     small_config,
@@ -179,6 +180,7 @@ def test_where_memory_is_scarce_parts_come_one_after_the_other() -> None:
         assert torch.get_num_threads() == 3
 
 
+@needs_bf16
 def test_weights_that_a_recurrence_uses_often_are_cast_alike_by_all_threads(
     small_task: Path, tmp_path: Path
 ) -> None:
