@@ -75,6 +75,8 @@ class ModelSection(Section):
     its best weights, and its `model` and `tokenizer` settings where the configuration has none"""
     dropout: Probability = 0.1
     """dropout on embeddings, sub-layer outputs, between recurrent layers and on the readout"""
+    token_dropout: Probability = 0.0
+    """share of the tokens, on either side, whose embeddings training leaves out (Sennrich 2016)"""
     max_positions: Annotated[int, Field(ge=8, le=1 << 20)] = 512
     """maximum source or target length in tokens; `translate` splits longer source lines"""
     tie_embeddings: Literal["auto", "all", "decoder", "none"] = "auto"

@@ -73,7 +73,9 @@ class Bert(Model):
         self.prediction = StackedLinear(width, width, 1)
         self.prediction_norm = shape.new_norm()
         self._activation = ACTIVATIONS[config.activation]
-        tied = tied_embeddings("all", vocab_size, vocab_size, width, output_bias=True)
+        tied = tied_embeddings(
+            "all", vocab_size, vocab_size, width, config.token_dropout, output_bias=True
+        )
         self.source_embedding, self.output = tied[0], tied[2]
 
     def forward(self, batch: Batch, record: AttentionRecord = NO_RECORD) -> Predictions:

@@ -77,7 +77,7 @@ class DecoderOnly(TranslationModel):
         self.stack = nn.ModuleList(SelfAttentionLayer(shape) for _ in range(config.decoder_layers))
         self.stack_norm = shape.last_norm()
         self.source_embedding, self.target_embedding, self.output = tied_embeddings(
-            config.tie_embeddings, source_vocab, target_vocab, config.d_model
+            config.tie_embeddings, source_vocab, target_vocab, config.d_model, config.token_dropout
         )
 
     def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:

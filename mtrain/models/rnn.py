@@ -103,7 +103,7 @@ class Rnn(TranslationModel):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
         self.source_embedding, self.target_embedding, self.output = tied_embeddings(
-            config.tie_embeddings, source_vocab, target_vocab, width
+            config.tie_embeddings, source_vocab, target_vocab, width, config.token_dropout
         )
 
     def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:

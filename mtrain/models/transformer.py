@@ -125,7 +125,12 @@ class Transformer(TranslationModel):
         )
         self.encoder_norm, self.decoder_norm = shape.last_norm(), shape.last_norm()
         self.source_embedding, self.target_embedding, self.output = tied_embeddings(
-            config.tie_embeddings, source_vocab, target_vocab, config.d_model, config.output_bias
+            config.tie_embeddings,
+            source_vocab,
+            target_vocab,
+            config.d_model,
+            config.token_dropout,
+            config.output_bias,
         )
 
     def features(self, batch: PairBatch, record: AttentionRecord = NO_RECORD) -> Tensor:

@@ -26,7 +26,7 @@ def seeded_dropout(seed: int) -> Iterator[None]:
 
 @contextmanager
 def cutting_tokens(share: float) -> Iterator[None]:
-    """Let `cut_tokens` cut off this share of the tokens in this thread, inside the block."""
+    """Let `cut_tokens` cut off this share of the tokens as well, in this thread's block."""
     token = _CUT.set(share)
     try:
         yield
@@ -34,12 +34,12 @@ def cutting_tokens(share: float) -> Iterator[None]:
         _CUT.reset(token)
 
 
-def cut_tokens(embeddings: Tensor) -> Tensor:
-    """Zero the embeddings (...,D) of the share of tokens that `cutting_tokens` set, if any.
+def cut_tokens(embeddings: Tensor, rate: float = 0.0) -> Tensor:
+    """Zero the embeddings (...,D) of a share of tokens: `rate`, and that of `cutting_tokens`.
 
     The others stay as they are (Shen et al. 2020, token cut-off).
     """
-    share = _CUT.get()
+    share = 1 - (1 - rate) * (1 - _CUT.get())
     if share == 0:
         return embeddings
     generator = _GENERATOR.get() if embeddings.device.type == "cpu" else None

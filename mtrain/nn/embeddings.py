@@ -10,11 +10,16 @@ from mtrain.nn.output import OutputLayer
 
 
 class TokenEmbedding(nn.Embedding):
-    """Embeddings of tokens; inside `cutting_tokens`, zeros for a share of them."""
+    """Embeddings of tokens; in training, and inside `cutting_tokens`, zeros for a share of them."""
+
+    def __init__(self, vocab_size: int, width: int, token_dropout: float) -> None:
+        super().__init__(vocab_size, width)
+        self.token_dropout = token_dropout
+        nn.init.normal_(self.weight, std=width**-0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return (...,D) for tokens (...)."""
-        return cut_tokens(super().forward(tokens))
+        return cut_tokens(super().forward(tokens), self.token_dropout if self.training else 0.0)
 
 
 class Combination(nn.Module):
@@ -40,13 +45,19 @@ class Combination(nn.Module):
 
 
 def tied_embeddings(
-    tie: str, source_vocab: int, target_vocab: int, width: int, output_bias: bool = False
+    tie: str,
+    source_vocab: int,
+    target_vocab: int,
+    width: int,
+    token_dropout: float,
+    output_bias: bool = False,
 ) -> tuple[nn.Embedding, nn.Embedding, OutputLayer]:
     """Return source embedding (V,D), target embedding (V,D), and the output layer D to V.
 
     `tie` says which share one matrix: `all`, `decoder` (the last two) or `none`.
     """
-    source, target = (_embedding(size, width) for size in (source_vocab, target_vocab))
+    source, target = (TokenEmbedding(size, width, token_dropout)
+                      for size in (source_vocab, target_vocab))  # fmt: skip
     output = OutputLayer(width, target_vocab, output_bias)
     if tie in ("all", "decoder"):
         output.weight = target.weight
@@ -54,9 +65,3 @@ def tied_embeddings(
         assert source_vocab == target_vocab, "only one vocabulary can be tied to itself"
         source.weight = target.weight
     return source, target, output
-
-
-def _embedding(vocab_size: int, width: int) -> nn.Embedding:
-    embedding = TokenEmbedding(vocab_size, width)
-    nn.init.normal_(embedding.weight, std=width**-0.5)
-    return embedding

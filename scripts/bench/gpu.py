@@ -36,7 +36,8 @@ TRANSLATES = "base"  # size of the translating model
 SECONDS = 10  # per training measurement
 LITTLE = 400  # updates of the translating model
 LINES = 5000  # that it translates
-LONG = (1024, 2048, 4096, 8192, 16384)  # tokens of long texts
+LONG_SIZES = ("small", "base")  # of encoders on long texts
+LONG = (1024, 2048, 4096, 8192, 16384)  # tokens
 
 
 def sets(**keys: object) -> list[str]:
@@ -156,7 +157,8 @@ def run_record(session: Session) -> None:
 
 def run_long_texts(session: Session) -> None:
     """Measure encoders on long texts: full beside block-sparse attention."""
-    options = ("--device", "cuda", "--bf16", "--rounds", 5, "--lengths", *LONG)
+    device = ("--device", "cuda", "--bf16") if torch.cuda.is_available() else ()
+    options = (*device, "--rounds", 5, "--sizes", *LONG_SIZES, "--lengths", *LONG)
     session.run("long-texts", BENCH / "long_texts.py", "long-texts", *options)
     session.tell("long-texts", 2 * len(LONG) + 4)
 

@@ -44,6 +44,7 @@ INGREDIENTS: dict[str, Changes] = {
     "vocabulary of 4,000": {"tokenizer.vocab_size": 4000},
     "dropout 0.1": {"model.dropout": 0.1},
     "dropout 0.3": {"model.dropout": 0.3},
+    "dropout of tokens": {"model.token_dropout": 0.1},
     "dropout on attention": {"model.attention_dropout": 0.1},
     "label smoothing 0.2": {"training.label_smoothing": 0.2},
     "weight decay": {"training.weight_decay": 0.1},

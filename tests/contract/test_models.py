@@ -296,7 +296,7 @@ def learn_pairs(
 @every_model
 def test_it_overfits_8_pairs(name: str) -> None:
     torch.manual_seed(1)
-    model = new_model(name, dropout=0.0, attention_dropout=0.0)
+    model = new_model(name, dropout=0.0, attention_dropout=0.0, token_dropout=0.0)
     lengths = [(4, 5), (6, 6), (2, 7), (7, 3), (5, 4), (3, 6), (6, 2), (4, 7)]
     batch = a_batch(lengths, seed=5)
     learn_pairs(model, batch, 80, 1e-2)

@@ -39,11 +39,11 @@ OPTIONS = {
     "model.init_from": "run parts layers",
     "model.features": "run layer drop",
     "model.encoder_attention": "type block_size window_blocks global_blocks random_blocks",
-    "model": "type init_from dropout max_positions tie_embeddings encoder_layers decoder_layers "
-    "output_bias d_model num_heads ffn_dim activation attention_dropout norm norm_type positions "
-    "norm_epsilon embedding_norm "
-    "source_attention source_loss cell bidirectional_layers embedding_dim hidden_dim attention "
-    "query input_feeding residual readout features",
+    "model": "type init_from dropout token_dropout max_positions tie_embeddings encoder_layers "
+    "decoder_layers output_bias d_model num_heads ffn_dim activation attention_dropout norm "
+    "norm_type positions norm_epsilon embedding_norm source_attention source_loss cell "
+    "bidirectional_layers embedding_dim hidden_dim attention query input_feeding residual "
+    "readout features",
     "training": "objective batch_tokens accumulate max_updates max_minutes optimizer learning_rate "
     "warmup_updates schedule adam_betas weight_decay freeze unfreeze learning_rate_scale clip_norm "
     "masked_share mask_whole_words label_smoothing consistency alignment_weight subword_sampling "

@@ -275,7 +275,8 @@ def test_what_is_run_on_a_gpu_runs_here_as_well(
     record = (gpu.RECORD).read_text("utf-8").replace("max_updates: 4000", "max_updates: 2")
     (tmp_path / "record.yaml").write_text(record, "utf-8")
     tiny = {"SIZES": {"tiny": (1, 32, 64, 2)}, "TRANSLATES": "tiny", "SECONDS": 1, "LITTLE": 2,
-            "LINES": 6, "SEEDS": (1,), "RECORD": tmp_path / "record.yaml"}  # fmt: skip
+            "LINES": 6, "SEEDS": (1,), "RECORD": tmp_path / "record.yaml",
+            "LONG_SIZES": ("small",), "LONG": (64,)}  # fmt: skip
     for name, value in tiny.items():
         monkeypatch.setattr(gpu, name, value)
 
@@ -287,7 +288,8 @@ def test_what_is_run_on_a_gpu_runs_here_as_well(
         return finished.code
 
     monkeypatch.setattr(gpu.subprocess, "call", call)
-    arguments = ["gpu.py", str(data), str(tmp_path / "out"), "--stages", "train,translate,record"]
+    arguments = ["gpu.py", str(data), str(tmp_path / "out"), "--stages",
+                 "train,translate,record,long_texts"]  # fmt: skip
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as stopped:
         gpu.main()
@@ -297,6 +299,7 @@ def test_what_is_run_on_a_gpu_runs_here_as_well(
     assert told.count("target_tokens_per_second") == 2
     assert told.count("sentences_per_second") == 4
     assert re.search(r"seed 1: [0-9.]+ s in all", told)
+    assert "times as fast as full" in told
     assert (tmp_path / "out" / "train-tiny.json").is_file()
 
 

@@ -8,6 +8,7 @@ import torch
 from mtrain.config.training import ConsistencyConfig
 from mtrain.models.base import NO_RECORD
 from mtrain.nn.dropout import cut_tokens, cutting_tokens, seeded_dropout
+from mtrain.nn.embeddings import tied_embeddings
 from mtrain.runtime.precision import choose_precision
 from mtrain.training.objectives.base import predict
 from mtrain.training.objectives.consistency import Consistency
@@ -39,11 +40,26 @@ def test_a_share_of_the_tokens_is_cut_off_whole_and_the_rest_is_kept() -> None:
     assert cut_tokens(embeddings) is embeddings
 
 
+def test_token_dropout_is_for_training_and_adds_to_what_is_cut_off() -> None:
+    tokens = torch.randint(9, (50, 40))
+    embedding = tied_embeddings("none", 9, 9, 8, token_dropout=0.5)[0]
+
+    def kept() -> float:
+        with seeded_dropout(1):
+            return float(embedding(tokens).any(dim=2).float().mean())
+
+    assert kept() == pytest.approx(0.5, abs=0.03)
+    with cutting_tokens(0.25):
+        assert kept() == pytest.approx(0.5 * 0.75, abs=0.03)
+    embedding.eval()
+    assert kept() == 1
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_learns_in_two_passes_and_is_validated_in_one(name: str, method: str) -> None:
     torch.manual_seed(1)
-    model = new_model(name, dropout=0.0, attention_dropout=0.0)
+    model = new_model(name, dropout=0.0, attention_dropout=0.0, token_dropout=0.0)
     batch = make_batch([(5, 7), (9, 2), (1, 6)], SOURCE_VOCAB, TARGET_VOCAB, 1)
     precision = choose_precision("fp32", "cpu")
     config = ConsistencyConfig.model_validate({"method": method, "cut": 0.3})
