@@ -24,6 +24,7 @@ from steps import (
     mtrain,
     processor_minutes,
     score_run,
+    spread,
     write_config,
     write_result,
 )
@@ -121,16 +122,10 @@ class Lab:
             paths = sorted(self.results.glob(f"{stem}.json"))
             each = [json.loads(path.read_text("utf-8")) for path in paths]
             if each:
-                rows.append((way, str(len(each)), _spread([best_dev_bleu(one) for one in each]),
-                             _spread([one["test"]["BLEU"] for one in each]), _of_int8(each),
+                rows.append((way, str(len(each)), spread([best_dev_bleu(one) for one in each]),
+                             spread([one["test"]["BLEU"] for one in each]), _of_int8(each),
                              f"{statistics.mean(one['minutes'] for one in each):.0f}"))  # fmt: skip
         return table(COLUMNS, rows)
-
-
-def _spread(values: list[float]) -> str:
-    """Return the mean, and the standard deviation where there are several."""
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{deviation}"
 
 
 def _of_int8(results: list[dict[str, Any]]) -> str:

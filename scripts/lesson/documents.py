@@ -30,6 +30,7 @@ from steps import (
     learning_curve,
     mtrain,
     processor_minutes,
+    spread,
     write_config,
     write_result,
 )
@@ -124,8 +125,8 @@ class Lab:
             learnt = "sentences alone" if context == 1 else f"up to {context} sentences"
             for way in found[0]["ways"] if found else ():
                 each = [one["ways"][way] for one in found]
-                rows.append((learnt, way, str(len(found)), _spread(map(best_dev_bleu, found)),
-                             *(_spread(one[unit]["BLEU"] for one in each)
+                rows.append((learnt, way, str(len(found)), spread(map(best_dev_bleu, found)),
+                             *(spread(one[unit]["BLEU"] for one in each)
                                for unit in ("lines", "documents")),
                              f"{statistics.mean(one['mismatched'] for one in each):.0f}",
                              f"{statistics.mean(one['seconds'] for one in each):.0f}"))  # fmt: skip
@@ -199,13 +200,6 @@ def _score(hypotheses: Path, references: Path) -> dict[str, Any]:
     scores = json.loads(found)["sets"][0]["scores"]
     return {**{score["name"]: score["value"] for score in scores},
             "signatures": [score["signature"] for score in scores]}  # fmt: skip
-
-
-def _spread(found: Any) -> str:
-    """Return the mean, and the standard deviation where there are several."""
-    values = list(found)
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{deviation}"
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from heads import table
 from origin import origin
-from steps import learning_curve, mtrain, processor_minutes, write_config, write_result
+from steps import learning_curve, mtrain, processor_minutes, spread, write_config, write_result
 
 from mtrain.console import say
 
@@ -151,12 +151,6 @@ def recipe(changes: Changes, updates: int) -> dict[str, Any]:
 def value(result: Mapping[str, Any], metric: str) -> float:
     """Return the value of a metric."""
     return float(result["scores"][metric]["value"])
-
-
-def spread(values: Sequence[float]) -> str:
-    """Return the mean, and the standard deviation where there are several."""
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{deviation}"
 
 
 def main() -> None:

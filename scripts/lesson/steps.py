@@ -2,8 +2,10 @@
 
 import json
 import resource
+import statistics
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,13 @@ def score_run(run: Path) -> dict[str, Any]:
         "test": {score["name"]: score["value"] for score in scores},
         "signatures": {score["name"]: score["signature"] for score in scores},
     }
+
+
+def spread(values: Iterable[float]) -> str:
+    """Return the mean, and the standard deviation where there are several."""
+    found = list(values)
+    deviation = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
+    return f"{statistics.mean(found):.1f}{deviation}"
 
 
 def write_config(path: Path, tree: dict[str, Any]) -> None:
