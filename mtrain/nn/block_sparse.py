@@ -160,11 +160,11 @@ class SparseMask:
         What is outside all spans attends to itself.
         """
         segments, allowed = self.segments(*x.shape[:2])
-        rows = torch.arange(len(segments))[:, None, None]
-        is_hidden = ~allowed[rows, segments[:, :, None], segments[:, None]]
-        is_hidden.diagonal(dim1=-2, dim2=-1).zero_()
-        mask = torch.zeros(is_hidden.shape, device=x.device)
-        return mask.masked_fill_(is_hidden.to(x.device), float("-inf"))[:, None]
+        scores = torch.zeros(allowed.shape).masked_fill_(~allowed, float("-inf"))
+        mask = torch.stack([between.index_select(0, own).index_select(1, own)
+                            for between, own in zip(scores, segments, strict=True)])  # fmt: skip
+        mask.diagonal(dim1=-2, dim2=-1).zero_()
+        return mask[:, None].to(x.device)
 
     def segments(self, num_rows: int, width: int) -> tuple[Tensor, Tensor]:
         """Return the segment (B,L) of each token, and which may attend to which (B,N,N).
