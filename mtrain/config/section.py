@@ -61,7 +61,8 @@ FilePath = Annotated[Path, BeforeValidator(_file), _AS_TEXT]  # an input, which 
 class Section(BaseModel):
     """A frozen group of keys; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # built when it is first used, so that a section within another is not built twice
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod
