@@ -134,7 +134,7 @@ class Lab:
 
     def _europarl(self, context: int) -> dict[str, Any]:
         """Return the keys of `data` to learn Europarl in chunks of so many sentences."""
-        pair: dict[str, Any] = dict(_pair(self._file("train", "en"), self._file("train", "de")))
+        pair = _pair(self._file("train", "en"), self._file("train", "de"))
         data: dict[str, Any] = {"train": [pair], "filters": {"max_tokens": LONGEST}}
         if (tokens := CONTEXTS[context]) is not None:
             pair["documents"] = str(self._ids("train"))
@@ -142,7 +142,7 @@ class Lab:
         return data
 
     def _train(self, name: str, tree: Mapping[str, Any]) -> float:
-        """Prepare and train, unless there is a result; return the minutes of processor time."""
+        """Prepare, and train or resume; return the minutes of processor time of this call."""
         path, run = self.out / f"{name}.yaml", self.out / "runs" / name
         valid = _pair(self._file("valid", "en"), self._file("valid", "de"))
         data = {"source_lang": "en", "target_lang": "de", "valid": [valid], **tree["data"]}
@@ -161,9 +161,7 @@ class Lab:
         done = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
         seconds = round(60 * (processor_minutes() - before), 1)
         told = ALONE.search(done.stderr)
-        documents = [
-            (_join(file, self._ids("test"))) for file in (output, self._file("test", "de"))
-        ]
+        documents = [_join(file, self._ids("test")) for file in (output, self._file("test", "de"))]
         return {
             "lines": _score(output, self._file("test", "de")), "documents": _score(*documents),
             "mismatched": int(told[1].replace(",", "")) if told else 0, "seconds": seconds,
@@ -176,7 +174,7 @@ class Lab:
         return self.text / f"{split}.ids"
 
 
-def _pair(source: Path, target: Path) -> dict[str, str]:
+def _pair(source: Path, target: Path) -> dict[str, Any]:
     return {"source": str(source), "target": str(target)}
 
 

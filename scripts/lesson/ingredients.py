@@ -98,8 +98,10 @@ class Lab:
                 for score in scores}  # fmt: skip
 
     def together(self) -> None:
-        """Score all seeds of the final recipe together."""
+        """Score all seeds of the final recipe together, once each has a result."""
         path = self.results / "final-together.json"
+        if len(self._found("final")) < len(SEEDS):
+            return
         if not path.exists():
             runs = [self.out / "runs" / f"final-{seed}" for seed in SEEDS]
             write_result(path, {**origin(), "scores": self.score(runs)})

@@ -55,6 +55,8 @@ def test_the_table_compares_with_the_base(lab: ingredients.Lab) -> None:
 
 def test_the_final_recipe_is_scored_on_test(lab: ingredients.Lab) -> None:
     for seed in ingredients.SEEDS:
+        lab.together()
+        assert not (lab.results / "final-together.json").exists()
         lab.learn("final", ingredients.FINAL, 12_000, seed, "test_2016_flickr")
     config = load_config(lab.out / "final-3.yaml")
     assert str(config.data.test[0]).count("test_2016_flickr.") == 2
