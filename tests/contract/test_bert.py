@@ -385,6 +385,18 @@ def test_a_validation_is_the_same_each_time_and_learning_lowers_its_loss(
     assert validate()["loss"] < before - 1
 
 
+def test_training_leaves_out_other_tokens_each_time() -> None:
+    model = ready_bert(dropout=0.0, attention_dropout=0.0, token_dropout=0.5)
+    batch = pad_texts([[10, 11, 12, 13, 14, 15, 16]], [[0]], 3)
+
+    def is_the_same() -> bool:
+        return torch.equal(model.hidden_states(batch), model.hidden_states(batch))
+
+    assert is_the_same()
+    model.train()
+    assert not is_the_same()
+
+
 @pytest.mark.parametrize("dense_up_to", [0, 1024])
 def test_a_text_has_the_same_states_in_a_packed_batch_with_block_sparse_attention(
     dense_up_to: int, task: Path, monkeypatch: pytest.MonkeyPatch

@@ -28,7 +28,7 @@ from mtrain.models import SearchedModel, TranslationModel
 from mtrain.nn.prepacked import prepacked
 from mtrain.runtime.onednn import can_multiply_bf16, can_prepack
 from mtrain.runtime.precision import choose_precision
-from tests.contract.models import MODELS, SOURCE_VOCAB, TARGET_VOCAB, new_model
+from tests.contract.models import MODELS, SOURCE_VOCAB, TARGET_VOCAB, build, new_model
 from tests.contract.sharing import learn_with_every_model
 from tests.contract.stepping import check_steps
 from tests.in_process import (
@@ -250,6 +250,16 @@ def test_packed_weights_say_the_same_and_leave_what_was_tied_to_them(name: str) 
     assert [[h.tokens for h in found] for found in search(copy, batch, 6)] == hypotheses
     assert torch.equal(model.get_parameter("target_embedding.weight"), unpacked)
     assert torch.equal(logits_of(model, batch), before)
+
+
+@every_model
+def test_training_leaves_out_other_tokens_each_time(name: str) -> None:
+    still = {key: 0.0 for key in ("dropout", "attention_dropout") if key in MODELS[name]}
+    model = build({**MODELS[name], **still, "token_dropout": 0.5}).train()
+    batch = a_batch()
+    assert not torch.equal(logits_of(model, batch), logits_of(model, batch))
+    model.eval()
+    assert torch.equal(logits_of(model, batch), logits_of(model, batch))
 
 
 @every_model
