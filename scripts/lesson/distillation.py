@@ -4,9 +4,10 @@
 
 MULTI30K is a folder with Multi30k task 1, English and German: train, val and test_2016_flickr as
 .en.gz and .de.gz. A teacher is trained first. The same student is then trained on the corpus's own
-translations (`plain`), on the teacher's (`best`, `interpolated`), on its distributions of each
-token (`words`), and on both (`best-words`). `mtrain` does each step in a process of its own. What
-has a result in OUT/results is skipped, so that the same command resumes. Prints the table so far.
+translations (`plain`, which takes only the teacher's vocabulary), on the teacher's (`best`,
+`interpolated`), on its distributions of each token (`words`), and on both (`best-words`). `mtrain`
+does each step in a process of its own. What has a result in OUT/results is skipped, so that the
+same command resumes. Prints the table so far.
 """
 
 import argparse
@@ -65,17 +66,21 @@ class Lab:
         self.results = out / "results"
         self.results.mkdir(parents=True, exist_ok=True)
         self.teacher = out / "teacher"
+        self.vocabulary = self.teacher / "tokenizer" / "shared.model"
 
     def teach(self) -> dict[str, Any]:
         """Train the teacher; return its result."""
-        return self._result("teacher", self.teacher, {**TEACHER, **self._data(), "seed": 1}, None)
+        return self._result("teacher", self.teacher, self._teacher(), None)
 
     def learn(self, way: str, seed: int) -> dict[str, Any]:
         """Train a student in one way; return its result."""
         name = f"{way}-{seed}"
-        vocabulary = {"path": str(self.teacher / "tokenizer" / "shared.model")}
-        tree = {**STUDENT, **self._data(), "tokenizer": vocabulary, "seed": seed,
-                "data_dir": str(self.out / f"data-{way}")}  # fmt: skip
+        if WAYS[way] is not None:
+            self.teach()
+        elif not self.vocabulary.exists():
+            mtrain("prepare", str(self._configure("teacher", self.teacher, self._teacher())))
+        tree = {**STUDENT, **self._data(), "tokenizer": {"path": str(self.vocabulary)},
+                "seed": seed, "data_dir": str(self.out / f"data-{way}")}  # fmt: skip
         if (given := WAYS[way]) is not None:
             tree["distillation"] = given
         return self._result(name, self.out / "runs" / name, tree, given)
@@ -86,8 +91,7 @@ class Lab:
         """Return a result; what has none yet is trained first."""
         path = self.results / f"{name}.json"
         if not path.exists():
-            config = self.out / f"{name}.yaml"
-            write_config(config, {"run_dir": str(run), "device": "cpu", **tree})
+            config = self._configure(name, run, tree)
             before = processor_minutes()
             report = None
             if distillation is None:
@@ -102,6 +106,15 @@ class Lab:
             say(f"{name}: dev BLEU {best_dev_bleu({'dev': dev}):.2f}, {minutes:.1f} minutes")
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return found
+
+    def _configure(self, name: str, run: Path, tree: Mapping[str, Any]) -> Path:
+        """Write the configuration of a run; return where."""
+        config = self.out / f"{name}.yaml"
+        write_config(config, {"run_dir": str(run), "device": "cpu", **tree})
+        return config
+
+    def _teacher(self) -> dict[str, Any]:
+        return {**TEACHER, **self._data(), "seed": 1}
 
     def _data(self) -> dict[str, Any]:
         stems = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
@@ -154,7 +167,6 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=list(SEEDS))
     given = parser.parse_args()
     lab = Lab(given.out, given.multi30k)
-    lab.teach()
     for seed in given.seeds:
         for way in given.ways:
             lab.learn(way, seed)

@@ -834,22 +834,29 @@ def test_a_file_without_read_permission_is_named(bound: BoundCommandLine, folder
 
 ANSWERS = {"help": ["--help"], "version": ["--version"], "bad config": ["train", "config.yaml"],
            "help of a verb": ["translate", "--help"]}  # fmt: skip
+LIBRARIES = [sys.executable, "-c", "import pydantic.types, typer._adapters, yaml"]
+
+
+def processor_seconds(command: list[str], folder: Path) -> float:
+    """Return the processor's time: what the clock shows too where nothing else is at work."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == (2 if "config.yaml" in command else 0)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @pytest.mark.parametrize("arguments", ANSWERS.values(), ids=ANSWERS)
-def test_help_and_a_config_error_answer_in_under_half_a_second(
-    arguments: list[str], mtrain: CommandLine, folder: Path
+def test_help_and_a_config_error_answer_within_three_times_what_their_libraries_take(
+    arguments: list[str], folder: Path
 ) -> None:
+    """That is half a second where the libraries take a sixth; a slow, busy machine takes longer."""
     configure(folder, "vocab_size", "vocab_sise")
-
-    def seconds() -> float:
-        """Return the processor's time: what the clock shows too where nothing else is at work."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert mtrain(*arguments).code == (2 if "config.yaml" in arguments else 0)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    assert 0 < statistics.median(seconds() for _ in range(5)) < 0.5
+    answer = [sys.executable, "-m", "mtrain", *arguments]
+    runs = [[processor_seconds(command, folder) for command in (answer, LIBRARIES)]
+            for _ in range(5)]  # fmt: skip
+    took, loads = (statistics.median(seconds) for seconds in zip(*runs, strict=True))
+    assert 0 < took < 3 * loads
 
 
 @pytest.mark.parametrize(

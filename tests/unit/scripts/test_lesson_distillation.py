@@ -47,6 +47,14 @@ def test_every_configuration_loads(lab: distillation.Lab) -> None:
         assert (config.distillation is None) == (way == "plain")
 
 
+def test_a_plain_student_does_not_wait_for_its_teacher(lab: distillation.Lab) -> None:
+    lab.learn("plain", 1)
+    assert (lab.out / "teacher.yaml").exists()
+    assert {path.stem for path in lab.results.iterdir()} == {"plain-1"}
+    lab.learn("best", 1)
+    assert {path.stem for path in lab.results.iterdir()} == {"plain-1", "teacher", "best-1"}
+
+
 def test_the_table_has_the_mean_of_the_seeds_and_shares_of_the_teachers(
     lab: distillation.Lab,
 ) -> None:
