@@ -34,8 +34,8 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy & types=$$!; OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile \
-		&& wait $$types # pytest: a process a core
+	$(BIN)/mypy & types=$$!; OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= \
+		$(BIN)/pytest -q -n auto --dist loadfile && wait $$types # pytest: a process a core
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "== setting up .venv"

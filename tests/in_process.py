@@ -152,7 +152,7 @@ def make_learner(
 ) -> Learner:
     """Return what updates a model by the given keys of `training`."""
     config = small_config(Path("no-task"), Path("no-run"), training)
-    precision = choose_precision(config.training.precision, device)
+    precision = choose_precision(config.training.precision, device, size=config.product_size)
     group, objective = ProcessGroup(), build_objective(config, precision)
     state, step = build_learner(model, objective, config.training, precision, group, True)
     return Learner(state, Updater(state, step, group, config.seed), group)

@@ -45,8 +45,8 @@ class _Handler(SimpleHTTPRequestHandler):
     def copyfile(self, source: Any, outputfile: BinaryIO) -> None:  # type of the base class
         content = source.read()
         is_broken_off = self._name in self.server.broken_off
+        self.server.sent[self._name] += 1  # before a reader may have it all and count
         outputfile.write(content[: len(content) // 2] if is_broken_off else content)
-        self.server.sent[self._name] += 1
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -33,6 +33,7 @@ from mtrain.config.model import (
     ExportFormat,
     FeaturesConfig,
     ModelConfig,
+    RnnConfig,
     TransformerConfig,
     cannot_hold,
 )
@@ -137,6 +138,13 @@ class Config(Section):
             name=corpus.stem, source=source, target=target,
             source_lang=source_lang, target_lang=target_lang,
         )  # fmt: skip
+
+    @property
+    def product_size(self) -> int:
+        """The size of training's matrix products: rows times inputs times outputs of one."""
+        model = self.model
+        width = model.hidden_dim if isinstance(model, RnnConfig) else model.d_model
+        return self.training.batch_tokens * width**2
 
     @property
     def has_distilled_targets(self) -> bool:

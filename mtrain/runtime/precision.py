@@ -1,5 +1,6 @@
 """The device and the number format of a run, and the reason for the choice."""
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -10,11 +11,15 @@ from mtrain.runtime.onednn import (
     bf16_speedup,
     can_multiply_bf16,
     can_prepack,
+    multiply_with_mkl,
     multiply_with_onednn,
     onednn_is_better,
 )
 
 WORTHWHILE = 1.3  # how many times as fast as fp32 products in bf16 must be
+# rows times inputs times outputs of a product: below, oneDNN's code for each new shape of a batch
+# costs more than it saves (40 updates, width 64: 500 tokens are slower with it, 1,200 faster)
+SMALLEST = 3e6
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -54,15 +59,18 @@ class Precision:
         return self.name == "fp16"
 
 
-def choose_precision(precision: str, device: str, for_training: bool = False) -> Precision:
+def choose_precision(
+    precision: str, device: str, for_training: bool = False, size: float = math.inf
+) -> Precision:
     """Resolve `auto`, or check that the machine supports the request.
 
     On a CPU, `auto` is bf16 for training if that is faster, else fp32: the results of a search
-    depend less on the batch. Raises `UserError` if the machine does not support the request.
+    depend less on the batch. Products of less than `SMALLEST` in `size` stay in fp32, with MKL.
+    Raises `UserError` if the machine does not support the request.
     """
     chosen = _choose_device(device)
     if chosen.type == "cpu":
-        multiply_with_onednn()
+        multiply_with_mkl() if size < SMALLEST else multiply_with_onednn()
         key = "training.precision" if for_training else "decoding.precision"
         if precision == "fp16":
             raise UserError(f"{key}: fp16 needs a GPU", "use auto, fp32 or bf16 on a CPU")
@@ -70,6 +78,8 @@ def choose_precision(precision: str, device: str, for_training: bool = False) ->
             raise UserError(f"{key}: this CPU has no bf16", "use auto or fp32")
         if precision != "auto":
             return Precision(chosen, precision, "asked for")
+        if for_training and size < SMALLEST:
+            return Precision(chosen, "fp32", "bf16 gains nothing on products this small")
         if for_training:
             return _faster_on_cpu(chosen)
         return Precision(chosen, "fp32", "the default on a CPU")

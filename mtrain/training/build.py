@@ -152,7 +152,7 @@ def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
             f"{group.size} processes",
             f"set training.accumulate to a multiple of {group.size}",
         )
-    precision = choose_precision(training.precision, config.device, for_training=True)
+    precision = choose_precision(training.precision, config.device, True, config.product_size)
     tokenizers = data.tokenizers().protecting(Protection.of(config.data.protect))
     if config.model.tie_embeddings == "all" and not tokenizers.share_a_vocabulary:
         raise UserError(
@@ -258,7 +258,7 @@ NewScorer = Callable[[str, str], Scorer]  # of a held-out set's name and its spl
 
 
 def _masked_scorers(config: Config, data: DataFolder, tokenizers: TokenizerPair) -> NewScorer:
-    precision = choose_precision(config.decoding.precision, config.device)
+    precision = choose_precision(config.decoding.precision, config.device, size=config.product_size)
 
     def scorer(_: str, split: str) -> Scorer:
         store, row, parts = data.store(split), 0, []
@@ -282,7 +282,7 @@ def _translation_scorers(
     head = alignment_head(config)
     if head != Head() or config.decoding.coverage_penalty:
         model.layer_of(head)  # refuse a missing head now, not at the first validation
-    search = choose_precision(config.decoding.precision, config.device)
+    search = choose_precision(config.decoding.precision, config.device, size=config.product_size)
 
     @contextmanager
     def translator(languages: Languages) -> Iterator[Translator]:

@@ -1,6 +1,6 @@
 """kill -9 at random moments of a run that saves after every update.
 
-The number of kills is KILLS in the environment, 60 by default. By hand, with the figures shown:
+The number of kills is KILLS in the environment, 40 by default. By hand, with the figures shown:
 
     KILLS=500 pytest -s tests/cli/test_kill.py
 """
@@ -19,7 +19,7 @@ from tests.cli.test_resume import as_options, digests, events
 from tests.cli.warm import WarmCommandLine
 from tests.conftest import TINY_CONFIG, succeed, write_task
 
-KILLS = int(os.environ.get("KILLS", "60"))
+KILLS = int(os.environ.get("KILLS", "40"))
 TINIEST = as_options(
     *("model.d_model=16", "model.ffn_dim=32", "model.num_heads=2", "decoding.max_length_ratio=1"),
     *("training.batch_tokens=64", "training.schedule=inverse_sqrt", "training.log_every=1"),

@@ -18,6 +18,7 @@ from tests.conftest import CommandLine, every_line, succeed
 from tests.traps import LONG, TRAPS, Trap
 
 NEIGHBOURS = (b"3 1 2", b"7 0 4 4")
+ALONE = ["two one three", "four four zero seven"]  # their translations
 SHORT_TRAPS = {name: trap for name, trap in TRAPS.items() if len(trap.raw) < LONG // 2}
 MORE_TRAPS = {
     "digits, many kinds of white space": Trap("3\v1\u2028\x002".encode(), "3 1 2"),
@@ -55,21 +56,18 @@ def translate(command: WarmCommandLine, content: bytes, *options: object) -> lis
 
 def test_what_is_trained_here_translates_its_own_task(trained: WarmCommandLine) -> None:
     """What follows would be true of a model that always says the same."""
-    assert translate(trained, as_file(*NEIGHBOURS)) == ["two one three", "four four zero seven"]
+    assert translate(trained, as_file(*NEIGHBOURS)) == ALONE
 
 
 @pytest.mark.parametrize("trap", [*SHORT_TRAPS.values(), *MORE_TRAPS.values()],
                          ids=[*SHORT_TRAPS, *MORE_TRAPS])  # fmt: skip
 def test_a_trap_is_one_line_and_changes_none_beside_it(
-    trap: Trap, trained: WarmCommandLine, tmp_path: Path
+    trap: Trap, trained: WarmCommandLine
 ) -> None:
     content = as_file(NEIGHBOURS[0], trap.raw, NEIGHBOURS[1])
     through_stdin = succeed(trained, "translate", "run", stdin=content)
-    (tmp_path / "in").write_bytes(content)
-    through_file = succeed(trained, "translate", "run", tmp_path / "in")
-    assert through_stdin.out == through_file.out
     before, line, after = every_line(through_stdin.out)
-    assert [before, after] == translate(trained, as_file(*NEIGHBOURS))
+    assert [before, after] == ALONE
     assert [line] == translate(trained, as_file(trap.clean.encode()))
     assert len(line.splitlines()) <= 1
     counted = tally(through_stdin.err)

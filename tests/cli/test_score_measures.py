@@ -73,7 +73,7 @@ def test_what_cannot_be_measured_is_named(
 
 
 def test_sacrebleus_sets_are_read_from_disk_and_never_fetched(
-    trained_copy: Path, monkeypatch: pytest.MonkeyPatch
+    trained_copy: Path, warm: WarmCommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = trained_copy / "sacrebleu" / "wmt14"
     folder.mkdir(parents=True)
@@ -82,13 +82,13 @@ def test_sacrebleus_sets_are_read_from_disk_and_never_fetched(
             (trained_copy / f"test.{side}").read_bytes()
         )
     monkeypatch.setenv("SACREBLEU", str(folder.parent))
-    mtrain, pair = CommandLine(trained_copy), "wmt14:digits-words"
-    (own,) = json.loads(succeed(mtrain, "score", "run", "--json").out)["sets"]
+    mtrain, pair = CommandLine(trained_copy), "wmt14:digits-words"  # sacrebleu is not yet imported
+    (own,) = json.loads(succeed(warm, "score", "run", "--json").out)["sets"]
     (found,) = json.loads(succeed(mtrain, "score", "run", "--test-set", pair, "--json").out)["sets"]
     assert found["name"] == pair
     assert {**found, "name": own["name"]} == own
 
-    succeed(mtrain, "translate", "run", "test.digits", "--output", "out")
+    succeed(warm, "translate", "run", "test.digits", "--output", "out")
     of_file = ("score", "--hypotheses", "out", "--test-set", pair, "--fail-on", "copied=0")
     (scored,) = json.loads(succeed(mtrain, *of_file, "--json").out)["sets"]
     assert [each["value"] for each in scored["scores"]] == [each["value"] for each in own["scores"]]

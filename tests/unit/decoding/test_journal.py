@@ -106,7 +106,7 @@ def test_killed_before_any_call_it_ends_in_the_same_bytes(older: bool, folder: P
 
 def test_killed_again_and_again_it_ends_in_the_same_bytes(folder: Path) -> None:
     dice, kills = random.Random(1), 0
-    for _ in range(12):
+    for _ in range(3):
         while dies_at(folder, dice.randrange(24)):
             kills += 1
         check_end(folder)

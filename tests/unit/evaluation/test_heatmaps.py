@@ -14,7 +14,8 @@ from tests.unit.evaluation.test_attention import END, SOURCE, TARGET, random_att
 
 matplotlib_image = pytest.importorskip("matplotlib.image")
 
-MAX_PIXELS = 6500
+SIDE = 9.0  # inches; as long as real pictures get, each would take seconds
+MAX_PIXELS = (SIDE + 7) * heatmaps.DOTS_PER_INCH  # with labels of the longest tokens
 ODD_TOKENS = ["▁我们", "مرحبا", "😀", "$x^2$", "a_{b", "\u2028", "\x07", "<0xF0>", "w" * 300, "▁"]
 
 
@@ -31,15 +32,19 @@ def pixels(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("length", [1, 8, 40, 170])
-def test_pictures_grow_with_the_sentence_up_to_a_limit(tmp_path: Path, length: int) -> None:
+def test_pictures_grow_with_the_sentence_up_to_a_limit(
+    tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heatmaps, "LONGEST_SIDE", SIDE)
     tokens = [*(SOURCE * length)[: length - 1], END]
     sentence = random_attention(tokens, tokens, layers=2, heads=2)
     write_heatmap(tmp_path / "one.png", sentence, "cross", 0, 0)
     write_all_heads(tmp_path / "all.png", sentence, "cross")
     for name in ("one.png", "all.png"):
         width, height = size_of(tmp_path / name)
-        assert min(MAX_PIXELS, 10 * length) <= width <= MAX_PIXELS
-        assert min(MAX_PIXELS, 10 * length) <= height <= MAX_PIXELS
+        at_least = min(SIDE * heatmaps.DOTS_PER_INCH - 100, 10 * length)
+        assert at_least <= width <= MAX_PIXELS
+        assert at_least <= height <= MAX_PIXELS
 
 
 def test_another_head_is_another_picture(tmp_path: Path) -> None:

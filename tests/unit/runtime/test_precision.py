@@ -48,8 +48,22 @@ def test_a_cpu_trains_in_bf16_where_that_was_measured_to_pay(
     assert choose_precision("fp32", "cpu", for_training=True).name == "fp32"
 
 
+def test_small_products_stay_in_fp32_with_mkl_unless_bf16_is_asked_for(
+    products: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "bf16_speedup", lambda: 2.0)
+    monkeypatch.setattr(onednn, "CPU_INFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("vendor_id\t: AuthenticAMD\n")
+    large = "bf16", "bf16" if ONEDNN_IS_EXACT else "none"
+    for size, wanted in ((precision.SMALLEST, large), (precision.SMALLEST - 1, ("fp32", "none"))):
+        chosen = choose_precision("auto", "cpu", for_training=True, size=size)
+        assert (chosen.name, products.fp32_precision) == wanted
+    if onednn.can_multiply_bf16():
+        assert choose_precision("bf16", "cpu", for_training=True, size=1).name == "bf16"
+
+
 def test_the_measurement_tells_processors_with_bf16_from_others() -> None:
-    speedup = onednn.bf16_speedup()
+    speedup = max(onednn.bf16_speedup.__wrapped__() for _ in range(3))  # others may be at work
     has_bf16 = CPU_INFO.exists() and "bf16" in CPU_INFO.read_text()
     assert speedup >= WORTHWHILE if has_bf16 else speedup < WORTHWHILE
 
