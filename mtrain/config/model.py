@@ -3,6 +3,7 @@
 To add an architecture, define its section here and add it to `ModelConfig`.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -91,6 +92,11 @@ class ModelSection(Section):
         return self.init_from
 
     @property
+    def hidden_width(self) -> float:
+        """The width of hidden states, infinite where an architecture does not say it."""
+        return math.inf
+
+    @property
     def export_limits(self) -> dict[str, str]:
         """The formats that cannot hold such a model, and why."""
         return dict.fromkeys(EXPORT_FORMATS, f"model.type: {self.type}")
@@ -118,6 +124,11 @@ class StackSection(ModelSection):
     """what LayerNorm adds to the variance"""
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
     """position encoding: added to the embeddings, or (rotary) a rotation of queries and keys"""
+
+    @property
+    def hidden_width(self) -> float:
+        """The width of hidden states."""
+        return self.d_model
 
     @property
     def layer(self) -> dict[str, Any]:
@@ -274,6 +285,11 @@ class RnnConfig(ModelSection):
     readout: Literal["maxout", "tanh"] = "maxout"
     """layer before the output matrix: maxout over pairs of units, from state, context and last
     word (Bahdanau 2015), or tanh, from state and context (Luong 2015)"""
+
+    @property
+    def hidden_width(self) -> float:
+        """The width of hidden states."""
+        return self.hidden_dim
 
     @model_validator(mode="after")
     def _attention_fits_the_states(self) -> "RnnConfig":

@@ -33,7 +33,6 @@ from mtrain.config.model import (
     ExportFormat,
     FeaturesConfig,
     ModelConfig,
-    RnnConfig,
     TransformerConfig,
     cannot_hold,
 )
@@ -140,11 +139,9 @@ class Config(Section):
         )  # fmt: skip
 
     @property
-    def product_size(self) -> int:
+    def product_size(self) -> float:
         """The size of training's matrix products: rows times inputs times outputs of one."""
-        model = self.model
-        width = model.hidden_dim if isinstance(model, RnnConfig) else model.d_model
-        return self.training.batch_tokens * width**2
+        return self.training.batch_tokens * self.model.hidden_width**2
 
     @property
     def has_distilled_targets(self) -> bool:

@@ -25,8 +25,8 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
 
     def make(folder: Path) -> None:
         write_task(folder, {"train": 2000, "valid": 60, "test": 60})
-        config = TINY_CONFIG.replace("max_updates: 40", "max_updates: 300")
-        (folder / "config.yaml").write_text(config.replace("valid_every: 20", "valid_every: 100"))
+        config = TINY_CONFIG.replace("max_updates: 40", "max_updates: 600")
+        (folder / "config.yaml").write_text(config.replace("valid_every: 20", "valid_every: 200"))
         with closing(WarmCommandLine(folder)) as warm:
             succeed(warm, "prepare", "config.yaml")
             succeed(warm, "train", "config.yaml")
