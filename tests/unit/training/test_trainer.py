@@ -27,13 +27,14 @@ from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted, UserError
 from mtrain.evaluation.kept import read_kept
 from mtrain.models.base import NO_RECORD, AttentionRecord, Model, TranslationModel
+from mtrain.runtime import precision
 from mtrain.training.build import Setup, build_trainer
 from mtrain.training.log import read_metrics
 from mtrain.training.saving import Saver
 from mtrain.training.signals import StopSignal
 from mtrain.training.trainer import MAX_SKIPPED_IN_A_ROW
 from mtrain.training.validation import Validation
-from tests.in_process import learn, open_run, open_saver, save_run, small_config
+from tests.in_process import learn, open_run, open_saver, open_setup, save_run, small_config
 
 
 def train(config: Config, before: Callable[[Setup], None] = lambda setup: None) -> Setup:
@@ -492,3 +493,17 @@ def test_resuming_where_batches_are_others_begins_the_next_epoch(
     position = moved.state.position
     assert (position.update, position.epoch, position.batch) == (5, 1, 0)
     assert "next epoch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("batch_tokens", "name"), [(1302, "fp32"), (1303, "bf16")])
+@pytest.mark.usefixtures("products")
+def test_the_size_of_the_products_decides_on_bf16(
+    batch_tokens: int, name: str, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 3 million, at a width of 48."""
+    monkeypatch.setattr(precision, "bf16_speedup", lambda: 2.0)
+    training = {"batch_tokens": batch_tokens, "precision": "auto"}
+    for kind, width in (("rnn", "hidden_dim"), ("transformer", "d_model")):
+        model = {"type": kind, width: 48}
+        config = small_config(small_task, tmp_path / kind, training, model)
+        assert open_setup(config).precision.name == name
