@@ -18,7 +18,7 @@ from mtrain.runtime.onednn import (
 
 WORTHWHILE = 1.3  # how many times as fast as fp32 products in bf16 must be
 # rows times inputs times outputs of a product: below, oneDNN's code for each new shape of a batch
-# costs more than it saves (40 updates, width 64: 500 tokens are slower with it, 1,200 faster)
+# costs more than it saves (width 64: batches of 500 tokens are slower with it, 1,200 as fast)
 SMALLEST = 3e6
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
