@@ -70,7 +70,10 @@ def choose_precision(
     """
     chosen = _choose_device(device)
     if chosen.type == "cpu":
-        multiply_with_mkl() if size < SMALLEST else multiply_with_onednn()
+        if size < SMALLEST:
+            multiply_with_mkl()
+        else:
+            multiply_with_onednn()
         key = "training.precision" if for_training else "decoding.precision"
         if precision == "fp16":
             raise UserError(f"{key}: fp16 needs a GPU", "use auto, fp32 or bf16 on a CPU")

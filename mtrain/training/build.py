@@ -245,11 +245,12 @@ def _validator(
     objective: Objective,
     features: BertFeatures | None,
 ) -> Validator:
+    search = choose_precision(config.decoding.precision, config.device, size=config.product_size)
     if isinstance(model, TranslationModel):
-        remembered = features and RememberedFeatures(features)
-        scorer = _translation_scorers(config, data, tokenizers, model, objective, remembered)
+        seen = features and RememberedFeatures(features)
+        scorer = _translation_scorers(config, data, tokenizers, search, model, objective, seen)
     else:
-        scorer = _masked_scorers(config, data, tokenizers)
+        scorer = _masked_scorers(config, data, tokenizers, search)
     watch = {name: scorer(name, watch_split(name)) for name in config.data.watch_sets}
     return Validator(scorer("valid", "valid"), watch)
 
@@ -257,9 +258,9 @@ def _validator(
 NewScorer = Callable[[str, str], Scorer]  # of a held-out set's name and its split
 
 
-def _masked_scorers(config: Config, data: DataFolder, tokenizers: TokenizerPair) -> NewScorer:
-    precision = choose_precision(config.decoding.precision, config.device, size=config.product_size)
-
+def _masked_scorers(
+    config: Config, data: DataFolder, tokenizers: TokenizerPair, precision: Precision
+) -> NewScorer:
     def scorer(_: str, split: str) -> Scorer:
         store, row, parts = data.store(split), 0, []
         for part, num_texts in data.parts(split, config):
@@ -275,6 +276,7 @@ def _translation_scorers(
     config: Config,
     data: DataFolder,
     tokenizers: TokenizerPair,
+    search: Precision,
     model: TranslationModel,
     objective: Objective,
     features: SourceFeatures | None,
@@ -282,7 +284,6 @@ def _translation_scorers(
     head = alignment_head(config)
     if head != Head() or config.decoding.coverage_penalty:
         model.layer_of(head)  # refuse a missing head now, not at the first validation
-    search = choose_precision(config.decoding.precision, config.device, size=config.product_size)
 
     @contextmanager
     def translator(languages: Languages) -> Iterator[Translator]:
@@ -301,10 +302,8 @@ def _translation_scorers(
                 side[line : line + part.lines] for side in (text.sources, text.references)
             )
             rows = np.arange(row, row + num_pairs)
-            of_part = partial(translator, part.languages)
-            parts.append(
-                ScoredPart(part.corpus, part.languages, sources, references, rows, of_part)
-            )
+            opener = partial(translator, part.languages)
+            parts.append(ScoredPart(part.corpus, part.languages, sources, references, rows, opener))
             line, row = line + part.lines, row + num_pairs
         has_features = features is not None
         maker = BatchMaker(data.store(split), tokenizers, *limits, with_features=has_features)

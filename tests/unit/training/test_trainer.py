@@ -27,14 +27,21 @@ from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted, UserError
 from mtrain.evaluation.kept import read_kept
 from mtrain.models.base import NO_RECORD, AttentionRecord, Model, TranslationModel
-from mtrain.runtime import precision
+from mtrain.runtime import onednn, precision
 from mtrain.training.build import Setup, build_trainer
 from mtrain.training.log import read_metrics
 from mtrain.training.saving import Saver
 from mtrain.training.signals import StopSignal
 from mtrain.training.trainer import MAX_SKIPPED_IN_A_ROW
 from mtrain.training.validation import Validation
-from tests.in_process import learn, open_run, open_saver, open_setup, save_run, small_config
+from tests.in_process import (
+    ONEDNN_IS_EXACT,
+    learn,
+    open_run,
+    open_saver,
+    save_run,
+    small_config,
+)
 
 
 def train(config: Config, before: Callable[[Setup], None] = lambda setup: None) -> Setup:
@@ -496,14 +503,25 @@ def test_resuming_where_batches_are_others_begins_the_next_epoch(
 
 
 @pytest.mark.parametrize(("batch_tokens", "name"), [(1302, "fp32"), (1303, "bf16")])
-@pytest.mark.usefixtures("products")
-def test_the_size_of_the_products_decides_on_bf16(
-    batch_tokens: int, name: str, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_size_of_the_products_decides_on_bf16_and_on_who_multiplies(
+    batch_tokens: int,
+    name: str,
+    products: Any,
+    small_task: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of 3 million, at a width of 48."""
+    """3 million, at a width of 48; neither changes when what validates is built."""
     monkeypatch.setattr(precision, "bf16_speedup", lambda: 2.0)
+    monkeypatch.setattr(onednn, "CPU_INFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("vendor_id\t: AuthenticAMD\n")
     training = {"batch_tokens": batch_tokens, "precision": "auto"}
     for kind, width in (("rnn", "hidden_dim"), ("transformer", "d_model")):
         model = {"type": kind, width: 48}
         config = small_config(small_task, tmp_path / kind, training, model)
-        assert open_setup(config).precision.name == name
+        setup, run = open_run(config)
+        with StopSignal() as stop:
+            build_trainer(setup, run, ProcessGroup(), stop)
+        assert setup.precision.name == name
+        uses_onednn = ONEDNN_IS_EXACT and name == "bf16"
+        assert products.fp32_precision == ("bf16" if uses_onednn else "none")
