@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import transfer
 from heads import PAIRS, compare_all, judge_it, look_of_it, table
-from steps import best_dev_bleu
+from steps import best_dev_bleu, spread
 
 from mtrain.evaluation.attention import SentenceAttention
 from mtrain.evaluation.heatmaps import check_available
@@ -48,6 +47,8 @@ COLOURS = {  # Okabe and Ito
     "encoder": "#E69F00",
     "both": "#0072B2",
 }
+
+Curve = dict[str, list[tuple[int, list[float]]]]  # by way: pairs, and test BLEU by seed
 
 
 def fill_blanks(run: LoadedRun) -> Iterator[tuple[str, str, list[tuple[str, float]]]]:
@@ -106,20 +107,14 @@ def describe_heads(run: LoadedRun, sentences: Path) -> str:
 
 
 def gather(results: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
-    """Return the results with all seeds, by pairs and way."""
+    """Return the results by pairs and way, in the settings with most seeds."""
     found: dict[tuple[int, str, str], list[dict[str, Any]]] = {}
     for path in sorted(results.glob("*-[0-9].json")):
         result = json.loads(path.read_text("utf-8"))
         key = result["pairs"], result["way"], json.dumps(result["changes"], sort_keys=True)
         found.setdefault(key, []).append(result)
-    return {(pairs, way): sorted(each, key=lambda result: int(result["seed"]))
-            for (pairs, way, _), each in found.items()
-            if len(each) == len(transfer.SEEDS)}  # fmt: skip
-
-
-def spread(values: Sequence[float]) -> str:
-    """Return the mean and the standard deviation."""
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+    fewest_first = sorted(found.items(), key=lambda item: len(item[1]))
+    return {(pairs, way): each for (pairs, way, _), each in fewest_first}
 
 
 def describe_transfer(results: Path, pictures: Path) -> str:
@@ -128,7 +123,7 @@ def describe_transfer(results: Path, pictures: Path) -> str:
     if not found:
         return "Not measured yet.\n"
     rows = []
-    curve: dict[str, list[tuple[int, list[float]]]] = {}
+    curve: Curve = {}
     for (pairs, way), each in sorted(found.items(), key=lambda item: _place(*item[0])):
         test = [result["test"]["BLEU"] for result in each]
         base = found.get((pairs, transfer.BASELINE))
@@ -138,17 +133,17 @@ def describe_transfer(results: Path, pictures: Path) -> str:
             gain = f"{statistics.mean(test) - mean:+.1f}"
         settings = ", ".join(f"{key.partition('.')[2]} {value}"
                              for key, value in sorted(each[0]["changes"].items()))  # fmt: skip
-        rows.append((f"{pairs:,}", transfer.WAYS[way].title, settings,
-                     spread([best_dev_bleu(result) for result in each]), spread(test), gain,
+        rows.append((f"{pairs:,}", transfer.WAYS[way].title, settings, str(len(each)),
+                     spread(map(best_dev_bleu, each)), spread(test), gain,
                      f"{statistics.mean(result['minutes'] for result in each):.0f}"))  # fmt: skip
         curve.setdefault(way, []).append((pairs, test))
     draw(curve, pictures / "transfer.png")
     (signature,) = {result["signatures"]["BLEU"] for each in found.values() for result in each}
-    columns = ("pairs", "start", "settings", "dev BLEU", "test BLEU", "gain", "minutes")
+    columns = ("pairs", "start", "settings", "seeds", "dev BLEU", "test BLEU", "gain", "minutes")
     return (
         table(columns, rows)
-        + f"\nMeans and standard deviations of {len(transfer.SEEDS)} seeds; BLEU `{signature}`. "
-        "The minutes are the processor time of one training, without pre-training.\n\n"
+        + f"\nMeans and standard deviations of the seeds; BLEU `{signature}`. The minutes are the "
+        "processor time of one training, without pre-training.\n\n"
         "![test BLEU by number of pairs](pictures/transfer.png)\n"
     )
 
@@ -157,8 +152,8 @@ def _place(pairs: int, way: str) -> tuple[int, int]:
     return pairs, list(transfer.WAYS).index(way)
 
 
-def draw(curve: dict[str, list[tuple[int, list[float]]]], path: Path) -> None:
-    """Draw test BLEU by the number of pairs, one line a way, with the range of the seeds."""
+def draw(curve: Curve, path: Path) -> None:
+    """Draw test BLEU by the number of pairs, one line a way, with its standard deviation."""
     check_available("the curve")
     from matplotlib.figure import Figure
 
@@ -167,9 +162,8 @@ def draw(curve: dict[str, list[tuple[int, list[float]]]], path: Path) -> None:
     for way, points in curve.items():
         pairs, values = zip(*points, strict=True)
         means = [statistics.mean(each) for each in values]
-        ranges = np.array([[mean - min(each), max(each) - mean]
-                           for mean, each in zip(means, values, strict=True)]).T  # fmt: skip
-        axes.errorbar(pairs, means, ranges, label=transfer.WAYS[way].title, color=COLOURS[way],
+        deviations = [statistics.stdev(each) if len(each) > 1 else 0 for each in values]
+        axes.errorbar(pairs, means, deviations, label=transfer.WAYS[way].title, color=COLOURS[way],
                       marker="o", capsize=3)  # fmt: skip
     axes.set_xscale("log")
     axes.set_xticks(list(transfer.UPDATES), [f"{pairs:,}" for pairs in transfer.UPDATES])
