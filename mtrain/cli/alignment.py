@@ -18,7 +18,10 @@ from mtrain.remote import as_path
 
 def align(
     run: RunArgument,
-    sources: Annotated[Path, typer.Argument(metavar="SOURCES", parser=as_path, show_default=False)],
+    sources: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCES", parser=as_path, help="Source texts.", show_default=False),
+    ],
     targets: Annotated[
         Path,
         typer.Argument(

@@ -16,7 +16,7 @@ def backtranslate(
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Translate monolingual corpora for training; --set is of the run."""
+    """Translate the monolingual corpora of CONFIG with RUN; --set changes RUN's configuration."""
     from mtrain.commands.opening import open_translator
     from mtrain.config import load_config
 

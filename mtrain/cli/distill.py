@@ -19,7 +19,7 @@ def distill(
         float | None,
         typer.Option(
             metavar="SCORE",
-            help="Exit 1 if the student is so far below its teacher, in BLEU or % accuracy.",
+            help="Exit 1 if the student is this far below its teacher, in BLEU or % accuracy.",
             callback=check_finite,
         ),
     ] = None,

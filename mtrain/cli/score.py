@@ -14,11 +14,11 @@ RunArgument = Annotated[
     typer.Argument(metavar="RUN", help="Score its test sets; a BERT by masked tokens."),
 ]
 HypothesesOption = Annotated[Path | None, file_option("Score this file.")]
-ReferencesOption = Annotated[list[Path] | None, file_option("Against this; again for each more.")]
-SourcesOption = Annotated[Path | None, file_option("Also by the length of these sources.")]
+ReferencesOption = Annotated[list[Path] | None, file_option("Reference translations; repeatable.")]
+SourcesOption = Annotated[Path | None, file_option("Source texts, to score by source length too.")]
 BaselineOption = Annotated[Path | None, file_option("Compare with these hypotheses.")]
 LanguageOption = Annotated[
-    str, typer.Option(metavar="CODE", help="Of files; chooses sacreBLEU's tokenizer.")
+    str, typer.Option(metavar="CODE", help="Of --hypotheses; chooses sacreBLEU's tokenizer.")
 ]
 AlignmentsOption = Annotated[Path | None, file_option("Score these word alignments, i-j from 0.")]
 GoldOption = Annotated[Path | None, file_option("Against these, i-j sure and ipj possible.")]
@@ -30,7 +30,7 @@ MetricsOption = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="Of bleu, chrf, chrf++, ter, bleu-tok-lc, the main one first; bleu,chrf,ter.",
+        help="bleu, chrf, chrf++, ter or bleu-tok-lc, the main one first. Default bleu,chrf,ter.",
     ),
 ]
 TestSetOption = Annotated[

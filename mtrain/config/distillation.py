@@ -26,11 +26,11 @@ class DistillationConfig(Section):
     original_share: Probability = 0.0
     """share of the training pairs that are the corpus's own, beside those of the teacher"""
     weight: Probability = 0.0
-    """share of the loss that is the cross-entropy with the teacher's distribution of each token
-    (word-level distillation), the rest being that with the token itself; 0 is off"""
+    """weight w of word-level distillation: the loss is w times the cross-entropy with the teacher's
+    distribution of each token, plus 1 - w times that with the token of the text; 0 is off"""
     temperature: PositiveFloat = 1.0
-    """divides the logits of both before the cross-entropy with the teacher's distribution, which
-    is then multiplied by its square (Hinton 2015)"""
+    """temperature T: divides the logits of teacher and student for the cross-entropy with the
+    teacher's distribution, which is multiplied by T squared (Hinton 2015)"""
     top_k: PositiveInt = 8
     """tokens of the teacher's distribution that `prepare` keeps; the rest of its mass is spread
     evenly over all others. A bert keeps none: its teacher computes in training"""

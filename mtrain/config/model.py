@@ -46,8 +46,8 @@ class FeaturesConfig(Section):
     layer: Annotated[int, Field(ge=-1000, le=1000)] = -1
     """the layer whose states are read: 1 is the lowest, -1 the last"""
     drop: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """drop-net: share of the sentences for which training uses only one of a layer's two
-    attentions, in half of them the one over the features; otherwise the mean of both"""
+    """drop-net: in training, this share of the sentences uses one of a layer's two attentions
+    alone, either with equal probability; the others use the mean of both"""
 
     @model_validator(mode="after")
     def _layers_count_from_1(self) -> "FeaturesConfig":
