@@ -39,10 +39,10 @@ def align(
     overrides: SetOption = None,
 ) -> None:
     """Link the words of given translations, as 0-0 1-2, by the model's attention."""
-    from mtrain.commands.opening import open_translator
+    from mtrain.commands.opening import open_translator, reversed_languages
 
     opened = open_translator(run, overrides)
-    backward = open_translator(reverse, overrides) if reverse else None
+    backward = open_translator(reverse, reversed_languages(overrides)) if reverse else None
     from mtrain.commands.align import align
 
     align(opened, sources, targets, output, backward, symmetrise, checkpoint)

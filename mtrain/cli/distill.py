@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtrain.cli.options import ConfigArgument, SetOption, WithOption
-from mtrain.commands.options import check_finite
+from mtrain.cli.options import ConfigArgument, SetOption, WithOption, check_finite
 
 
 def distill(

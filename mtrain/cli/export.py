@@ -23,12 +23,10 @@ def export(
     overrides: SetOption = None,
 ) -> None:
     """Write a model for another program, and check that it translates alike there."""
-    from mtrain.commands.opening import open_run
+    from mtrain.commands.opening import EXACT, open_run
 
     weights = one_of({"int8": int8, "fp16": fp16}, "fp32")
-    exact = {"device": "cpu", "decoding.precision": "fp32", "decoding.engine": "torch",
-             "decoding.method": "beam"}  # fmt: skip
-    opened = open_run(run, overrides, exact)
+    opened = open_run(run, overrides, EXACT)
     from mtrain.commands.export import export_run
 
     export_run(opened, to, weights, output, checkpoint)

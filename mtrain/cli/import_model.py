@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtrain.cli.options import GivenSourceLangOption, GivenTargetLangOption
+from mtrain.cli.options import GivenSourceLangOption, GivenTargetLangOption, file_option
 
 
 def import_model(
@@ -16,9 +16,7 @@ def import_model(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A new folder.", show_default=False)],
     source_lang: GivenSourceLangOption = None,
     target_lang: GivenTargetLangOption = None,
-    sample: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Text to check with; else it is made up.")
-    ] = None,
+    sample: Annotated[Path | None, file_option("Text to check with; else it is made up.")] = None,
 ) -> None:
     """Make a run of a Hugging Face model (Marian, M2M100, NLLB, BERT, our own), and check it."""
     from mtrain.commands.import_model import import_model

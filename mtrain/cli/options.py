@@ -1,5 +1,6 @@
 """The arguments and options that several verbs share."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,13 @@ NUM_SHARDS = 64  # of --ray
 def file_option(text: str) -> Any:
     """Return an option whose value is a file, or its URL."""
     return typer.Option(metavar="FILE", parser=as_path, help=text)
+
+
+def check_finite(param: typer.CallbackParam, value: float | None) -> float | None:
+    """Return the value of an option; raise UserError if it is not finite."""
+    if value is not None and not math.isfinite(value):
+        raise UserError(f"{param.opts[0]}: {value} is not a score", "give a number, such as 1.5")
+    return value
 
 
 ConfigArgument = Annotated[

@@ -6,8 +6,15 @@ from typing import Annotated
 
 import typer
 
-from mtrain.cli.options import CheckpointOption, FailOnOption, SetOption, WithOption, file_option
-from mtrain.commands.options import check_finite, one_of
+from mtrain.cli.options import (
+    CheckpointOption,
+    FailOnOption,
+    SetOption,
+    WithOption,
+    check_finite,
+    file_option,
+)
+from mtrain.commands.options import one_of
 
 RunArgument = Annotated[
     Path | None,
@@ -18,7 +25,10 @@ ReferencesOption = Annotated[list[Path] | None, file_option("Reference translati
 SourcesOption = Annotated[Path | None, file_option("Source texts, to score by source length too.")]
 BaselineOption = Annotated[Path | None, file_option("Compare with these hypotheses.")]
 LanguageOption = Annotated[
-    str, typer.Option(metavar="CODE", help="Of --hypotheses; chooses sacreBLEU's tokenizer.")
+    str | None,
+    typer.Option(
+        metavar="CODE", help="Of --references; chooses sacreBLEU's tokenizer. Default en."
+    ),
 ]
 AlignmentsOption = Annotated[Path | None, file_option("Score these word alignments, i-j from 0.")]
 GoldOption = Annotated[Path | None, file_option("Against these, i-j sure and ipj possible.")]
@@ -74,7 +84,7 @@ def score(
     references: ReferencesOption = None,
     sources: SourcesOption = None,
     baseline: BaselineOption = None,
-    target_lang: LanguageOption = "en",
+    target_lang: LanguageOption = None,
     alignments: AlignmentsOption = None,
     gold_alignments: GoldOption = None,
     gold_first_index: FirstIndexOption = 0,
@@ -99,7 +109,6 @@ def score(
     from mtrain.commands import score_alignments
     from mtrain.commands.score_gate import OutputFiles, judge, open_gate, open_limits
     from mtrain.commands.score_text import as_json, as_text
-    from mtrain.config.suite import load_suite
     from mtrain.evaluation.measures import Measures, parse_metrics
 
     if alignments or gold_alignments:
@@ -108,23 +117,23 @@ def score(
                   "--against": against, "--max-drop": max_drop, "--p": p, "--fail-on": fail_on,
                   "--suite": suite, "--junit": junit, "--metrics": metrics, "--set": overrides,
                   "--test-set": test_set, "--markdown": markdown, "--with": others,
-                  "--checkpoint": checkpoint}  # fmt: skip
+                  "--checkpoint": checkpoint, "--target-lang": target_lang}  # fmt: skip
         files = (alignments, gold_alignments, gold_first_index, sources, references)
         return typer.echo(score_alignments.answer(*files, unused, json))
     measures = Measures(parse_metrics(metrics), test_set or ())
-    command.check_request(run, hypotheses, references, sources, baseline,
+    of_files = {"--sources": sources, "--baseline": baseline, "--target-lang": target_lang}
+    command.check_request(run, hypotheses, references, of_files,
                           others or checkpoint or overrides, suite, measures)  # fmt: skip
     one_of({"baseline": baseline is not None, "against": against is not None}, "")
     outputs = OutputFiles(save_baseline, junit, markdown)
     limits = open_limits(fail_on or [], run, sources or test_set, suite)
     gate = open_gate(fail_under, against, max_drop, p, limits, outputs, measures)
     if run is not None:
-        cases = load_suite(suite) if suite else None
         scorer = partial(command.score_run, run, overrides, others, checkpoint, gate,
-                         save_baseline is not None, cases, measures)  # fmt: skip
+                         save_baseline is not None, suite, measures)  # fmt: skip
     else:
         assert hypotheses is not None
         scorer = partial(command.score_files, hypotheses, references or [], sources,
-                         baseline or gate.baseline, target_lang, measures)  # fmt: skip
+                         baseline or gate.baseline, target_lang or "en", measures)  # fmt: skip
     show = as_json if json else as_text
     judge(scorer, lambda scored: typer.echo(show(scored)), gate, outputs, str(run or "files"))

@@ -8,14 +8,20 @@ resumes after a kill.
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from mtrain.checkpoints.format import weights_digest
-from mtrain.commands.distill_report import Report, compare_berts, compare_translators
+from mtrain.commands.distill_report import (
+    BEAMS,
+    Report,
+    compare_berts,
+    compare_translators,
+    searched_in_int8,
+)
 from mtrain.commands.export import export_run
-from mtrain.commands.opening import open_run
+from mtrain.commands.opening import EXACT, open_run
 from mtrain.commands.prepare import prepare
 from mtrain.commands.report import report_trained
 from mtrain.commands.train import train
@@ -140,21 +146,26 @@ def _export(student: LoadedRun) -> Path | None:
     if find_spec("ctranslate2") is None:
         say("no export in eight bits: that needs pip install 'mtrain[ctranslate2]'")
         return None
+    try:
+        searched_in_int8(student, BEAMS[0])
+    except UserError as error:  # of an option that CTranslate2 lacks
+        say(f"no export in eight bits: {error.message}")
+        return None
     folder = config.run_dir / INT8
     about = folder.with_suffix(".json")
     of_student = json.dumps({"weights": weights_digest(student.checkpoint)}).encode()
     if folder.is_dir() and about.is_file() and about.read_bytes() == of_student:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
-    exact = {"device": "cpu", "decoding.precision": "fp32", "decoding.engine": "torch",
-             "decoding.method": "beam"}  # fmt: skip
-    export_run(_opened(config.run_dir, exact), "ctranslate2", "int8", folder, None)
+    source_lang, target_lang = config.data.directions[0]
+    one = {"decoding.source_lang": source_lang, "decoding.target_lang": target_lang}
+    export_run(_opened(config.run_dir, EXACT | one), "ctranslate2", "int8", folder, None)
     with write_whole(about) as file:
         file.write(of_student)
     return folder
 
 
-def _opened(run_dir: Path, options: dict[str, str] | None = None) -> OpenedRun:
+def _opened(run_dir: Path, options: Mapping[str, int | str | None] | None = None) -> OpenedRun:
     return open_run(run_dir, None, options)
 
 

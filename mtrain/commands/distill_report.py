@@ -12,7 +12,7 @@ from mtrain.commands.score_masked import score_masked
 from mtrain.config.corpora import Languages
 from mtrain.console import progress
 from mtrain.data.folders import DataFolder, RunFolder
-from mtrain.data.held_out_text import HeldOutText, read_held_out
+from mtrain.data.held_out_text import HeldOutText
 from mtrain.decoding.translator import Translator
 from mtrain.errors import UserError
 from mtrain.evaluation.metrics import compare, score
@@ -119,10 +119,7 @@ def compare_translators(teacher: LoadedRun, student: LoadedRun, int8: Path | Non
         systems.append(_int8_system(student, int8))
     rows: list[Row] = []
     signatures: dict[str, str] = {}
-    for test in _tests(student):
-        languages = student.config.data.test_languages.get(
-            test.name, student.config.data.directions[0]
-        )
+    for test, languages in _tests(student):
         references = decode_lines(test.references)
         outputs = {}
         for system in systems:
@@ -149,12 +146,14 @@ def compare_translators(teacher: LoadedRun, student: LoadedRun, int8: Path | Non
     return Report("BLEU", signatures, rows)
 
 
-def _tests(student: LoadedRun) -> list[HeldOutText]:
-    """Return the test sets of a run, or else its dev set, which has chosen its checkpoint."""
-    tests = RunFolder(student.config.run_dir).test_sets(student.config)
-    if tests:
-        return tests
-    return [read_held_out(DataFolder(student.config.data_path).path / "text", "valid")]
+def _tests(student: LoadedRun) -> list[tuple[HeldOutText, Languages]]:
+    """Return the test sets of a run, or else its dev set by direction, with their languages."""
+    config = student.config
+    if tests := RunFolder(config.run_dir).test_sets(config):
+        return [(test, config.data.test_languages[test.name]) for test in tests]
+    by_direction = DataFolder(config.data_path).held_out_by_direction("valid", config)
+    return [(replace(text, name=f"valid {'-'.join(languages)}") if len(by_direction) > 1 else text,
+             languages) for languages, text in by_direction.items()]  # fmt: skip
 
 
 def _system(name: str, loaded: LoadedRun) -> _System:
@@ -173,9 +172,16 @@ def _int8_system(student: LoadedRun, folder: Path) -> _System:
         "student int8",
         student.num_parameters,
         _megabytes(folder / "model.bin"),
-        lambda languages, beam_size: student.with_decoding(
-            engine="ctranslate2-int8", method="beam", beam_size=beam_size, n_best=1
-        ).translator_of_export(folder, languages),
+        lambda languages, beam_size: searched_in_int8(student, beam_size).translator_of_export(
+            folder, languages
+        ),
+    )
+
+
+def searched_in_int8(student: LoadedRun, beam_size: int) -> LoadedRun:
+    """Return a student that searches with CTranslate2; raise UserError if an option forbids it."""
+    return student.with_decoding(
+        engine="ctranslate2-int8", method="beam", beam_size=beam_size, n_best=1
     )
 
 

@@ -115,8 +115,8 @@ def _tell(run_dir: Path, imported: Imported | ImportedBert) -> None:
             "masked predictions cannot"
         )
     say(
-        f"next: to go on training: {go_on}; to train a translator that starts from it: "
-        f"model: {{type: transformer, init_from: {run_dir}}}"
+        f"next: to train a translator that starts from it: {go_on}; to go on training the BERT: "
+        f"{go_on}, training: {{objective: masked_lm}}"
     )
 
 

@@ -7,6 +7,15 @@ from mtrain.config.purpose import check_translates
 from mtrain.data.folders import OpenedRun, RunFolder, open_alike
 from mtrain.errors import UserError
 
+# how other programs compute
+EXACT: dict[str, int | str | None] = {
+    "device": "cpu",
+    "decoding.precision": "fp32",
+    "decoding.engine": "torch",
+    "decoding.method": "beam",
+    "decoding.n_best": 1,
+}
+
 
 def open_run(
     path: Path,
@@ -31,6 +40,14 @@ def open_translator(
     opened = open_run(path, overrides, options)
     check_translates(opened[1])
     return opened
+
+
+def reversed_languages(overrides: Sequence[str] | None) -> list[str]:
+    """Return overrides for a run of the reverse direction: the languages to choose, exchanged."""
+    languages = ["decoding.source_lang", "decoding.target_lang"]
+    other = dict(zip(languages, reversed(languages), strict=True))
+    pairs = [each.partition("=") for each in overrides or ()]
+    return [f"{other.get(key.strip(), key)}{sign}{value}" for key, sign, value in pairs]
 
 
 def with_others(opened: OpenedRun, paths: Sequence[Path] | None) -> list[OpenedRun]:

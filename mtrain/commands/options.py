@@ -1,9 +1,8 @@
-"""Checks of command-line options: not repeated, one of several, and finite numbers.
+"""Checks of command-line options: not repeated, and one of several.
 
 Click silently takes the last of repeated options. Uses Click's objects without importing Click.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,13 +25,6 @@ def check_given_once(command: Any, parent: Any, arguments: Sequence[str]) -> Non
     ]
     if repeated:
         raise UserError("\n".join(repeated), "give it once: it takes one value")
-
-
-def check_finite(value: float | None) -> float | None:
-    """Return the value of --fail-under; raise UserError if it is not finite."""
-    if value is not None and not math.isfinite(value):
-        raise UserError(f"--fail-under: {value} is no BLEU score")
-    return value
 
 
 def one_of(flags: Mapping[str, bool], default: str) -> str:

@@ -21,13 +21,11 @@ def see_alignments(loaded: LoadedRun, texts: Sequence[SetTexts]) -> list[Heatmap
     """
     shown = texts[:NUM_SENTENCES]
     count = max(1, NUM_SENTENCES // max(1, len(shown)))
-    return [heatmap for each in shown for heatmap in _of_direction(loaded, each, count, len(texts))]
+    return [heatmap for each in shown for heatmap in _of_direction(loaded, each, count)]
 
 
-def _of_direction(
-    loaded: LoadedRun, texts: SetTexts, count: int, num_directions: int
-) -> list[Heatmap]:
-    if num_directions > 1:
+def _of_direction(loaded: LoadedRun, texts: SetTexts, count: int) -> list[Heatmap]:
+    if len(loaded.config.data.directions) > 1:
         source_lang, target_lang = texts.languages
         loaded = loaded.with_decoding(source_lang=source_lang, target_lang=target_lang)
     decoder, tokenizers = loaded.forced_decoder(), loaded.prefixed_tokenizers

@@ -16,7 +16,6 @@ from mtrain.commands.score_gate import DEFAULT_P, Gate
 from mtrain.config import Config
 from mtrain.console import progress, warn
 from mtrain.data.folders import DataFolder, OpenedRun, RunFolder
-from mtrain.data.held_out_text import read_held_out
 from mtrain.data.manifest import read_manifest
 from mtrain.errors import UserError
 from mtrain.evaluation.kept import KeptTranslations, read_kept
@@ -140,20 +139,11 @@ class RunFacts:
 
     def _prepared_valid(self) -> list[SetTexts]:
         """Return valid from the data folder, by direction and not translated; empty if gone."""
-        folder = self.data.path / "text"
-        if not self._has_its_data() or not (folder / f"{VALID}.source").is_file():
+        if not self._has_its_data() or not (self.data.path / "text" / f"{VALID}.source").is_file():
             return []
-        text, line = read_held_out(folder, VALID), 0
-        sides: dict[tuple[str, str], tuple[list[bytes], list[bytes]]] = {}
-        for part, _ in self.data.parts(VALID, self.config):
-            chosen = slice(line, line + part.lines)
-            sources, references = sides.setdefault(part.languages, ([], []))
-            sources += text.sources[chosen]
-            references += text.references[chosen]
-            line += part.lines
         return [
-            SetTexts(VALID, languages, decode_lines(sources), [decode_lines(references)])
-            for languages, (sources, references) in sides.items()
+            SetTexts(VALID, languages, decode_lines(text.sources), [decode_lines(text.references)])
+            for languages, text in self.data.held_out_by_direction(VALID, self.config).items()
         ]
 
 
@@ -180,7 +170,7 @@ def score_tests_of(facts: RunFacts, overrides: Sequence[str] | None) -> list[Sco
         checkpoint_name=None,
         gate=Gate(None, None, 0.0, DEFAULT_P),
         is_saved=False,
-        suite=None,
+        suite_path=None,
         measures=Measures(),
     ).sets
 

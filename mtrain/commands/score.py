@@ -8,7 +8,7 @@ from mtrain.commands.opening import open_run, with_others
 from mtrain.commands.score_gate import Gate
 from mtrain.commands.score_suite import run_suite
 from mtrain.commands.score_tests import own_tests, sacrebleu_tests, score_tests, warn_of_ter
-from mtrain.config.suite import Suite
+from mtrain.config.suite import Suite, load_suite
 from mtrain.data.held_out_text import HeldOutText
 from mtrain.errors import UserError
 from mtrain.evaluation.baseline import Baseline
@@ -28,22 +28,22 @@ def check_request(
     run: Path | None,
     hypotheses: Path | None,
     references: Sequence[Path] | None,
-    sources: Path | None,
-    baseline: Path | None,
+    of_files: Mapping[str, object],
     of_run: object,
     suite: Path | None,
     measures: Measures,
 ) -> None:
     """Raise UserError unless either a run or files are given, with matching options.
 
-    `of_run` stands for options that apply to a run only.
+    `of_files` are options that apply to --references only, `of_run` stands for those of a run.
     """
     test_sets = measures.test_sets
+    given = [name for name, value in of_files.items() if value is not None]
     if hypotheses is not None and test_sets:
-        if references or sources:
+        if references or "--sources" in given or "--target-lang" in given:
             raise UserError(
-                "--test-set has the sources and references of --hypotheses",
-                "leave out --references and --sources",
+                "--test-set has sources, references and languages of --hypotheses",
+                "leave out --references, --sources and --target-lang",
             )
         if len(test_sets) > 1:
             raise UserError(
@@ -59,9 +59,9 @@ def check_request(
             "mtrain score RUN, or: mtrain score --hypotheses OUT.txt --references REF.txt, "
             "or: mtrain score --alignments OUT.align --gold-alignments GOLD.align",
         )
-    if run is not None and (sources or baseline):
+    if run is not None and given:
         raise UserError(
-            "--sources and --baseline belong to --hypotheses and --references",
+            f"{', '.join(given)}: for --hypotheses and --references, not for a run",
             "write the translations to a file first: mtrain translate RUN INPUT --output FILE",
         )
     if run is None and of_run:
@@ -83,7 +83,7 @@ def score_run(
     checkpoint_name: str | None,
     gate: Gate,
     is_saved: bool,
-    suite: Suite | None,
+    suite_path: Path | None,
     measures: Measures,
 ) -> Scored:
     """Score a run by test sets, by default its own and its best checkpoint, and run a suite.
@@ -92,6 +92,7 @@ def score_run(
     predicts some of theirs. Raises UserError, before a model is loaded, if a baseline or a suite
     does not fit, or if masked tokens are to be scored with what is for translations.
     """
+    suite = load_suite(suite_path) if suite_path else None
     opened = with_others(open_run(run_dir, overrides), others)
     run, config = opened[0]
     own, baseline = run.test_sets(config), gate.baseline

@@ -31,7 +31,7 @@ def _check_parts(config: "Config") -> None:
     if getattr(config.model, "source_loss", False) and not config.shares_vocabulary:
         raise ValueError("model.source_loss needs one vocabulary; use a shared tokenizer")
     longest, told = config.data.filters.max_tokens, ""
-    if config.learns_from_text and not all(map(is_one_text, config.data.train)):
+    if config.learns_from_text and not all(map(is_one_text, config.data.corpora)):
         longest, told = 2 * longest, " twice, for both sides of a pair,"
     if longest > config.model.max_positions:
         raise ValueError(

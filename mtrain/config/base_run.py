@@ -37,6 +37,12 @@ def with_base_settings(tree: Tree, read: ReadTree, where: Callable[..., str]) ->
     training = tree.get("training")
     objective = training.get("objective") if isinstance(training, dict) else None
     if taken.get("type") == "bert" and objective != "masked_lm":
+        if own.get("type") == "bert":
+            raise UserError(
+                f"{where('model', 'type')}: model.type: bert needs training.objective: masked_lm",
+                "add training: {objective: masked_lm}; or leave out model.type, for a translator "
+                f"that starts from {base}",
+            )
         taken = _of_transformer(taken, own)
     if own.get("type", taken.get("type")) != taken.get("type"):
         raise UserError(

@@ -37,7 +37,8 @@ class DecodingConfig(Section):
     """decoder layer, from 1, that supplies attention for word alignment, the coverage penalty and
     guided alignment; by default the last but one"""
     alignment_head: PositiveInt | None = None
-    """head of that layer, from 1; by default 1 if data.train has alignments, else their mean"""
+    """head of that layer, from 1; by default 1 if alignments of data.train train it, else their
+    mean"""
     repetition_guard: bool = False
     """never write a phrase of 1 to 4 tokens three times in a row, unless the source has one"""
     n_best: Annotated[int, Field(gt=0, le=1000)] = 1

@@ -5,6 +5,7 @@ An error names the line and the key; for an unknown key it suggests the closest 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, get_args
 
@@ -94,17 +95,18 @@ def check_text(text: str, path: str) -> Config:
 
 
 def _put(tree: dict[str, Any], place: KeyPath, value: Any) -> None:
-    """Set one value, and create missing sections on its path."""
+    """Set one value, and create missing sections on its path.
+
+    Copies the sections on that path: aliases of YAML share theirs with other places.
+    """
     here: Any = tree
-    for key in place[:-1]:
-        if isinstance(here, list):
-            here = here[_index(here, key, place)]
-        else:
-            if here.get(key) is None:
-                here[key] = {}
-            here = here[key]
-        if not isinstance(here, dict | list):
-            raise UserError(f"--set {spell(place)}: {key} is a value, not a section")
+    for name in place[:-1]:
+        key: Any = _index(here, name, place) if isinstance(here, list) else name
+        inner = here[key] if isinstance(here, list) else here.get(key)
+        if not isinstance(inner, dict | list | None):
+            raise UserError(f"--set {spell(place)}: {name} is a value, not a section")
+        here[key] = copy(inner) if inner is not None else {}
+        here = here[key]
     if isinstance(here, list):
         here[_index(here, place[-1], place)] = value
     else:

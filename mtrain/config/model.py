@@ -14,6 +14,7 @@ from mtrain.config.section import LocalPath, PositiveFloat, PositiveInt, Probabi
 
 ExportFormat = Literal["ctranslate2", "huggingface"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+NORM_EPSILON = 1e-5  # that of torch, and of each translation model of Hugging Face
 
 
 def cannot_hold(export_format: str, limit: str) -> str:
@@ -120,7 +121,7 @@ class StackSection(ModelSection):
     """normalise before each sub-layer (pre), or after its residual as in Vaswani 2017 (post)"""
     norm_type: Literal["layer", "rms"] = "layer"
     """LayerNorm, or RMSNorm, which has no mean subtraction and no bias"""
-    norm_epsilon: PositiveFloat = 1e-5
+    norm_epsilon: PositiveFloat = NORM_EPSILON
     """what LayerNorm adds to the variance"""
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
     """position encoding: added to the embeddings, or (rotary) a rotation of queries and keys"""
@@ -192,9 +193,13 @@ class TransformerConfig(EncoderSection):
             "model.norm_type: rms": self.norm_type == "rms",
             "model.activation: swiglu": self.activation == "swiglu",
             "model.embedding_norm": self.embedding_norm,
+            "model.norm_epsilon": self.norm_epsilon != NORM_EPSILON,
         }
         unusual = ", ".join(key for key, is_so in reasons.items() if is_so)
-        return {"huggingface": unusual} if unusual else {}
+        limits = {"huggingface": unusual} if unusual else {}
+        if self.embedding_norm and self.norm_type == "rms":  # it has one epsilon for both
+            limits["ctranslate2"] = "model.embedding_norm and model.norm_type: rms"
+        return limits
 
 
 class DecoderOnlyConfig(StackSection):

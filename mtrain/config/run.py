@@ -185,6 +185,11 @@ class Config(Section):
             target_lang=target_lang,
         )
 
+    def distilled_from(self, corpus: AnyCorpus) -> Corpus:
+        """Return the pairs whose sources the teacher translates for a training corpus."""
+        is_text = isinstance(corpus, MonolingualText)
+        return as_pairs(corpus) if is_text else self.original_pairs(corpus)
+
     def is_text(self, corpus: AnyCorpus) -> bool:
         """Return whether to learn from one side of a corpus alone, because both are the same."""
         return self.learns_from_text and is_one_text(corpus)

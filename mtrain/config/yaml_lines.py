@@ -14,8 +14,8 @@ from mtrain.errors import UserError
 MERGE = "tag:yaml.org,2002:merge"
 KeyPath = tuple[str, ...]  # a list item has its index, as text
 
-# ValueError comes from `!!int x`, RecursionError from an anchor that contains itself
-NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+# The last four: `!!int x`, `!!bool x`, `!!timestamp x`, an anchor that contains itself
+NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 
 
 class Loader(yaml.SafeLoader):

@@ -19,6 +19,7 @@ from mtrain.config.compare import (
     differences,
     only_moved,
 )
+from mtrain.config.corpora import Languages
 from mtrain.config.load import dump_config, load_config
 from mtrain.config.run import Config
 from mtrain.data.held_out import Part
@@ -77,6 +78,18 @@ class DataFolder:
             ]  # fmt: skip
         lines = about["pairs"] + about["left_out_of_loss"]  # prepared by an earlier version
         return [(Part(split, config.data.directions[0], lines), about["pairs"])]
+
+    def held_out_by_direction(self, split: str, config: Config) -> dict[Languages, HeldOutText]:
+        """Return the text of a held-out set, split by its directions."""
+        text, line = read_held_out(self.path / "text", split), 0
+        found: dict[Languages, HeldOutText] = {}
+        for part, _ in self.parts(split, config):
+            chosen = slice(line, line + part.lines)
+            of_direction = found.setdefault(part.languages, HeldOutText(split, [], []))
+            of_direction.sources.extend(text.sources[chosen])
+            of_direction.references.extend(text.references[chosen])
+            line += part.lines
+        return found
 
     def corpus_sizes(self) -> list[int]:
         """Return the number of training pairs of each corpus, in the order of the token store.

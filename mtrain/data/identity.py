@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrain.config.compare import differences, only_moved
-from mtrain.config.corpora import Corpus, MonolingualText
+from mtrain.config.corpora import Corpus, MonolingualText, PairFiles
 from mtrain.config.run import Config
 from mtrain.config.tokenizer import SidePaths
 from mtrain.data.manifest import data_settings
@@ -63,11 +63,21 @@ def same_contents(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _contents(description: Mapping[str, Any]) -> tuple[Any, Any]:
-    inputs = [
-        {key: value for key, value in entry.items() if key != "path"}
-        for entry in description["inputs"]
-    ]
-    return inputs, description.get("given_tokenizers")
+    return _without_paths(description["inputs"]), description.get("given_tokenizers")
+
+
+def contents_of(corpus: Corpus) -> list[dict[str, Any]]:
+    """Return what identifies the content of a corpus, wherever its files are."""
+    return _without_paths(input_digests(corpus))
+
+
+def _without_paths(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in entry.items() if key != "path"} for entry in entries]
+
+
+def about_distilled(files: PairFiles) -> Path:
+    """Return the file that says what a teacher's translations were made of, as JSON."""
+    return files.source.with_suffix(".json")
 
 
 def describe_inputs(config: Config) -> dict[str, Any]:
@@ -101,15 +111,27 @@ def describe_inputs(config: Config) -> dict[str, Any]:
 
 
 def _refuse_undistilled(config: Config) -> None:
-    """Raise UserError for a training corpus that no teacher has translated yet."""
-    for corpus in config.data.train:
-        if config.is_distilled(corpus):
-            files = config.distilled_pairs(corpus)
-            if not (files.source.is_file() and files.target.is_file()):
-                raise UserError(
-                    f"{files.target}: the teacher's translations of data.train are not there yet",
-                    "run first: mtrain distill TEACHER CONFIG.yaml, which prepares and trains too",
-                )
+    """Raise UserError for a training corpus that no teacher has translated as it is now."""
+    for corpus in filter(config.is_distilled, config.data.train):
+        files, original = config.distilled_pairs(corpus), config.distilled_from(corpus)
+        problem = ""
+        if not (files.source.is_file() and files.target.is_file()):
+            problem = "the teacher's translations of data.train are not there yet"
+        elif not check_readable(original) and _distilled_inputs(files) != contents_of(original):
+            problem = "these are translations of another text than data.train has now"
+        if problem:
+            raise UserError(
+                f"{files.target}: {problem}",
+                "run first: mtrain distill TEACHER CONFIG.yaml, which prepares and trains too",
+            )
+
+
+def _distilled_inputs(files: PairFiles) -> Any:
+    """Return what identifies the text that a teacher has translated, or None if unknown."""
+    try:
+        return json.loads(about_distilled(files).read_bytes())["inputs"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _refuse_untranslated(config: Config) -> None:

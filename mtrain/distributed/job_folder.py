@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ class JobFolder:
         hidden = f".{self.path.name}.outdated-"
         if self.path.exists():
             os.replace(self.path, self.path.with_name(f"{hidden}{secrets.token_hex(4)}"))
-        for rest in self.path.parent.glob(f"{hidden}*"):
+        for rest in self.path.parent.glob(f"{escape(hidden)}*"):
             shutil.rmtree(rest, ignore_errors=True)
 
     def _job_of(self, name: str) -> dict[str, Any]:

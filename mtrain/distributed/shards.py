@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def _digest(told: dict[str, Any]) -> str:
 
 def shards_of(path: Path) -> list[Path]:
     """Return what lies beside an output under the name of one of its shards."""
-    beside = path.parent.glob(f"{path.name}.shard-*") if path.parent.is_dir() else ()
+    beside = path.parent.glob(f"{escape(path.name)}.shard-*") if path.parent.is_dir() else ()
     return sorted(found for found in beside if _MARK.search(found.name))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mtrain.config import Config
-from mtrain.config.model import cannot_hold
+from mtrain.config.model import EXPORT_FORMATS, cannot_hold
 from mtrain.errors import UserError
 from mtrain.exchange.comparison import Replay, Sample
 from mtrain.exchange.masked_comparison import MaskedReplay, MaskedSample
@@ -64,7 +64,11 @@ def export(
     limits = config.tokenizer.export_limits(isinstance(model, Bert)) | model.export_limits
     limit = limits.get(target.name)
     if limit:
-        raise UserError(cannot_hold(target.name, limit), "decoding.engine: torch can")
+        others = [name for name in EXPORT_FORMATS if name not in limits]
+        raise UserError(
+            cannot_hold(target.name, limit),
+            f"{' and '.join(others) or 'mtrain alone'} can; to translate: decoding.engine: torch",
+        )
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as writing:
             whole = Path(writing) / folder.name

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrain.config import Config
-from mtrain.config.corpora import Corpus, Languages, MonolingualText, PairFiles, as_pairs
+from mtrain.config.corpora import Corpus, Languages, MonolingualText, PairFiles
 from mtrain.config.distillation import DistillationConfig
 from mtrain.console import progress, say
+from mtrain.data.identity import about_distilled, contents_of
 from mtrain.data.plan import derive_seed
 from mtrain.errors import UserError
 from mtrain.evaluation.metrics import nearest
@@ -25,7 +26,7 @@ from mtrain.inference.directions import direction_of
 from mtrain.inference.journalled import translate_lines
 from mtrain.inference.load import LoadedRun
 from mtrain.text.checks import check_readable
-from mtrain.text.corpora import corpus_name, input_digests, read_pairs
+from mtrain.text.corpora import corpus_name, read_pairs
 from mtrain.text.lines import clean_target, file_digest, read_lines, write_whole
 from mtrain.text.records import RawPair
 
@@ -49,16 +50,11 @@ class _Task:
     @property
     def about(self) -> Path:
         """What the files to learn from were made of."""
-        return self.files.source.with_suffix(".json")
+        return about_distilled(self.files)
 
     def read(self) -> Iterator[RawPair]:
         """Yield the pairs of the corpus."""
         return read_pairs(self.corpus, self.languages)
-
-    def contents(self) -> list[dict[str, Any]]:
-        """Return what identifies the content of the corpus."""
-        return [{key: value for key, value in entry.items() if key != "path"}
-                for entry in input_digests(self.corpus)]  # fmt: skip
 
 
 def check_sources(config: Config, teacher: Config) -> None:
@@ -87,7 +83,7 @@ def write_distilled(teacher: LoadedRun, config: Config) -> None:
     for task in _tasks(config):
         languages = direction_of(teacher.config, task.languages)
         assert languages is not None
-        inputs = task.contents()
+        inputs = contents_of(task.corpus)
         translate_lines(
             teacher,
             languages,
@@ -114,10 +110,9 @@ def _tasks(config: Config) -> list[_Task]:
     tasks = []
     for corpus in config.data.train:
         if config.is_distilled(corpus):
-            is_text = isinstance(corpus, MonolingualText)
-            pairs = as_pairs(corpus) if is_text else config.original_pairs(corpus)
-            languages = config.data.languages_of(corpus)
-            tasks.append(_Task(pairs, languages, not is_text, config.distilled_pairs(corpus)))
+            has_own = not isinstance(corpus, MonolingualText)
+            tasks.append(_Task(config.distilled_from(corpus), config.data.languages_of(corpus),
+                               has_own, config.distilled_pairs(corpus)))  # fmt: skip
     return tasks
 
 

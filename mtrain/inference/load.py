@@ -29,7 +29,7 @@ from mtrain.models import Model, SearchedModel, TranslationModel, alignment_head
 from mtrain.models.bert import Bert
 from mtrain.models.ensemble import Ensemble
 from mtrain.runtime.onednn import multiply_with_mkl
-from mtrain.runtime.precision import Precision
+from mtrain.runtime.precision import Precision, choose_precision
 from mtrain.text.tokenizer import MissingPiece, TokenizerPair
 
 
@@ -69,7 +69,10 @@ class LoadedRun:
 
     def with_decoding(self, **options: Any) -> "LoadedRun":
         """Return the same run with other options in the section `decoding`."""
-        return replace(self, config=with_values(self.config, "decoding", options))
+        config, precision = with_values(self.config, "decoding", options), self.precision
+        if "precision" in options:
+            precision = choose_precision(config.decoding.precision, config.device)
+        return replace(self, config=config, precision=precision)
 
     @property
     def prefixed_tokenizers(self) -> TokenizerPair:
@@ -158,7 +161,7 @@ class LoadedRun:
             raise UserError(
                 f"{run}: this BERT was imported without the head that predicts masked tokens",
                 "its hidden states can be used; to train a head: "
-                f"model: {{type: bert, init_from: {run}}}",
+                f"model: {{init_from: {run}}}, training: {{objective: masked_lm}}",
             )
         return self.model
 

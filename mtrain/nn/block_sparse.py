@@ -59,15 +59,18 @@ def new_pattern(sizes: Mapping[str, int] | None) -> BlockPattern | None:
     return None if sizes is None else BlockPattern(**sizes)
 
 
-def describe_pattern(pattern: BlockPattern, longest: int, device_type: str, dropout: float) -> str:
+def describe_pattern(
+    pattern: BlockPattern, longest: int, device_type: str, dropout: float, head_width: int
+) -> str:
     """Return how training computes the longest text, with `dropout` on attention weights."""
     covered = pattern.num_attended * pattern.block_size
     if longest <= covered:
         how = "is full"
     elif longest <= DENSE_UP_TO:
         how = "is computed in full with a mask, and saves no time"
-    elif device_type != "cpu" and dropout:
-        how = "is computed in full with a mask: on a GPU, blocks need model.attention_dropout: 0"
+    elif device_type != "cpu" and (dropout or head_width < SMALLEST_WIDTH):
+        how = (f"is computed in full with a mask: on a GPU, blocks need model.attention_dropout: 0 "
+               f"and heads of width {SMALLEST_WIDTH}")  # fmt: skip
     else:
         how = f"is computed in blocks; up to {DENSE_UP_TO:,} that would save no time"
     return f"block-sparse over {covered:,} tokens; that of the longest text, {longest:,}, {how}"

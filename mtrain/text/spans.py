@@ -1,6 +1,6 @@
 """Spans of a text that are no words: placeholders, tags, URLs, e-mail addresses and numbers.
 
-The one definition of each, for what protects them and for what counts those that got lost.
+What protects them and what counts those that got lost read them alike, by these patterns.
 """
 
 import re

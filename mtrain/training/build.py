@@ -124,14 +124,15 @@ def _about(setup: Setup) -> dict[str, str]:
     model, found = setup.config.model, dict[str, str]()
     if not isinstance(model, StackSection):
         return found
-    source, *others = (int(side.lengths.max(initial=0)) + 1 for side in setup.store.sides)
+    lengths = ([setup.maker.longest] if isinstance(setup.maker, MaskedMaker) else
+               [int(side.lengths.max(initial=0)) + 1 for side in setup.store.sides])  # fmt: skip
     if isinstance(model, EncoderSection) and (
         pattern := new_pattern(model.encoder_attention.pattern)
     ):
         device_type, dropout = setup.precision.device.type, model.attention_dropout
-        found["attention"] = describe_pattern(pattern, source, device_type, dropout)
-    longest = max(source, *others)
-    if longest < model.max_positions:
+        found["attention"] = describe_pattern(pattern, lengths[0], device_type, dropout,
+                                              model.d_model // model.num_heads)  # fmt: skip
+    if (longest := max(lengths)) < model.max_positions:
         how = "not learnt" if model.positions == "learned" else f"extrapolated ({model.positions})"
         found["positions"] = (f"{longest + 1:,} to {model.max_positions:,} are {how}: the longest "
                               f"training text has {longest:,} tokens")  # fmt: skip

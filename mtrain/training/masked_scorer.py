@@ -66,7 +66,7 @@ class MaskedScorer(Scorer):
 
     def score_some(self, model: Model, num_sentences: int) -> float:
         model.eval()
-        _, plan = self._plans[0]
+        plan = next(plan for _, plan in self._plans if len(plan))
         self._sums(model, plan, 0)
         return max(1, int((plan[0] >= 0).sum())) / len(self)
 

@@ -40,7 +40,8 @@ class Position:
     minutes: float = 0.0  # trained so far, validation included
     skipped: int = 0  # updates whose loss or gradient was not finite
     validated_update: int = -1
-    best: float | None = None  # value of the valid metric, higher is better
+    metric: str | None = None  # the valid metric of `best`
+    best: float | None = None  # its value, higher is better
     validations_since_best: int = 0
 
     @property
@@ -66,7 +67,7 @@ class TrainState:
         self.optimizers = build_optimizers(model, config, precision.type)
         self.average = WeightAverage(model, config.ema_decay)
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision.scales_loss)
-        self.position = Position()
+        self.position = Position(metric=config.valid_metric)
         self.parameters = [p for p in model.parameters() if p.requires_grad]  # those that learn
         self._hollow = hollow
 
@@ -138,7 +139,10 @@ class TrainState:
         restore_optimizers(self.model, self.optimizers, states)
         if figures["scaler"]:  # empty if the loss was not scaled
             self.scaler.load_state_dict(figures["scaler"])
-        self.position = Position(**figures["position"])
+        metric, self.position = self.position.metric, Position(**figures["position"])
+        if self.position.metric not in (metric, None):  # values of two metrics do not compare
+            self.position.best, self.position.validations_since_best = None, 0
+        self.position.metric = metric
 
     def _own_weights(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.model.named_parameters()}

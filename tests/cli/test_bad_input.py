@@ -150,7 +150,15 @@ REFUSED = {
         ("score", "--hypotheses", os.devnull, "--references", os.devnull),
         ["there is not one line to score"],
     ),
-    "a gate that no score fails": ((*SCORE_FILES, "--fail-under", "nan"), ["nan is no BLEU"]),
+    "a gate that no score fails": ((*SCORE_FILES, "--fail-under", "nan"), ["--fail-under: nan is"]),
+    "a gap that no student has": (
+        ("distill", "run", "config.yaml", "--fail-if-gap", "inf"),
+        ["--fail-if-gap: inf is not a score"],
+    ),
+    "the language of files for a run": (
+        ("score", "run", "--target-lang", "de"),
+        ["--target-lang: for --hypotheses and --references"],
+    ),
     "files with what belongs to a run": (
         (*SCORE_FILES, "--checkpoint", "update-7"),
         ["--checkpoint and --set belong to a run"],

@@ -114,6 +114,15 @@ def test_a_dry_run_forecasts_masked_tokens(bert: WarmCommandLine) -> None:
     assert re.search(r"[\d,]+ masked tokens/s", said)
 
 
+def test_a_dry_run_takes_no_text_that_is_left_out(warm: WarmCommandLine) -> None:
+    write_text(warm.folder)
+    (warm.folder / "long.en").write_text("one " * 200 + "\n")
+    valid = [{"text": "long.en", "lang": "en"}, {"text": "valid.de", "lang": "de"}]
+    config = write_config(warm.folder, data={"valid": valid})
+    succeed(warm, "prepare", config)
+    succeed(warm, "train", config, "--check")
+
+
 def test_fill_writes_the_likeliest_words_of_each_mask_in_order(bert: WarmCommandLine) -> None:
     lines = "four four [MASK] four\n\nnull [MASK] null [MASK] null\nno mask here\n[MASK] six six\n"
     (bert.folder / "in").write_text(lines)

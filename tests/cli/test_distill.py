@@ -70,6 +70,12 @@ def test_a_student_learns_the_translations_of_its_teacher(beside: WarmCommandLin
     assert "translated before, nothing to do" in again.err
     assert "nothing changed, nothing to do" in again.err
     assert contents(folder / "student/checkpoints") == before
+    for side in ("digits", "words"):
+        text = folder / f"train.{side}"
+        text.write_text(text.read_text() + every_line(text.read_text())[0] + "\n")
+    late = beside("prepare", "student.yaml", "--set", "distillation.teachers=[run]")
+    assert late.code == 2
+    assert "these are translations of another text than data.train has now" in late.err
 
 
 def test_interpolated_targets_are_the_nearest_and_own_ones_are_mixed_in(
@@ -199,4 +205,9 @@ def test_what_cannot_be_distilled_is_named(beside: WarmCommandLine) -> None:
 
 def test_a_student_larger_than_its_teacher_is_warned_of(beside: WarmCommandLine) -> None:
     larger = ("--set", "model.ffn_dim=2048", "--set", "training.max_updates=2")
-    assert "more than its teacher" in succeed(beside, *DISTILL, *larger).err
+    guarded = ("--set", "decoding.repetition_guard=true")  # CTranslate2 has no such thing
+    done = succeed(beside, *DISTILL, *larger, *guarded)
+    assert "more than its teacher" in done.err
+    assert "no export in eight bits: " in done.err
+    assert "repetition_guard" in done.err
+    assert "student int8" not in done.out

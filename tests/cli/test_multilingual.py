@@ -1,6 +1,7 @@
 """One model for several languages on the command line: tags, scores by direction, choices."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -229,3 +230,28 @@ def test_languages_that_cannot_be_are_refused(
     assert refused.code == 2, refused.err
     assert error in refused.err
     assert not (warm.folder / "run").exists()
+
+
+def test_a_student_is_compared_with_its_teacher_in_each_direction(
+    both: WarmCommandLine, tmp_path: Path, warm: WarmCommandLine
+) -> None:
+    """Without test sets on valid, which has lines in both languages."""
+    shutil.copytree(both.folder, tmp_path, dirs_exist_ok=True)
+    untested = re.sub(r"  test: .*\n", "", TAGGED)
+    (tmp_path / "student.yaml").write_text(untested.replace("run_dir: run", "run_dir: student"))
+    short = ("--set", "training.max_updates=2", "--set", "training.valid_every=2")
+    succeed(warm, "distill", "run", "student.yaml", *short)
+    rows = json.loads((tmp_path / "student/distillation.json").read_text())["rows"]
+    teacher = {row["test"]: row["scores"]["BLEU"] for row in rows if row["system"] == "teacher"}
+    assert teacher.keys() == {"valid qaa-en", "valid qaa-de"}
+    assert min(teacher.values()) > 60
+    assert sum(row["system"] == "student int8" for row in rows) == 2
+
+
+def test_two_directions_are_joined_by_the_language_that_both_runs_have(
+    both: WarmCommandLine, tmp_path: Path, warm: WarmCommandLine
+) -> None:
+    shutil.copytree(both.folder, tmp_path, dirs_exist_ok=True)
+    chosen = ("--set", "decoding.target_lang=de")
+    refused = warm("align", "run", "test.digits", "test.de", "--reverse", "run", *chosen)
+    assert "decoding.source_lang: de: this model translates from qaa" in refused.err

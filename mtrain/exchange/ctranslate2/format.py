@@ -15,6 +15,7 @@ from mtrain.exchange.base import ExchangeFormat
 from mtrain.exchange.comparison import Output, Replay, Sample
 from mtrain.models import Model
 from mtrain.models.transformer import Transformer
+from mtrain.nn.embeddings import Combination
 from mtrain.nn.layers import DecoderLayer
 from mtrain.text.lines import one_line
 from mtrain.text.tokenizer import Tokenizer, TokenizerPair
@@ -87,22 +88,26 @@ def _spec(
         "rms_norm": config.norm_type == "rms",
         "rotary_dim": 0 if config.positions == "rotary" else None,
         "rotary_interleave": False,
+        "layernorm_embedding": config.embedding_norm,
     }
     spec = transformer_spec.TransformerSpec(
         transformer_spec.TransformerEncoderSpec(config.encoder_layers, **shape),
         transformer_spec.TransformerDecoderSpec(config.decoder_layers, **shape),
     )
-    sides: tuple[tuple[Any, Any, nn.Module, nn.Module, nn.Module], ...] = (
+    sides: tuple[tuple[Any, Any, nn.Module, nn.Module, Combination, nn.Module], ...] = (
         (spec.encoder.embeddings[0], spec.encoder, model.source_embedding, model.source_positions,
-         model.encoder_norm),
+         model.source_combined, model.encoder_norm),
         (spec.decoder.embeddings, spec.decoder, model.target_embedding, model.target_positions,
-         model.decoder_norm),
+         model.target_combined, model.decoder_norm),
     )  # fmt: skip
-    for embeddings, stack, embedding, positions, norm in sides:
+    for embeddings, stack, embedding, positions, combined, norm in sides:
         embeddings.weight = _array(embedding.weight)
         if config.positions != "rotary":
             table = positions(torch.arange(model.max_positions))
             stack.position_encodings.encodings = _array(table)
+        if combined.norm is not None:
+            stack.scale_embeddings = False
+            _put_norm(stack.layernorm_embedding, combined.norm)
         if config.norm == "pre":
             _put_norm(stack.layer_norm, norm)
     spec.decoder.projection.weight = _array(model.output.weight)

@@ -56,12 +56,12 @@ class Step(ABC):
             state.scaler.unscale_(optimizer)
         norm = whole(torch.nn.utils.clip_grad_norm_(state.parameters, self._clip_norm))
         figures = torch.stack([loss, norm])
+        is_finite = figures.isfinite().all()
         if state.scaler.is_enabled():
-            for optimizer in state.optimizers:
-                state.scaler.step(optimizer)  # skips the step itself if a gradient is not finite
+            for optimizer in state.optimizers if is_finite else ():
+                state.scaler.step(optimizer)  # by itself it judges the gradients of one optimiser
             state.scaler.update()
         else:
-            is_finite = figures.isfinite().all()
             for optimizer in state.optimizers:
                 optimizer.step_where(is_finite)
         return figures

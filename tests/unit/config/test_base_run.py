@@ -236,6 +236,12 @@ def test_no_other_architecture_starts_from_a_bert(bert: Path, tmp_path: Path) ->
     assert "type: rnn cannot start from bert" in line
 
 
+def test_a_bert_that_starts_from_a_bert_needs_its_objective(bert: Path, tmp_path: Path) -> None:
+    line, *_, hint = fail(tmp_path, SMALLEST + "model: {type: bert, init_from: bert}")
+    assert "model.type: bert needs training.objective: masked_lm" in line
+    assert "add training: {objective: masked_lm}" in hint
+
+
 def halved(own: str, base: str) -> str:
     return f"model: {{init_from: {{run: {base}, layers: every_second}}{own}}}"
 

@@ -149,6 +149,12 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
         ("data_dir: {{ folder }}", "7: not YAML: found unhashable key"),
         ("seed: !!python/object:os.system x", "7: not YAML: could not determine a constructor"),
         ("seed: @1", "7: not YAML: found character '@' that cannot start any token"),
+        ("seed: !!bool maybe", " not YAML: 'maybe'"),
+        ("seed: !!timestamp x", " not YAML: "),
+        ("model: {norm_epsilon: 1e-3}\nexport_to: [huggingface]",
+         "8: export_to: huggingface cannot hold a model with model.norm_epsilon"),
+        ("model: {norm_type: rms, embedding_norm: true}\nexport_to: [ctranslate2]",
+         "8: export_to: ctranslate2 cannot hold a model with model.embedding_norm and"),
     ],
 )  # fmt: skip
 def test_an_error_names_its_line_and_its_key(text: str, error: str, tmp_path: Path) -> None:
@@ -462,3 +468,17 @@ def test_changed_keys_are_told_with_both_values(tmp_path: Path) -> None:
         "data.filters.drop_overlap": (True, False)
     }
     assert "seed" in changed_keys(old, new, ("see", "data"))  # whole keys only
+
+
+def test_a_bert_has_positions_for_both_sides_of_held_out_pairs(tmp_path: Path) -> None:
+    text = """\
+run_dir: run
+data:
+  train: [{text: train.en, lang: en}]
+  valid: [{source: valid.en, target: valid.de, source_lang: en, target_lang: de}]
+  filters: {max_tokens: 100}
+model: {type: bert, max_positions: 150}
+training: {objective: masked_lm}
+"""
+    assert any("twice, for both sides of a pair" in line for line in fail(tmp_path, text))
+    assert load(tmp_path, text.replace("150", "200")).learns_from_text

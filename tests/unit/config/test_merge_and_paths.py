@@ -99,3 +99,14 @@ def test_a_path_that_cannot_be_expanded_is_refused_with_line_and_key(
     text: str, error: str, tmp_path: Path
 ) -> None:
     assert fail(tmp_path, SMALLEST + text)[0].startswith(f"config.yaml:{error}")
+
+
+def test_a_value_that_is_set_changes_no_other_place_of_an_alias(tmp_path: Path) -> None:
+    text = MERGED.replace("- <<: [*named, *pair]", "- *pair").replace(
+        "- &named {name", "- {source: big.en, name"
+    )
+    (tmp_path / "config.yaml").write_text(text)
+    data = load_config(tmp_path / "config.yaml", ("data.test.0.source=other.en",)).data
+    assert isinstance(data.test, list)
+    assert data.test[0].model_dump()["source"] == Path("other.en")
+    assert data.train[0].model_dump()["source"] == Path("train.en")

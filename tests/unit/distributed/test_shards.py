@@ -31,14 +31,15 @@ def test_what_is_not_a_shard_is_refused(told: str) -> None:
         Shard.parse(told)
 
 
-def test_shards_lie_beside_their_output_in_their_order(tmp_path: Path) -> None:
-    output = tmp_path / "new.de"
+@pytest.mark.parametrize("name", ["new.de", "new[1]*?.de"])
+def test_shards_lie_beside_their_output_in_their_order(name: str, tmp_path: Path) -> None:
+    output = tmp_path / name
     shards = [Shard(number, 10) for number in range(1, 11)]
     paths = [shard.path_of(output) for shard in shards]
-    assert paths[0] == tmp_path / "new.de.shard-01-of-10"
+    assert paths[0] == tmp_path / f"{name}.shard-01-of-10"
     for path in (*reversed(paths), *(tmp_path / f"{path.name}.json" for path in paths)):
         path.touch()
-    (tmp_path / "new.de.gz.shard-01-of-10").touch()
+    (tmp_path / f"{name}.gz.shard-01-of-10").touch()
     assert shards_of(output) == paths
     assert shards_of(tmp_path / "nowhere" / "new.de") == []
 

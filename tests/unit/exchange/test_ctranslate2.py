@@ -22,8 +22,9 @@ from tests.contract.models import MODELS
 from tests.in_process import make_batch, small_config
 
 LINES = [b"1 2 3", b"", b"9 8 7 6 5 4", b"0", b"3 3 3 3", b"5 1", b"7 7 2", b" \t", b"4 4 " * 40]
-TRANSFORMERS = [name for name, model in MODELS.items()
-                if model["type"] == "transformer" and "encoder_attention" not in model]  # fmt: skip
+TRANSFORMERS = {name: model for name, model in MODELS.items()
+                if model["type"] == "transformer" and "encoder_attention" not in model}  # fmt: skip
+TRANSFORMERS["embedding-norm"] = {**MODELS["transformer-gelu"], "embedding_norm": True}
 CPU = torch.device("cpu")
 
 
@@ -77,7 +78,7 @@ def test_every_transformer_is_exported_and_translates_greedily_as_ours(
     name: str, small_task: Path, tokenizers: TokenizerPair, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    config = config_of(small_task, MODELS[name], beam_size=1)
+    config = config_of(small_task, TRANSFORMERS[name], beam_size=1)
     theirs, ours = translate(loud_model(config, tokenizers), config, tokenizers, tmp_path)
     assert [t.texts for t in theirs] == [t.texts for t in ours]
     assert [t.is_cut_off for t in theirs] == [t.is_cut_off for t in ours]
@@ -91,7 +92,7 @@ def test_what_both_searches_find_has_the_same_score(
     name: str, small_task: Path, tokenizers: TokenizerPair, tmp_path: Path
 ) -> None:
     """Of hypotheses that ended: of one that is cut off, theirs has read a token more."""
-    config = config_of(small_task, MODELS[name], beam_size=20, n_best=20)
+    config = config_of(small_task, TRANSFORMERS[name], beam_size=20, n_best=20)
     model = loud_model(config, tokenizers)
     with torch.no_grad():  # an end is about as likely as anything, at every step
         features = model.eval().features(make_batch([(4, 5), (6, 5)], 10, 10)).mean((0, 1))

@@ -10,6 +10,7 @@ import mtrain
 from mtrain.commands.train import train
 from mtrain.errors import UserError
 from mtrain.inference.load import LoadedRun
+from mtrain.runtime.onednn import can_multiply_bf16
 from tests.in_process import small_config
 
 LINES = ["1 2 3", "", "9 8 7 6", "0"]
@@ -47,6 +48,13 @@ def test_options_of_decoding_are_those_of_one_call(model: LoadedRun) -> None:
     assert three.scores == sorted(three.scores, reverse=True)
     (again,) = model.translate(LINES[:1])
     assert len(again.texts) == 1
+
+
+def test_precision_is_one_of_them(model: LoadedRun) -> None:
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        model.translate(LINES[:1], precision="fp16")
+    if can_multiply_bf16():
+        assert model.with_decoding(precision="bf16").precision.name == "bf16"
 
 
 def test_alignments_link_the_words_of_line_and_translation(model: LoadedRun) -> None:

@@ -179,17 +179,18 @@ def test_only_long_batches_are_computed_in_blocks(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("longest", "device_type", "dropout", "told"),
+    ("longest", "device_type", "dropout", "head_width", "told"),
     [
-        (512, "cpu", 0.1, "is full"),
-        (1024, "cuda", 0.0, "is computed in full with a mask, and saves no time"),
-        (1025, "cpu", 0.1, "is computed in blocks"),
-        (1025, "cuda", 0.0, "is computed in blocks"),
-        (1025, "cuda", 0.1, "blocks need model.attention_dropout: 0"),
+        (512, "cpu", 0.1, 64, "is full"),
+        (1024, "cuda", 0.0, 64, "is computed in full with a mask, and saves no time"),
+        (1025, "cpu", 0.1, 8, "is computed in blocks"),
+        (1025, "cuda", 0.0, 64, "is computed in blocks"),
+        (1025, "cuda", 0.1, 64, "blocks need model.attention_dropout: 0"),
+        (1025, "cuda", 0.0, 8, "and heads of width 16"),
     ],
 )
 def test_a_dry_run_is_told_how_the_longest_text_is_computed(
-    longest: int, device_type: str, dropout: float, told: str
+    longest: int, device_type: str, dropout: float, head_width: int, told: str
 ) -> None:
     pattern = BlockPattern(block_size=64, window_blocks=3, global_blocks=2, random_blocks=3)
-    assert told in describe_pattern(pattern, longest, device_type, dropout)
+    assert told in describe_pattern(pattern, longest, device_type, dropout, head_width)

@@ -178,6 +178,17 @@ def test_it_does_not_stop_while_it_gets_better(small_task: Path, tmp_path: Path)
     assert losses == sorted(losses, reverse=True)
 
 
+def test_another_metric_begins_anew_on_resume(small_task: Path, tmp_path: Path) -> None:
+    """A loss never reaches a score of the metric before: patience would end the run."""
+    first = {"max_updates": 4, "valid_every": 2}
+    train(small_config(small_task, tmp_path / "run", first))
+    training = {"max_updates": 12, "valid_every": 2, "patience": 1, "valid_metric": "loss"}
+    config = small_config(small_task, tmp_path / "run", training)
+    train(config)
+    assert [event["update"] for event in events(config, "valid")] == [2, 4, 6, 8, 10, 12]
+    assert newest(config).state["position"]["metric"] == "loss"
+
+
 @pytest.mark.parametrize("schedule", ["linear", "inverse_sqrt"])
 def test_a_time_budget_is_kept_and_the_rate_comes_down_in_it(
     schedule: str, small_task: Path, tmp_path: Path

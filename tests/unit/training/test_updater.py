@@ -330,3 +330,26 @@ def test_a_restored_optimizer_goes_on_as_the_saved_one() -> None:
     for either in (updater, other):
         either.update(3, [pairs()], 1e-2)
     assert_same(everything(updater), everything(other))
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+@pytest.mark.parametrize("number", [0, 1])
+def test_scaled_losses_step_all_optimisers_or_none(number: int, clip_norm: float) -> None:
+    """A scaler by itself skips the optimiser whose gradients overflow, and steps the other."""
+    learner = troubled_updater(optimizer="muon", clip_norm=clip_norm)
+    state, step = learner.state, learner.updater._step
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    assert len(state.optimizers) == 2
+    before = [parameter.detach().clone() for parameter in state.parameters]
+
+    def apply(gradient: float) -> list[bool]:
+        for parameter in state.parameters:
+            parameter.grad = torch.ones_like(parameter)
+        state.optimizers[number].param_groups[0]["params"][0].grad.fill_(gradient)
+        step.apply(state.scaler.scale(torch.ones(())))
+        return [bool((now != then).any())
+                for now, then in zip(state.parameters, before, strict=True)]  # fmt: skip
+
+    assert not any(apply(math.inf))
+    assert state.scaler.get_scale() == 2
+    assert all(apply(1.0))
