@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import ctranslate2
@@ -13,24 +14,33 @@ from huggingface_hub import ModelCard
 
 from mtrain.text.tokenizer import Tokenizer
 from tests.cli.warm import WarmCommandLine
-from tests.conftest import every_line, succeed
+from tests.conftest import Finished, every_line, succeed
 
 
-def greedy_of(trained: WarmCommandLine) -> tuple[list[str], list[str]]:
-    """Return the test lines and their greedy translations here."""
-    lines = every_line((trained.folder / "test.digits").read_text())
-    found = succeed(trained, "translate", "run", "test.digits", "--beam-size", "1")
+@pytest.fixture(scope="module")
+def greedy(trained_run: Path) -> tuple[list[str], list[str]]:
+    """The test lines and their greedy translations here."""
+    lines = every_line((trained_run.parent / "test.digits").read_text())
+    with closing(WarmCommandLine(trained_run.parent)) as warm:
+        found = succeed(warm, "translate", "run", "test.digits", "--beam-size", "1")
     return list(lines), list(every_line(found.out))
 
 
+@pytest.fixture(scope="module")
+def exported(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
+    """An export for `transformers`, and what the command said."""
+    folder = tmp_path_factory.mktemp("exported") / "out"
+    with closing(WarmCommandLine(trained_run.parent)) as warm:
+        return folder, succeed(warm, "export", "run", folder, "--to", "huggingface")
+
+
 def test_transformers_translates_with_a_huggingface_export(
-    trained: WarmCommandLine, tmp_path: Path
+    exported: tuple[Path, Finished], greedy: tuple[list[str], list[str]]
 ) -> None:
-    folder = tmp_path / "out"
-    finished = succeed(trained, "export", "run", folder, "--to", "huggingface")
+    folder, finished = exported
     assert "in fp32 on 60 lines: greedy search 60 alike" in finished.err
     assert not finished.out
-    lines, expected = greedy_of(trained)
+    lines, expected = greedy
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
     generated = model.generate(
@@ -40,11 +50,11 @@ def test_transformers_translates_with_a_huggingface_export(
 
 
 def test_the_model_card_is_read_by_the_hub_and_its_example_runs(
-    trained: WarmCommandLine, tmp_path: Path
+    trained: WarmCommandLine, exported: tuple[Path, Finished]
 ) -> None:
-    finished = succeed(trained, "export", "run", tmp_path / "out", "--to", "huggingface")
+    folder, finished = exported
     assert "hf upload ORGANISATION/out" in finished.err
-    text = (tmp_path / "out" / "README.md").read_text()
+    text = (folder / "README.md").read_text()
     scores = json.loads(succeed(trained, "score", "run", "--json").out)["sets"][0]["scores"]
     told = ModelCard(text).data.eval_results
     assert [result.metric_value for result in told] == [
@@ -55,7 +65,11 @@ def test_the_model_card_is_read_by_the_hub_and_its_example_runs(
     assert "| train.digits + train.words | 2,000 | 2,000 |" in text
     example = text.partition("```python\n")[2].partition("```")[0]
     ran = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", example],
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert len(ast.literal_eval(ran.stdout)) == 2
 
@@ -64,13 +78,17 @@ def test_the_model_card_is_read_by_the_hub_and_its_example_runs(
     ("flag", "weights"), [((), "fp32"), (("--int8",), "int8"), (("--fp16",), "fp16")]
 )
 def test_ctranslate2_translates_with_its_export_alone(
-    trained: WarmCommandLine, tmp_path: Path, flag: tuple[str, ...], weights: str
+    trained: WarmCommandLine,
+    tmp_path: Path,
+    greedy: tuple[list[str], list[str]],
+    flag: tuple[str, ...],
+    weights: str,
 ) -> None:
     folder = tmp_path / "out"
     finished = succeed(trained, "export", "run", folder, "--to", "ctranslate2", *flag)
     assert f"in {weights} on 60 lines: greedy search" in finished.err
     assert ctranslate2.contains_model(str(folder))
-    lines, expected = greedy_of(trained)
+    lines, expected = greedy
     source, target = Tokenizer(folder / "source.spm"), Tokenizer(folder / "target.spm")
     pieces = [source.pieces(ids) for ids in source.encode(lines)]
     results = ctranslate2.Translator(str(folder)).translate_batch(pieces, beam_size=1)

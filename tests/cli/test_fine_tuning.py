@@ -1,5 +1,8 @@
 """Fine-tuning a trained run from the command line, and what is refused before it begins."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,19 @@ def folder(trained_copy: Path) -> Path:
     """A copy of the trained run, and a configuration that starts from it."""
     (trained_copy / "tune.yaml").write_text(TUNE)
     return trained_copy
+
+
+@pytest.fixture(scope="module")
+def tuned(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmCommandLine]:
+    """The command line beside a run that was tuned for two updates. Only to be read."""
+    folder = tmp_path_factory.mktemp("tuned")
+    shutil.copytree(trained_run.parent, folder, dirs_exist_ok=True)
+    (folder / "tune.yaml").write_text(TUNE)
+    (folder / "run2").symlink_to(folder / "run")
+    with closing(WarmCommandLine(folder)) as warm:
+        succeed(warm, "prepare", "tune.yaml", *NO_SYMBOLS)
+        succeed(warm, "train", "tune.yaml", *NO_SYMBOLS, "--set", "training.max_updates=2")
+        yield warm
 
 
 def newest(run: Path) -> Checkpoint:
@@ -148,19 +164,19 @@ def test_two_processes_tune_as_one_does(folder: Path, warm: WarmCommandLine) -> 
     ],
 )  # fmt: skip
 def test_what_cannot_be_tuned_is_refused_before_anything_is_written(
-    options: str, error: str, folder: Path, warm: WarmCommandLine
+    options: str, error: str, tuned: WarmCommandLine
 ) -> None:
     """`prepare` knows some of it; `train` and a dry run know the rest."""
-    succeed(warm, "prepare", "tune.yaml", *NO_SYMBOLS)
-    before = contents(folder)
+    before = contents(tuned.folder)
+    elsewhere = ("--set", "run_dir=new", "--set", "data_dir=tuned/data")
     words = options.replace("} ", "}|").split("|")
     given = [word for option in words for word in ("--set", option)]
     for command in ("train", "train --check"):
-        refused = warm(*command.split(), "tune.yaml", *NO_SYMBOLS, *given)
+        refused = tuned(*command.split(), "tune.yaml", *NO_SYMBOLS, *elsewhere, *given)
         assert refused.code == 2
         assert error in refused.err
         assert "Traceback" not in refused.err
-    assert contents(folder) == before
+    assert contents(tuned.folder) == before
 
 
 @pytest.mark.parametrize(
@@ -168,13 +184,8 @@ def test_what_cannot_be_tuned_is_refused_before_anything_is_written(
     ["model.init_from=run2", "model.init_from={run: run, parts: [encoder]}", "training.freeze=[]",
      "training.learning_rate_scale={}", "training.learning_rate_scale={'*embedding*': 0.2}"],
 )  # fmt: skip
-def test_what_a_run_starts_from_and_what_learns_stay(
-    change: str, folder: Path, warm: WarmCommandLine
-) -> None:
-    (folder / "run2").symlink_to(folder / "run")
-    succeed(warm, "prepare", "tune.yaml", *NO_SYMBOLS)
-    succeed(warm, "train", "tune.yaml", *NO_SYMBOLS, "--set", "training.max_updates=2")
-    refused = warm("train", "tune.yaml", *NO_SYMBOLS, "--set", change)
+def test_what_a_run_starts_from_and_what_learns_stay(change: str, tuned: WarmCommandLine) -> None:
+    refused = tuned("train", "tune.yaml", *NO_SYMBOLS, "--set", change)
     assert refused.code == 2
     assert "tuned belongs to another configuration:" in refused.err
     assert change.split("=")[0] in refused.err

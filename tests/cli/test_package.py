@@ -121,6 +121,7 @@ def test_the_installed_wheel_translates_away_from_the_checkout(installed: Instal
     assert "translate" in installed("mtrain", "--help")
     write_task(installed.folder, {"train": 300, "valid": 12, "test": 12})
     (installed.folder / "config.yaml").write_text(CONFIG)
-    installed("mtrain", "prepare", "config.yaml")
-    installed("mtrain", "train", "config.yaml")
+    assert "300 pairs kept" in installed("mtrain", "prepare", "config.yaml")
+    assert "update" in installed("mtrain", "train", "config.yaml")
     assert installed("mtrain", "translate", "run", "test.digits").count("\n") == 12
+    assert "BLEU" in installed("mtrain", "score", "run")

@@ -8,21 +8,12 @@ from typing import Any
 
 from tests.cli.conftest import contents
 from tests.cli.warm import WarmCommandLine
-from tests.conftest import CommandLine, every_line, succeed
+from tests.conftest import every_line, succeed
 
 
 def read_json(text: str) -> list[dict[str, Any]]:
     """Return one object for each line."""
     return [json.loads(line) for line in every_line(text)]
-
-
-def test_the_four_verbs_run_as_typed(mtrain: CommandLine, task: Path) -> None:
-    """In processes of their own, from nothing; everywhere else start-up is spared."""
-    assert "2,000 pairs kept" in succeed(mtrain, "prepare", "config.yaml").out
-    assert "update" in succeed(mtrain, "train", "config.yaml").out
-    said = succeed(mtrain, "translate", "run", stdin=b"3 1 2\n4 4\n")
-    assert len(every_line(said.out)) == 2
-    assert "BLEU" in succeed(mtrain, "score", "run").out
 
 
 def test_training_reaches_a_high_bleu_on_unseen_sentences(trained: WarmCommandLine) -> None:

@@ -8,7 +8,6 @@ import random
 import resource
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -687,7 +686,7 @@ def test_a_full_disk_ends_it_cleanly(unprepared: Path, large: Path) -> None:
     for kilobytes in (8, size // 8, size // 2, size - 100):
         full = on_a_small_disk(unprepared, kilobytes, prepare)
         assert full.code == 2
-        assert full.err.startswith("error: ")
+        assert full.err.startswith("error: disk/data: ")
         assert full.err.endswith("the disk is full; nothing that was complete is lost\n")
         assert [path.name for path in (unprepared / "copy").iterdir()] == [".data.lock"]
     assert on_a_small_disk(unprepared, 4 * size, prepare).code == 0
@@ -834,29 +833,6 @@ def test_a_file_without_read_permission_is_named(bound: BoundCommandLine, folder
 
 ANSWERS = {"help": ["--help"], "version": ["--version"], "bad config": ["train", "config.yaml"],
            "help of a verb": ["translate", "--help"]}  # fmt: skip
-LIBRARIES = [sys.executable, "-c", "import pydantic.types, typer._adapters, yaml"]
-
-
-def processor_seconds(command: list[str], folder: Path) -> float:
-    """Return the processor's time: what the clock shows too where nothing else is at work."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == (2 if "config.yaml" in command else 0)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-@pytest.mark.parametrize("arguments", ANSWERS.values(), ids=ANSWERS)
-def test_help_and_a_config_error_answer_within_three_times_what_their_libraries_take(
-    arguments: list[str], folder: Path
-) -> None:
-    """That is half a second where the libraries take a sixth; a slow, busy machine takes longer."""
-    configure(folder, "vocab_size", "vocab_sise")
-    answer = [sys.executable, "-m", "mtrain", *arguments]
-    runs = [[processor_seconds(command, folder) for command in (answer, LIBRARIES)]
-            for _ in range(5)]  # fmt: skip
-    took, loads = (statistics.median(seconds) for seconds in zip(*runs, strict=True))
-    assert 0 < took < 3 * loads
 
 
 @pytest.mark.parametrize(
@@ -870,3 +846,5 @@ def test_what_needs_no_torch_does_not_import_it(arguments: list[str], folder: Pa
     names = {line.split("|")[-1].strip() for line in imports.stderr.splitlines()}
     assert "mtrain.cli" in names
     assert not {"torch", "datasets", "transformers", "sacrebleu"} & names
+    if arguments in ANSWERS.values():
+        assert not {"numpy", "sentencepiece", "pandas", "pyarrow"} & names

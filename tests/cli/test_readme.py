@@ -211,6 +211,24 @@ def test_the_gpu_commands_train(command: str, trained: Path, tmp_path: Path) -> 
     assert list((folder / "runs/my-model/checkpoints").glob("update-*"))
 
 
+def test_shards_of_a_text_are_merged(trained: Path) -> None:
+    """One shard in place of 64; Ray and several machines are not here."""
+    shards = commands("On many machines")[:2]
+    shutil.copy(trained / "new.en", trained / "big.en")
+    for line in shards:
+        succeed(run, line.replace("3/64", "1/1"), trained)
+    assert (trained / "big.de").read_text().count("\n") == 4
+
+
+def test_every_section_with_commands_is_run_here() -> None:
+    with_commands = {heading for heading in re.findall(r"^## (.*)$", README, re.MULTILINE)
+                     if commands(heading)}  # fmt: skip
+    assert with_commands == {
+        OWN_FILES, "Fine-tuning", "Many corpora, many languages", "Documents",
+        "What the model attends to", "BERT", "On a GPU", "On many machines", "In a CI",
+    }  # fmt: skip
+
+
 def test_the_ci_commands_answer(trained: Path) -> None:
     suite = next(text for text in YAMLS if "\ncases:\n" in text)
     (trained / "suite.yaml").write_text(suite)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ def test_slurm_trains_saves_when_the_time_is_out_and_queues_itself(
     log = trained_copy / "run" / "metrics.jsonl"
     while not (log.exists() and log.stat().st_size):
         assert job.poll() is None, job.communicate()[0]
+        time.sleep(0.02)
     job.send_signal(signal.SIGUSR1)
     said, _ = job.communicate(timeout=120)
     assert "stopped by a signal, saved after update" in said

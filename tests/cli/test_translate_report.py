@@ -85,19 +85,20 @@ def test_a_killed_report_resumes_in_step_and_counts_all_lines(
 ) -> None:
     def files(name: str) -> tuple[object, ...]:
         return ("--output", tmp_path / name, "--report", tmp_path / f"{name}.jsonl",
-                "--set", "decoding.buffer_lines=1")  # fmt: skip
+                "--set", "decoding.buffer_lines=50")  # fmt: skip
 
-    whole = succeed(trained, "translate", "run", "test.digits", *files("whole"))
+    text = "train.digits"
+    whole = succeed(trained, "translate", "run", text, *files("whole"))
     part = tmp_path / ".parted.part-2"
-    begun = trained.start("translate", "run", "test.digits", *files("parted"))
-    begun.wait_until(lambda: part.is_file() and part.stat().st_size > 500)
+    begun = trained.start("translate", "run", text, *files("parted"))
+    begun.wait_until(lambda: part.is_file() and (tmp_path / ".parted.journal").is_file())
     begun.send(signal.SIGKILL)
     begun.finish()
-    refused = trained("translate", "run", "test.digits", "--output", tmp_path / "parted", "--set",
-                      "decoding.buffer_lines=1")  # fmt: skip
+    refused = trained("translate", "run", text, "--output", tmp_path / "parted", "--set",
+                      "decoding.buffer_lines=50")  # fmt: skip
     assert refused.code == 2
     assert "--report or --fail-on: given then, not given now" in refused.err
-    done = succeed(trained, "translate", "run", "test.digits", *files("parted"))
+    done = succeed(trained, "translate", "run", text, *files("parted"))
     assert "resuming after" in done.err
     for suffix in ("", ".jsonl"):
         assert (tmp_path / f"parted{suffix}").read_bytes() == (

@@ -218,7 +218,9 @@ def test_a_damaged_journal_is_refused(files: WarmCommandLine) -> None:
 def test_two_processes_may_not_write_one_output(files: WarmCommandLine) -> None:
     first = files.start("translate", "run", "in", "--output", "out", *BLOCKS)
     first.wait_until((files.folder / ".out.journal").exists)
+    first.send(signal.SIGSTOP)
     second = files("translate", "run", "in", "--output", "out", *BLOCKS)
+    first.send(signal.SIGCONT)
     assert second.code == 2
     assert "out: another process is writing this output" in second.err
     assert "using" not in second.err  # before the model is loaded

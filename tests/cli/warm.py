@@ -83,9 +83,11 @@ class WarmProcess:
         ]
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something to happen while the command is at work."""
+        """Wait for something to happen while the command is at work, two minutes at most."""
+        end = time.monotonic() + 120
         while not condition():
             assert self.is_alive, f"it ended too early:\n{self.said}"
+            assert time.monotonic() < end, f"this did not happen; it said:\n{self.said}"
             time.sleep(0.0005)
 
     def send(self, number: int) -> None:

@@ -9,6 +9,7 @@ from mtrain.config.advice import MIN_SOURCES, Machine, Task, advise
 from mtrain.config.draft import WIDTH, draft
 from mtrain.config.load import check_text, dump_value
 from mtrain.config.run import Config
+from mtrain.config.yaml_lines import parse_tree
 from mtrain.errors import UserError
 
 CORES = Machine(2, "bf16", "measured")
@@ -134,4 +135,5 @@ def test_a_value_is_read_as_it_was_written(value: Any) -> None:
     text = f"run_dir: run\nx: {dump_value(value)} # comment\n"
     with pytest.raises(UserError, match="unknown key x"):
         check_text(text, "my.yaml")
+    assert parse_tree(text, "my.yaml")[0]["x"] == value
     assert "\n" not in dump_value(value)

@@ -188,7 +188,7 @@ def test_no_text_is_too_odd(check: str) -> None:
     pairs = [(one, other) for text in ODD for one, other in ((text, LONG), (LONG, text))]
     found = judge(check, *pairs, languages=("en", "xx"))
     assert found == [judge(check, pair, languages=("en", "xx"))[0] for pair in pairs]
-    assert judge(check, ("", ""), languages=("en", "de"))[0] in (False, True)
+    judge(check, ("", ""), languages=("en", "de"))  # ends without an error
 
 
 def test_every_check_of_the_configuration_is_there() -> None:

@@ -128,7 +128,8 @@ def test_what_is_no_tokenizer_or_lacks_a_mark_is_refused(
     path.write_text(content)
     with pytest.raises(UserError) as refused:
         Tokenizer(path)
-    assert f"{path}: {says}" in str(refused.value) or says in str(refused.value)
+    assert says in str(refused.value)
+    assert str(path) in str(refused.value)
     path.unlink()
     with pytest.raises(UserError, match=r"shared\.json: there is no such tokenizer"):
         Tokenizer(path)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from mtrain.commands.prepare import prepare
 from mtrain.config import Config
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted
+from mtrain.training import forecast
 from mtrain.training.build import build_forecaster
 from mtrain.training.translation_scorer import TranslationScorer
 from mtrain.training.validation import Scores, Validation
@@ -143,16 +143,25 @@ def test_a_stop_while_a_watch_set_is_scored_changes_nothing(
 def test_the_forecast_counts_each_watch_set(
     task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seconds = 0.0
+
     def score_some(scorer: TranslationScorer, model: object, num_sentences: int) -> float:
-        time.sleep(len(scorer) / 100)
+        nonlocal seconds
+        seconds += len(scorer) / 100
         return 0.5
 
+    def clock() -> float:
+        nonlocal seconds
+        seconds += 1e-5
+        return seconds
+
     monkeypatch.setattr(TranslationScorer, "score_some", score_some)
+    monkeypatch.setattr(forecast.time, "perf_counter", clock)
     for is_watched, for_watch in ((False, 0.0), (True, 2 * (0.24 + 0.34))):
         config = config_for(task, tmp_path / "run", is_watched)
         found = build_forecaster(open_setup(config), ProcessGroup()).forecast(config.run_dir)
-        assert for_watch <= found.seconds_for_watch < for_watch + 0.4
-        assert 2 * 0.24 + for_watch <= found.seconds_per_validation
+        assert found.seconds_for_watch == pytest.approx(for_watch, abs=0.01)
+        assert found.seconds_per_validation == pytest.approx(2 * 0.24 + for_watch, abs=0.01)
         assert ("s for data.watch" in str(found)) is is_watched
 
 

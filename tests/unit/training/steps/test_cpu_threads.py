@@ -20,10 +20,12 @@ from mtrain.training.objectives import LossSums, Objective
 from mtrain.training.objectives.prediction import PredictionObjective
 from mtrain.training.steps import cpu_threads
 from tests.in_process import (
+    assert_same_state,
     learn,
     needs_bf16,
     number_in_a_new_thread,
     open_setup,
+    run_in_two_sittings,
     small_config,
     torch_threads,
 )
@@ -198,3 +200,11 @@ def test_weights_that_a_recurrence_uses_often_are_cast_alike_by_all_threads(
         weights = [weight.flatten() for weight in setup.state.weights.values()]
         digests.add(torch.cat(weights).numpy().tobytes())
     assert len(digests) == 1
+
+
+def test_threads_resume_in_the_same_bits(small_task: Path, tmp_path: Path) -> None:
+    config = small_config(small_task, tmp_path / "run", {"accumulate": 2})
+    with torch_threads(2):
+        whole = open_setup(config)
+        learn(whole, 6)
+        assert_same_state(whole, run_in_two_sittings(config, 3, 6))
