@@ -12,7 +12,8 @@ from mtrain.distributed.shared_folder import check_shared
 from mtrain.errors import EXIT_GATE_FAILED, UserError
 from mtrain.evaluation.diagnosis import describe_curve
 from mtrain.inference.features import bytes_to_copy, keep_features
-from mtrain.training.build import build_forecaster, build_setup, build_trainer
+from mtrain.training.build import build_setup, build_trainer
+from mtrain.training.dry_run import build_forecaster
 from mtrain.training.log import learning_curve, read_metrics
 from mtrain.training.signals import StopSignal
 

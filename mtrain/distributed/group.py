@@ -4,8 +4,8 @@ Every process plans the same batches and computes its share of each update. So t
 dropout of an update are the same for any number of processes.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from importlib import import_module
 from types import TracebackType
@@ -15,7 +15,12 @@ import torch
 from torch import Tensor, distributed
 
 from mtrain.distributed.peers import Peers
-from mtrain.runtime.environment import local_rank, num_processes, process_rank
+from mtrain.runtime.environment import (
+    local_rank,
+    num_local_processes,
+    num_processes,
+    process_rank,
+)
 
 TIMEOUT = timedelta(hours=6)  # longer than one process needs for a validation or checkpoint
 T = TypeVar("T")
@@ -33,8 +38,7 @@ class ProcessGroup:
         self._device = torch.device("cpu")
         self._leaving: list[Callable[[], None]] = []
         if self.size > 1:
-            has_gpu = torch.cuda.is_available()
-            if has_gpu:
+            if has_gpu := torch.cuda.device_count() >= num_local_processes():
                 torch.cuda.set_device(local_rank())
                 self._device = torch.device("cuda", torch.cuda.current_device())
             # Its functions take the group that exists at its import as a default argument, and the
@@ -44,8 +48,8 @@ class ProcessGroup:
             self._peers = Peers(self.rank, self.size)
             with self._peers.meeting():
                 distributed.init_process_group(
-                    "nccl" if has_gpu else "gloo", timeout=TIMEOUT, store=self._peers.group_store,
-                    rank=self.rank, world_size=self.size,
+                    "cpu:gloo,cuda:nccl" if has_gpu else "gloo", timeout=TIMEOUT,
+                    store=self._peers.group_store, rank=self.rank, world_size=self.size,
                 )  # fmt: skip
 
     @staticmethod
@@ -70,10 +74,21 @@ class ProcessGroup:
         """
         return self._peers.explaining() if self.size > 1 else nullcontext()
 
+    @contextmanager
+    def _meeting(self) -> Iterator[None]:
+        """A block in which the processes exchange tensors; ends when that is done.
+
+        On a GPU torch returns before: the host would wait elsewhere, unknown to the others.
+        """
+        with self._peers.meeting():
+            yield
+            if self._device.type == "cuda":
+                torch.cuda.current_stream().synchronize()
+
     def sum(self, tensor: Tensor) -> None:
         """Sum a tensor over all processes, in place."""
         if self.size > 1:
-            with self._peers.meeting():
+            with self._meeting():
                 distributed.all_reduce(tensor)
 
     def gather_tensors(self, tensor: Tensor) -> list[Tensor]:
@@ -81,7 +96,7 @@ class ProcessGroup:
         if self.size == 1:
             return [tensor]
         everyones = [torch.empty_like(tensor) for _ in range(self.size)]
-        with self._peers.meeting():
+        with self._meeting():
             distributed.all_gather(everyones, tensor)
         return everyones
 

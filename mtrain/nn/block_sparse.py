@@ -157,6 +157,7 @@ class SparseMask:
             )
         return out
 
+    @_uncompiled
     def dense(self, x: Tensor) -> Tensor:
         """Return the mask (B,1,L,L) that full attention adds to its scores, for x (B,L,...).
 

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from mtrain.errors import UserError
+from mtrain.runtime.compilation import is_failed_compilation
+
 TILE = 128  # what its kernels are tuned for
 SMALLEST_WIDTH = 16  # of a head: that of the smallest product in a kernel
 
@@ -47,12 +50,23 @@ def tile_mask(segments: Tensor, allowed: Tensor, device: torch.device) -> BlockM
 
 
 def attend_in_tiles(query: Tensor, keys: Tensor, values: Tensor, mask: BlockMask) -> Tensor:
-    """Return the mean values (B,H,L,Dh) that queries attend to; zero where they may to nothing."""
+    """Return the mean values (B,H,L,Dh) that queries attend to; zero where they may to nothing.
+
+    Raises UserError if torch cannot compile the kernel, which it does on a GPU.
+    """
     attend: Callable[..., Any] = flex_attention  # computes the matrix of all weights
     if query.is_cuda:
         attend = _compiled()
     alike = (x.to(values.dtype) for x in (query, keys))  # autocast leaves rotated ones in fp32
-    found: Tensor = attend(*alike, values, block_mask=mask)
+    try:
+        found: Tensor = attend(*alike, values, block_mask=mask)
+    except RuntimeError as error:
+        if is_failed_compilation(error):
+            raise UserError(
+                f"torch cannot compile block-sparse attention: {error}".split("\n")[0],
+                "install a C compiler, or use device: cpu",
+            ) from error
+        raise
     return found
 
 

@@ -39,6 +39,11 @@ def local_rank() -> int:
     return int(os.environ["LOCAL_RANK"])
 
 
+def num_local_processes() -> int:
+    """Return the number of torchrun's processes on this machine; 1 without torchrun."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", num_processes()))
+
+
 def rendezvous_address() -> str:
     """Return the host and port at which the processes of torchrun meet."""
     return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"

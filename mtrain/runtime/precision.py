@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from mtrain.errors import UserError
+from mtrain.runtime.environment import num_local_processes
 from mtrain.runtime.onednn import (
     bf16_speedup,
     can_multiply_bf16,
@@ -110,5 +111,11 @@ def _choose_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device: cuda was asked for, but torch sees no GPU", "use device: auto")
     if device != "cpu" and torch.cuda.is_available():
+        if num_local_processes() > torch.cuda.device_count():
+            raise UserError(
+                f"{num_local_processes()} processes on this machine, and "
+                f"{torch.cuda.device_count()} GPUs: each process needs one of its own",
+                f"torchrun --nproc-per-node {torch.cuda.device_count()}, or device: cpu",
+            )
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

@@ -10,7 +10,6 @@ import torch
 
 from mtrain.config import Config
 from mtrain.config.corpora import Languages
-from mtrain.config.model import EncoderSection, StackSection
 from mtrain.console import say
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.data.held_out_text import read_held_out
@@ -32,12 +31,10 @@ from mtrain.inference.search import searches_with_mkl, torch_engine
 from mtrain.inference.teacher import check_taught_by, masked_teacher
 from mtrain.models import Head, Model, TranslationModel, alignment_head, build_model
 from mtrain.models.bert import Bert
-from mtrain.nn.block_sparse import describe_pattern, new_pattern
 from mtrain.runtime.onednn import multiplying_with_mkl
 from mtrain.runtime.precision import Precision, choose_precision
 from mtrain.text.protection import Protection
 from mtrain.text.tokenizer import TokenizerPair
-from mtrain.training.forecast import Forecaster
 from mtrain.training.initial import initialise
 from mtrain.training.learner import build_learner, computes_in_one_pass
 from mtrain.training.log import MetricsLog
@@ -101,42 +98,6 @@ def build_trainer(setup: Setup, run: RunFolder, group: ProcessGroup, stop: StopS
         training, config.data.stages, state, setup.updater, setup.updates, setup.validator,
         validation, saver, log, group, stop,
     )  # fmt: skip
-
-
-def build_forecaster(setup: Setup, group: ProcessGroup) -> Forecaster:
-    """Return a forecaster, which runs a few updates and extrapolates."""
-    return Forecaster(
-        setup.config.training,
-        setup.maker,
-        setup.maker.plan(setup.mixtures[0].rows(setup.config.seed, 0), setup.config.seed, 0),
-        setup.state,
-        setup.updater,
-        setup.validator,
-        setup.updates,
-        group,
-        setup.precision.device,
-        _about(setup),
-    )
-
-
-def _about(setup: Setup) -> dict[str, str]:
-    """Return by title what a dry run says of the model and the longest texts."""
-    model, found = setup.config.model, dict[str, str]()
-    if not isinstance(model, StackSection):
-        return found
-    lengths = ([setup.maker.longest] if isinstance(setup.maker, MaskedMaker) else
-               [int(side.lengths.max(initial=0)) + 1 for side in setup.store.sides])  # fmt: skip
-    if isinstance(model, EncoderSection) and (
-        pattern := new_pattern(model.encoder_attention.pattern)
-    ):
-        device_type, dropout = setup.precision.device.type, model.attention_dropout
-        found["attention"] = describe_pattern(pattern, lengths[0], device_type, dropout,
-                                              model.d_model // model.num_heads)  # fmt: skip
-    if (longest := max(lengths)) < model.max_positions:
-        how = "not learnt" if model.positions == "learned" else f"extrapolated ({model.positions})"
-        found["positions"] = (f"{longest + 1:,} to {model.max_positions:,} are {how}: the longest "
-                              f"training text has {longest:,} tokens")  # fmt: skip
-    return found
 
 
 def build_setup(config: Config, data: DataFolder, group: ProcessGroup) -> Setup:
@@ -235,6 +196,7 @@ def _masked_teacher(
     teacher = masked_teacher(config, tokenizers, student, maker.longest)
     if config.training.compile_layers and student.output.weight.is_cuda:
         teacher.model.compile_layers()
+    student.is_capturable &= teacher.model.is_capturable  # both compute in one captured function
     return teacher.model, teacher.identity
 
 

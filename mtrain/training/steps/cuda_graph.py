@@ -13,6 +13,7 @@ from torch import Tensor
 from mtrain.console import say
 from mtrain.data.batch import Batch
 from mtrain.errors import UserError
+from mtrain.runtime.compilation import is_failed_compilation
 from mtrain.training.steps.eager import EagerStep
 
 WARM_UPS = 3  # eager calls before a capture: compile and select kernels, allocate workspaces
@@ -33,7 +34,8 @@ class CapturedFunction:
                 function()
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # by default a thread that pins batches meanwhile would end the capture
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._result = function()
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -77,7 +79,7 @@ class CudaGraphStep(EagerStep):
                 lambda: self._learn(own, num_tokens, False), [*own.tensors(), num_tokens]
             )
         except RuntimeError as error:
-            if _is_failed_compilation(error):
+            if is_failed_compilation(error):
                 raise UserError(
                     f"torch cannot compile the model's layers: {error}".split("\n")[0],
                     "use training.compile_layers: false, or install a C compiler",
@@ -117,10 +119,3 @@ class CudaGraphStep(EagerStep):
         super().split_further()
         self._captured.clear()
         torch.cuda.empty_cache()
-
-
-def _is_failed_compilation(error: RuntimeError) -> bool:
-    """Tell whether torch could not compile, for example because there is no C compiler."""
-    from torch._dynamo.exc import TorchDynamoException  # imported late: only compilation needs it
-
-    return isinstance(error, TorchDynamoException)

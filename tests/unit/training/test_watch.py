@@ -13,7 +13,7 @@ from mtrain.config import Config
 from mtrain.distributed.group import ProcessGroup
 from mtrain.errors import Interrupted
 from mtrain.training import forecast
-from mtrain.training.build import build_forecaster
+from mtrain.training.dry_run import build_forecaster
 from mtrain.training.translation_scorer import TranslationScorer
 from mtrain.training.validation import Scores, Validation
 from tests.conftest import write_task

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtrain.training.steps.cuda_graph import _is_failed_compilation
+from mtrain.runtime.compilation import is_failed_compilation
 
 
 def test_a_failed_compilation_is_told_from_other_errors() -> None:
@@ -14,7 +14,7 @@ def test_a_failed_compilation_is_told_from_other_errors() -> None:
 
     with pytest.raises(RuntimeError) as failed:
         torch.compile(torch.sin, backend=backend)(torch.ones(2))
-    assert _is_failed_compilation(failed.value)
+    assert is_failed_compilation(failed.value)
     with pytest.raises(RuntimeError) as other:
         torch.ones(2) @ torch.ones(3)
-    assert not _is_failed_compilation(other.value)
+    assert not is_failed_compilation(other.value)
