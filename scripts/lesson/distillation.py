@@ -24,6 +24,7 @@ from steps import (
     learning_curve,
     mtrain,
     processor_minutes,
+    read_result,
     score_run,
     spread,
     write_config,
@@ -66,7 +67,7 @@ class Lab:
         self.results = out / "results"
         self.results.mkdir(parents=True, exist_ok=True)
         self.teacher = out / "teacher"
-        self.vocabulary = self.teacher / "tokenizer" / "shared.model"
+        self.vocabulary = self.teacher / "data" / "tokenizer" / "shared.model"
 
     def teach(self) -> dict[str, Any]:
         """Train the teacher; return its result."""
@@ -89,8 +90,8 @@ class Lab:
         self, name: str, run: Path, tree: Mapping[str, Any], distillation: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         """Return a result; what has none yet is trained first."""
-        path = self.results / f"{name}.json"
-        if not path.exists():
+        path, settings = self.results / f"{name}.json", dict(tree)
+        if (found := read_result(path, settings)) is None:
             config = self._configure(name, run, tree)
             before = processor_minutes()
             report = None
@@ -101,10 +102,10 @@ class Lab:
                 report = json.loads(mtrain("distill", str(self.teacher), str(config), "--json"))
             minutes = round(processor_minutes() - before, 2)
             dev = learning_curve(run)
-            write_result(path, {**origin(), "minutes": minutes, "dev": dev, **score_run(run),
-                                "report": report})  # fmt: skip
-            say(f"{name}: dev BLEU {best_dev_bleu({'dev': dev}):.2f}, {minutes:.1f} minutes")
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            found = {**origin(), "settings": settings, "minutes": minutes, "dev": dev,
+                     **score_run(run), "report": report}  # fmt: skip
+            write_result(path, found)
+            say(f"{name}: dev BLEU {best_dev_bleu(found):.2f}, {minutes:.1f} minutes")
         return found
 
     def _configure(self, name: str, run: Path, tree: Mapping[str, Any]) -> Path:

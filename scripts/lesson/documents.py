@@ -4,16 +4,20 @@
         [--seeds SEED ...]
 
 EUROPARL is a folder with consecutive lines of Europarl, train.en.gz and train.de.gz. They have no
-marks of documents: one begins here where a line addresses the president, as a speech does. The last
-documents are test, those before them valid. A base learns chunks of the rest, and the sentences of
-the --text files. Every other model continues from it with the same number of updates: on sentences
-alone (context 1), or on chunks of up to about N sentences. Each translates test as it has learnt,
-and line by line. `mtrain` does each step in a process of its own. What has a result in OUT/results
-is skipped, so that the same command resumes. Prints the table so far.
+marks of documents: one begins here where a line addresses the president, as a speech does, so the
+lines before a line are what it follows, if not always of the same speech. The last documents are
+test, those before them valid. A base learns sentences of the rest and of the --text files. Every
+other model continues from it with the same number of updates: on sentences alone (context 1), or on
+chunks of up to so many tokens that about N sentences fit. Each translates test line by line, and
+those of chunks in chunks too, and in chunks whose lines are of other documents: where that is as
+good, the context is not used. `mtrain` does each step in a process of its own. What has a result in
+OUT/results is skipped, so that the same command resumes; begin several at once only when the base
+has one (`--contexts` alone). Prints the table so far.
 """
 
 import argparse
 import json
+import random
 import re
 import statistics
 import subprocess
@@ -30,6 +34,7 @@ from steps import (
     learning_curve,
     mtrain,
     processor_minutes,
+    read_result,
     spread,
     write_config,
     write_result,
@@ -42,9 +47,10 @@ SEEDS = (1, 2, 3)
 SPEECH = re.compile(rb"(Mr|Madam) President\b")
 HELD_OUT = {"test": 2000, "valid": 1000}  # lines at least
 SIDES = ("en", "de")
-CONTEXTS = {1: None, 3: 112, 8: 304}  # sentences: tokens of a chunk, about 38 a sentence
+CONTEXTS = {1: None, 3: 144, 8: 320}  # sentences: tokens of a chunk, about 38 a sentence
+SOURCE_SHARE = 0.8  # of a chunk's tokens that `translate` fills: the target may be longer
 LONGEST = 110  # tokens of a sentence, so that each fits into a chunk
-SHARES = 1, 3  # of the chunks and of each of the other texts in what the base learns
+SHARES = 1, 3  # of Europarl and of each of the other texts in what the base learns
 SCHEDULE = {"optimizer": "muon", "batch_tokens": 2400, "keep_last": 1}
 BASE: dict[str, Any] = {
     "tokenizer": {"type": "unigram", "vocab_size": 8000, "normalization": "nmt_nfkc"},
@@ -73,7 +79,7 @@ class Lab:
 
     def split(self) -> None:
         """Write train, valid and test with the number of each line's document."""
-        if self._ids("train").exists():  # written last
+        if self._ids("mixed").exists():  # written last
             return
         english, german = (list(read_lines(self.europarl / f"train.{side}.gz")) for side in SIDES)
         numbers, document = [], 0
@@ -88,31 +94,49 @@ class Lab:
                 _write(self._file(split, side), lines[start:end])
             _write(self._ids(split), [b"%d" % number for number in numbers[start:end]])
             end = start
+        self._mix()
+
+    def _mix(self) -> None:
+        """Write test once more, each document with lines of others in place of its own."""
+        ids = list(read_lines(self._ids("test")))
+        order = random.Random(1).sample(range(len(ids)), len(ids))
+        for side in SIDES:
+            lines = list(read_lines(self._file("test", side)))
+            _write(self._file("mixed", side), [lines[row] for row in order])
+        _write(self._ids("mixed"), ids)
 
     def teach_base(self) -> None:
-        """Train what all others start from."""
-        data = self._europarl(max(CONTEXTS))
+        """Train what all others start from, unless that is done."""
+        data = self._europarl(1)
         data["train"][0]["weight"] = SHARES[0]
         data["train"] += [{**_pair(*files), "weight": SHARES[1]} for files in self.texts]
-        self._train("base", {**BASE, "data": data, "seed": 1})
+        path, tree = self.results / "base.json", {**BASE, "data": data, "seed": 1}
+        if read_result(path, tree) is None:
+            minutes = self._train("base", tree)
+            dev = learning_curve(self.out / "runs" / "base")
+            write_result(path, {**origin(), "settings": tree, "minutes": minutes, "dev": dev})
 
     def learn(self, context: int, seed: int) -> None:
         """Train a model on chunks of so many sentences, and translate test; keep the result."""
         name = f"context-{context}-{seed}"
         path = self.results / f"{name}.json"
-        if path.exists():
-            return
-        minutes = self._train(name, {
+        tree = {
             "data": self._europarl(context), "seed": seed, "training": TUNING,
             "model": {"dropout": BASE["model"]["dropout"],
                       "init_from": str(self.out / "runs" / "base")},
-        })  # fmt: skip
-        ways: dict[str, Any] = {"line by line": self._translate(name, [])}
-        if CONTEXTS[context] is not None:
-            ways["in chunks"] = self._translate(name, ["--document-ids", str(self._ids("test"))])
+        }  # fmt: skip
+        if read_result(path, tree) is not None:
+            return
+        minutes = self._train(name, tree)
+        ways: dict[str, Any] = {"line by line": self._translate(name, "test", [])}
+        if (tokens := CONTEXTS[context]) is not None:
+            shorter = ["--set", f"decoding.context_tokens={round(SOURCE_SHARE * tokens)}"]
+            for way, split in (("in chunks", "test"), ("among strangers", "mixed")):
+                ids = ["--document-ids", str(self._ids(split))]
+                ways[way] = self._translate(name, split, [*ids, *shorter])
         dev = learning_curve(self.out / "runs" / name)
-        write_result(path, {**origin(), "context": context, "seed": seed, "minutes": minutes,
-                            "dev": dev, "ways": ways})  # fmt: skip
+        write_result(path, {**origin(), "settings": tree, "context": context, "seed": seed,
+                            "minutes": minutes, "dev": dev, "ways": ways})  # fmt: skip
         for way, found in ways.items():
             say(f"{name}: {way} BLEU {found['lines']['BLEU']:.2f}")
 
@@ -145,25 +169,29 @@ class Lab:
         """Prepare, and train or resume; return the minutes of processor time of this call."""
         path, run = self.out / f"{name}.yaml", self.out / "runs" / name
         valid = _pair(self._file("valid", "en"), self._file("valid", "de"))
-        data = {"source_lang": "en", "target_lang": "de", "valid": [valid], **tree["data"]}
+        test = {"name": "test", **_pair(self._file("test", "en"), self._file("test", "de"))}
+        data = {"source_lang": "en", "target_lang": "de", "valid": [valid], "test": [test],
+                **tree["data"]}  # fmt: skip
         write_config(path, {"run_dir": str(run), "device": "cpu", **tree, "data": data})
         before = processor_minutes()
         mtrain("prepare", str(path))
         mtrain("train", str(path))
         return round(processor_minutes() - before, 2)
 
-    def _translate(self, name: str, options: Sequence[str]) -> dict[str, Any]:
-        """Translate test; return its scores by lines and by documents, and what it took."""
-        output = self.out / f"{name}.{'documents' if options else 'lines'}.de"
+    def _translate(self, name: str, split: str, options: Sequence[str]) -> dict[str, Any]:
+        """Translate test, or it mixed; return scores by lines and by documents, and the time."""
+        output = self.out / f"{name}.{split}.{'chunks' if options else 'lines'}.de"
         command = [sys.executable, "-m", "mtrain", "translate", str(self.out / "runs" / name),
-                   str(self._file("test", "en")), "--output", str(output), *options]  # fmt: skip
+                   str(self._file(split, "en")), "--output", str(output), *options]  # fmt: skip
         before = processor_minutes()
-        done = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(done.stderr)
         seconds = round(60 * (processor_minutes() - before), 1)
         told = ALONE.search(done.stderr)
-        documents = [_join(file, self._ids("test")) for file in (output, self._file("test", "de"))]
+        documents = [_join(file, self._ids(split)) for file in (output, self._file(split, "de"))]
         return {
-            "lines": _score(output, self._file("test", "de")), "documents": _score(*documents),
+            "lines": _score(output, self._file(split, "de")), "documents": _score(*documents),
             "mismatched": int(told[1].replace(",", "")) if told else 0, "seconds": seconds,
         }  # fmt: skip
 

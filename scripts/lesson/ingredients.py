@@ -4,8 +4,9 @@
         [--device cuda] [--final]
 
 MULTI30K is a folder with Multi30k task 1, English and German: train, val and test_2016_flickr as
-.en.gz and .de.gz. One ingredient at a time changes the recipe `base`; what computes two passes an
-update has half as many updates, so that all take about as long. They are compared on val alone.
+.en.gz and .de.gz. One ingredient at a time changes the recipe `base`, for equal updates; what
+computes two passes an update has half as many. They are compared on val alone, which each reads
+once, at its end.
 `--final` trains the recipe FINAL and scores it on test, one model at a time and all seeds together.
 `mtrain` does each step in a process of its own. What has a result in OUT/results is skipped, so
 that the same command resumes. Prints the table so far.
@@ -20,12 +21,20 @@ from typing import Any
 
 from heads import table
 from origin import origin
-from steps import learning_curve, mtrain, processor_minutes, spread, write_config, write_result
+from steps import (
+    learning_curve,
+    mtrain,
+    processor_minutes,
+    read_result,
+    spread,
+    write_config,
+    write_result,
+)
 
 from mtrain.console import say
 
 SEEDS = (1, 2, 3)
-UPDATES, FINAL_UPDATES = 3000, 12_000
+UPDATES, FINAL_UPDATES = 6000, 12_000  # what regularises more pays late
 METRICS = "bleu,bleu-tok-lc"
 BASE: dict[str, dict[str, Any]] = {
     "tokenizer": {"type": "unigram", "vocab_size": 6000, "normalization": "nmt_nfkc"},
@@ -38,6 +47,7 @@ Changes = Mapping[str, Any]  # section.key: value
 INGREDIENTS: dict[str, Changes] = {
     "base": {},
     "R-Drop": {"training.consistency": {"method": "r_drop"}},
+    "R-Drop, dropout 0.3": {"training.consistency": {"method": "r_drop"}, "model.dropout": 0.3},
     "SimCut": {"training.consistency": {"method": "sim_cut"}},
     "subword sampling": {"training.subword_sampling": 0.2},
     "vocabulary of 2,000": {"tokenizer.vocab_size": 2000},
@@ -73,7 +83,8 @@ class Lab:
         """Train a model and score it on `split`, unless it has a result."""
         stem = f"{name.replace(' ', '-')}-{seed}"
         path = self.results / f"{stem}.json"
-        if path.exists():
+        settings = {"changes": dict(changes), "updates": updates, "base": BASE}
+        if read_result(path, settings) is not None:
             return
         passes = 2 if "training.consistency" in changes else 1
         run = self.out / "runs" / stem
@@ -84,7 +95,7 @@ class Lab:
         for verb in ("prepare", "train"):
             mtrain(verb, str(self.out / f"{stem}.yaml"))
         minutes = round(processor_minutes() - before, 2)
-        write_result(path, {**origin(), "name": name, "changes": dict(changes), "seed": seed,
+        write_result(path, {**origin(), "settings": settings, "name": name, "seed": seed,
                             "minutes": minutes, "dev": learning_curve(run),
                             "scores": self.score([run])})  # fmt: skip
         say(f"{stem}: {minutes:.1f} minutes")
@@ -117,10 +128,9 @@ class Lab:
             if not each:
                 continue
             bleu = [value(one, "BLEU") for one in each]
-            gain = f"{statistics.mean(bleu) - statistics.mean(base):+.1f}" if base else ""
             rows.append((name, str(len(each)), spread(bleu),
                          spread([value(one, "BLEU-tok-lc") for one in each]),
-                         "" if name == "base" else gain,
+                         "" if name == "base" else gain(bleu, base),
                          f"{statistics.mean(one['minutes'] for one in each):.0f}"))  # fmt: skip
         return table(COLUMNS, rows)
 
@@ -146,8 +156,19 @@ def recipe(changes: Changes, updates: int) -> dict[str, Any]:
     for key, setting in changes.items():
         section, _, field = key.partition(".")
         sections[section][field] = setting
-    sections["training"] |= {"max_updates": updates, "valid_every": updates // 10}
+    sections["training"] |= {"max_updates": updates, "valid_every": updates}
     return sections
+
+
+def gain(values: Sequence[float], base: Sequence[float]) -> str:
+    """Return the difference of the means, and its standard error where both have several."""
+    if not base:
+        return ""
+    told = f"{statistics.mean(values) - statistics.mean(base):+.1f}"
+    if min(len(values), len(base)) > 1:
+        error = sum(statistics.variance(each) / len(each) for each in (values, base)) ** 0.5
+        told += f" ± {error:.1f}"
+    return told
 
 
 def value(result: Mapping[str, Any], metric: str) -> float:
@@ -165,6 +186,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--final", action="store_true", help="train FINAL, score it on test")
     given = parser.parse_args()
+    if given.final and not FINAL:
+        parser.error("--final: FINAL names no ingredient yet")
     lab = Lab(given.out, given.multi30k, given.device)
     for seed in given.seeds:
         if given.final:

@@ -60,6 +60,17 @@ def write_config(path: Path, tree: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
 
 
+def read_result(path: Path, settings: Any) -> dict[str, Any] | None:
+    """Return the result of some settings, or None; end the program if they were others."""
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if found["settings"] != json.loads(json.dumps(settings)):
+        sys.exit(f"{path}: this result is of other settings: remove it and its run, or name "
+                 "another OUT")  # fmt: skip
+    return found
+
+
 def write_result(path: Path, content: Any) -> None:
     """Write JSON by one rename, so that a result is whole or absent."""
     whole = path.with_suffix(".part")

@@ -36,9 +36,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> distillation.Lab:
 
 def test_every_configuration_loads(lab: distillation.Lab) -> None:
     lab.teach()
-    vocabulary = lab.teacher / "tokenizer"
-    vocabulary.mkdir(parents=True)
-    (vocabulary / "shared.model").write_bytes(b"")
+    lab.vocabulary.parent.mkdir(parents=True)
+    lab.vocabulary.write_bytes(b"")
     assert load_config(lab.out / "teacher.yaml").distillation is None
     for way in distillation.WAYS:
         lab.learn(way, 2)

@@ -28,8 +28,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> documents.Lab:
             {"sets": [{"scores": [{"name": "BLEU", "value": 20.0, "signature": ""}]}]}
         )
 
-    def translated(name: str, options: Sequence[str]) -> dict[str, Any]:
-        bleu = {"BLEU": 10.0 + len(options)}
+    def translated(name: str, split: str, options: Sequence[str]) -> dict[str, Any]:
+        bleu = {"BLEU": 10.0 + len(options) - (split == "mixed")}
         return {"lines": bleu, "documents": bleu, "mismatched": 3, "seconds": 1.0}
 
     monkeypatch.setattr(documents, "HELD_OUT", {"test": 20, "valid": 10})
@@ -63,8 +63,7 @@ def test_no_document_is_in_two_sets(lab: documents.Lab) -> None:
 def test_every_configuration_loads(lab: documents.Lab) -> None:
     lab.teach_base()
     base = load_config(lab.out / "base.yaml")
-    assert base.data.context is not None
-    assert base.data.context.tokens == max(filter(None, documents.CONTEXTS.values()))
+    assert base.data.context is None
     for context, tokens in documents.CONTEXTS.items():
         lab.learn(context, 2)
         config = yaml.safe_load((lab.out / f"context-{context}-2.yaml").read_text())
@@ -84,10 +83,26 @@ def test_the_table_has_a_row_for_each_way_to_translate(lab: documents.Lab) -> No
         ["sentences alone", "line by line", "2"],
         ["up to 3 sentences", "line by line", "2"],
         ["up to 3 sentences", "in chunks", "2"],
+        ["up to 3 sentences", "among strangers", "2"],
         ["up to 8 sentences", "line by line", "2"],
         ["up to 8 sentences", "in chunks", "2"],
+        ["up to 8 sentences", "among strangers", "2"],
     ]
-    assert [row[4] for row in rows] == ["10.0 ± 0.0", *["10.0 ± 0.0", "12.0 ± 0.0"] * 2]
+    assert [row[4] for row in rows] == [
+        "10.0 ± 0.0",
+        *["10.0 ± 0.0", "14.0 ± 0.0", "13.0 ± 0.0"] * 2,
+    ]
+
+
+def test_mixed_lines_are_those_of_test_with_their_translations(lab: documents.Lab) -> None:
+    own, mixed = (
+        [(lab.text / f"{split}.{side}").read_text().splitlines() for side in ("en", "de", "ids")]
+        for split in ("test", "mixed")
+    )
+    assert mixed[2] == own[2]
+    assert mixed[0] != own[0]
+    pairs = [dict(zip(*each[:2], strict=True)) for each in (own, mixed)]
+    assert pairs[0] == pairs[1]
 
 
 def test_the_lines_of_a_document_become_one(tmp_path: Path) -> None:
