@@ -686,7 +686,8 @@ def test_a_full_disk_ends_it_cleanly(unprepared: Path, large: Path) -> None:
     for kilobytes in (8, size // 8, size // 2, size - 100):
         full = on_a_small_disk(unprepared, kilobytes, prepare)
         assert full.code == 2
-        assert full.err.startswith("error: disk/data: ")
+        assert full.err.startswith("error: ")
+        assert "disk/data: the disk is full" in full.err
         assert full.err.endswith("the disk is full; nothing that was complete is lost\n")
         assert [path.name for path in (unprepared / "copy").iterdir()] == [".data.lock"]
     assert on_a_small_disk(unprepared, 4 * size, prepare).code == 0
