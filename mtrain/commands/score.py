@@ -42,7 +42,7 @@ def check_request(
     if hypotheses is not None and test_sets:
         if references or "--sources" in given or "--target-lang" in given:
             raise UserError(
-                "--test-set has sources, references and languages of --hypotheses",
+                "--test-set has the sources and references of --hypotheses, and their language",
                 "leave out --references, --sources and --target-lang",
             )
         if len(test_sets) > 1:

@@ -111,7 +111,7 @@ def describe_inputs(config: Config) -> dict[str, Any]:
 
 
 def _refuse_undistilled(config: Config) -> None:
-    """Raise UserError for a training corpus that no teacher has translated as it is now."""
+    """Raise UserError for a training corpus whose present text no teacher has translated."""
     for corpus in filter(config.is_distilled, config.data.train):
         files, original = config.distilled_pairs(corpus), config.distilled_from(corpus)
         problem = ""

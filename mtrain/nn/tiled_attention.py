@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from mtrain.errors import UserError
-from mtrain.runtime.compilation import is_failed_compilation
+from mtrain.runtime.compilation import explained_compilation
 
 TILE = 128  # what its kernels are tuned for
 SMALLEST_WIDTH = 16  # of a head: that of the smallest product in a kernel
@@ -58,15 +57,9 @@ def attend_in_tiles(query: Tensor, keys: Tensor, values: Tensor, mask: BlockMask
     if query.is_cuda:
         attend = _compiled()
     alike = (x.to(values.dtype) for x in (query, keys))  # autocast leaves rotated ones in fp32
-    try:
+    hint = "install a C compiler, or use device: cpu"
+    with explained_compilation("block-sparse attention", hint):
         found: Tensor = attend(*alike, values, block_mask=mask)
-    except RuntimeError as error:
-        if is_failed_compilation(error):
-            raise UserError(
-                f"torch cannot compile block-sparse attention: {error}".split("\n")[0],
-                "install a C compiler, or use device: cpu",
-            ) from error
-        raise
     return found
 
 

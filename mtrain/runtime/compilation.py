@@ -1,8 +1,20 @@
 """Compilation by torch: its errors."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-def is_failed_compilation(error: RuntimeError) -> bool:
-    """Tell whether torch could not compile, for example because there is no C compiler."""
-    from torch._dynamo.exc import TorchDynamoException  # imported late: only compilation needs it
+from mtrain.errors import UserError
 
-    return isinstance(error, TorchDynamoException)
+
+@contextmanager
+def explained_compilation(what: str, hint: str) -> Iterator[None]:
+    """Raise UserError with a hint if torch cannot compile, for example without a C compiler."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import TorchDynamoException  # imported late: few need it
+
+        if not isinstance(error, TorchDynamoException):
+            raise
+        reason = " ".join(str(error).split("\n")[:2])  # who raised it, and what
+        raise UserError(f"torch cannot compile {what}: {reason}", hint) from error

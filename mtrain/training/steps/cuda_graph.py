@@ -12,8 +12,7 @@ from torch import Tensor
 
 from mtrain.console import say
 from mtrain.data.batch import Batch
-from mtrain.errors import UserError
-from mtrain.runtime.compilation import is_failed_compilation
+from mtrain.runtime.compilation import explained_compilation
 from mtrain.training.steps.eager import EagerStep
 
 WARM_UPS = 3  # eager calls before a capture: compile and select kernels, allocate workspaces
@@ -74,17 +73,11 @@ class CudaGraphStep(EagerStep):
             return
         started = time.monotonic()
         own, num_tokens = part.to(self._device), torch.ones((), device=self._device)
-        try:
+        hint = "use training.compile_layers: false, or install a C compiler"
+        with explained_compilation("the model's layers", hint):
             self._captured[part.num_rows] = CapturedFunction(
                 lambda: self._learn(own, num_tokens, False), [*own.tensors(), num_tokens]
             )
-        except RuntimeError as error:
-            if is_failed_compilation(error):
-                raise UserError(
-                    f"torch cannot compile the model's layers: {error}".split("\n")[0],
-                    "use training.compile_layers: false, or install a C compiler",
-                ) from error
-            raise
         say(f"captured the update as a CUDA graph in {time.monotonic() - started:.1f} seconds")
 
     def accumulate(

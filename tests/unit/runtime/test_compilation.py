@@ -1,20 +1,26 @@
-"""What can be told of CUDA graphs without a GPU; see also tests/gpu."""
+"""A compilation that fails is told from other errors; see also tests/gpu."""
 
 from typing import Any
 
 import pytest
 import torch
 
-from mtrain.runtime.compilation import is_failed_compilation
+from mtrain.errors import UserError
+from mtrain.runtime.compilation import explained_compilation
 
 
 def test_a_failed_compilation_is_told_from_other_errors() -> None:
     def backend(*_: Any) -> Any:
-        raise OSError("no C compiler")
+        raise OSError("there is no C compiler")
 
-    with pytest.raises(RuntimeError) as failed:
+    with (
+        pytest.raises(UserError, match=r"torch cannot compile the layers: .*no C compiler") as told,
+        explained_compilation("the layers", "install one"),
+    ):
         torch.compile(torch.sin, backend=backend)(torch.ones(2))
-    assert is_failed_compilation(failed.value)
-    with pytest.raises(RuntimeError) as other:
+    assert told.value.hint == "install one"
+    with (
+        pytest.raises(RuntimeError, match="size"),
+        explained_compilation("the layers", "install one"),
+    ):
         torch.ones(2) @ torch.ones(3)
-    assert not is_failed_compilation(other.value)
