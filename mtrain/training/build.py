@@ -188,7 +188,10 @@ def _initial_model(
 def _masked_teacher(
     config: Config, tokenizers: TokenizerPair, student: Model, maker: Maker
 ) -> tuple[Bert | None, str | None]:
-    """Return the BERT that teaches another in training, if one does, and its identity."""
+    """Return the BERT that teaches another in training, if one does, and its identity.
+
+    A teacher that no CUDA graph can capture makes its student another such.
+    """
     if not config.teaches_in_training:
         return None, None
     assert isinstance(student, Bert)
