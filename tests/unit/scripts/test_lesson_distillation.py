@@ -7,39 +7,52 @@ from typing import Any
 import pytest
 
 from mtrain.config import load_config
+from mtrain.data.folders import RunFolder
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parents[3] / "scripts" / "lesson"))
     import distillation
-    import steps
+
+
+def lab_of(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> distillation.Lab:
+    """Return a lab whose verbs do nothing, and whose student is half as good as its teacher."""
+
+    def noted(verb: str, *arguments: str) -> str:
+        scores = [{"name": name, "value": 20.0} for name in ("BLEU", "accuracy")]
+        rows = [{"system": system, "scores": {"BLEU": value, "accuracy": value},
+                 "megabytes": 10.0 * value, "speeds": {"greedy": 100 / value} if is_first else {}}
+                for is_first in (True, False)
+                for system, value in (("teacher", 40.0), ("student", 30.0), ("student int8", 20.0))
+                ]  # fmt: skip
+        return json.dumps({"sets": [{"name": "test", "scores": scores}], "rows": rows})
+
+    def curve(run: Path) -> list[dict[str, Any]]:
+        return [{"bleu": 19.0, "accuracy": 29.0}, {"bleu": 21.0, "accuracy": 31.0}]
+
+    monkeypatch.setattr(distillation, "mtrain", noted)
+    monkeypatch.setattr(distillation, "learning_curve", curve)
+    return distillation.Lab(tmp_path / "out", tmp_path, distillation.TASKS[task])
 
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> distillation.Lab:
-    """A lab whose verbs do nothing, and whose student is half as good as its teacher."""
-
-    def noted(verb: str, *arguments: str) -> str:
-        scores = [{"name": "BLEU", "value": 20.0, "signature": "nrefs:1"}]
-        rows = [{"system": system, "scores": {"BLEU": bleu}, "megabytes": 10.0 * bleu,
-                 "speeds": {"greedy": 100 / bleu}}
-                for system, bleu in (("teacher", 40.0), ("student int8", 20.0))]  # fmt: skip
-        return json.dumps({"sets": [{"scores": scores}], "rows": rows})
-
-    def curve(run: Path) -> list[dict[str, Any]]:
-        return [{"bleu": 19.0}, {"bleu": 21.0}]
-
-    for module in (distillation, steps):
-        monkeypatch.setattr(module, "mtrain", noted)
-    monkeypatch.setattr(distillation, "learning_curve", curve)
-    return distillation.Lab(tmp_path / "out", tmp_path)
+    """A lab of translators."""
+    return lab_of("multi30k", tmp_path, monkeypatch)
 
 
-def test_every_configuration_loads(lab: distillation.Lab) -> None:
+@pytest.mark.parametrize("task", distillation.TASKS)
+def test_every_configuration_loads(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = lab_of(task, tmp_path, monkeypatch)
     lab.teach()
-    lab.vocabulary.parent.mkdir(parents=True)
-    lab.vocabulary.write_bytes(b"")
-    assert load_config(lab.out / "teacher.yaml").distillation is None
-    for way in distillation.WAYS:
+    for folder in (lab.vocabulary.parent, lab.teacher / "tokenizer"):
+        folder.mkdir(parents=True)
+        (folder / lab.vocabulary.name).write_bytes(b"")
+    teacher = load_config(lab.out / "teacher.yaml")
+    assert teacher.distillation is None
+    RunFolder(lab.teacher).begin_empty(teacher)
+    for way in lab.task.ways:
         lab.learn(way, 2)
         config = load_config(lab.out / f"{way}-2.yaml")
         assert config.seed == 2
@@ -61,6 +74,6 @@ def test_the_table_has_the_mean_of_the_seeds_and_shares_of_the_teachers(
     for seed in (1, 2):
         lab.learn("best", seed)
     told = lab.describe()
-    assert "| teacher | 1 | 21.0 | 20.0 |" in told
+    assert "| teacher | 1 | 21.0 | test 20.0 |" in told
     shares = "0.50 x BLEU, 0.50 x bytes, 2.00 x greedy"
-    assert f"| best | 2 | 21.0 ± 0.0 | 20.0 ± 0.0 | {shares} |" in told
+    assert f"| best | 2 | 21.0 ± 0.0 | test 20.0 ± 0.0 | {shares} |" in told
