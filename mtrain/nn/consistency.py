@@ -13,24 +13,36 @@ from torch import Tensor
 
 from mtrain.nn.output import IGNORE_INDEX, OutputLayer, ProjectedLoss, RowsLoss, project
 
-# takes log probabilities (C/2,V) of both passes; returns the divergence (C/2,) and its gradients
-# by the logits of both, (C/2,V)
-Divergence = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+# takes log probabilities and probabilities (C/2,V) of both passes; returns the divergence (C/2,)
+# and its gradients by the logits of both, (C/2,V)
+Divergence = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
-def symmetric_kl(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def symmetric_kl(
+    log_first: Tensor, log_second: Tensor, first: Tensor, second: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean of both Kullback-Leibler divergences (Wu et al. 2021, equation 2)."""
-    forward, of_first, of_second = kl(first, second)
-    backward, to_second, to_first = kl(second, first)
-    return (forward + backward) / 2, (of_first + to_first) / 2, (of_second + to_second) / 2
+    forward, of_first, to_second = kl(log_first, log_second, first, second)
+    backward, of_second = _of_first(log_second, log_first, second)
+    return (
+        (forward + backward) / 2,
+        of_first.sub_(to_second).div_(2),
+        of_second.add_(to_second).div_(2),
+    )
 
 
-def kl(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def kl(
+    log_first: Tensor, log_second: Tensor, first: Tensor, second: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return KL(first || second), differentiated by both (Gao et al. 2022, equation 5)."""
-    probabilities, difference = first.exp(), first - second
-    value = (probabilities * difference).sum(dim=1)
-    of_first = probabilities * (difference - value[:, None])
-    return value, of_first, second.exp() - probabilities
+    return *_of_first(log_first, log_second, first), second - first
+
+
+def _of_first(log_first: Tensor, log_second: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    """Return KL(first || second), and its gradient by the logits of the first."""
+    difference = log_first - log_second
+    value = torch.linalg.vecdot(first, difference)
+    return value, difference.sub_(value[:, None]).mul_(first)
 
 
 def consistent_cross_entropy(
@@ -55,9 +67,12 @@ def consistent_cross_entropy(
         del needs_gradient  # validation makes one pass, and so never comes here
         real = both[rows][::2] != IGNORE_INDEX
         tokens = both[rows].clamp_min(0)[:, None]
-        log_probabilities = logits.float().log_softmax(dim=1)
-        losses, nll, gradient = _smoothed(log_probabilities, tokens, label_smoothing)
-        loss, *gradients = divergence(log_probabilities[::2], log_probabilities[1::2])
+        logs = logits.float().log_softmax(dim=1)
+        probabilities = logs.exp()
+        loss, *gradients = divergence(
+            logs[::2], logs[1::2], probabilities[::2], probabilities[1::2]
+        )
+        losses, nll, gradient = _smoothed(logs, probabilities, tokens, label_smoothing)
         loss = weight * loss
         for first, share, of_divergence in zip((0, 1), shares, gradients, strict=True):
             loss = loss + share * losses[first::2]
@@ -71,15 +86,16 @@ def consistent_cross_entropy(
 
 
 def _smoothed(
-    log_probabilities: Tensor, tokens: Tensor, smoothing: float
+    logs: Tensor, probabilities: Tensor, tokens: Tensor, smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return smoothed cross-entropies (C,), plain ones (C,), and the gradient (C,V) of the first.
 
-    Takes log probabilities (C,V) and tokens (C,1).
+    Takes log probabilities and probabilities (C,V), and tokens (C,1). The gradient overwrites the
+    probabilities.
     """
-    nll = -log_probabilities.gather(1, tokens)[:, 0]
-    losses = (1 - smoothing) * nll - smoothing * log_probabilities.mean(dim=1)
-    gradient = log_probabilities.exp() - smoothing / log_probabilities.shape[1]
+    nll = -logs.gather(1, tokens)[:, 0]
+    losses = (1 - smoothing) * nll - smoothing * logs.mean(dim=1)
+    gradient = probabilities.sub_(smoothing / logs.shape[1])
     gradient.scatter_add_(1, tokens, gradient.new_full(tokens.shape, smoothing - 1))
     return losses, nll, gradient
 
