@@ -86,7 +86,7 @@ def score_tests(
                 )
                 num_alone = sum(each.is_from_mismatch for each in translations)
                 say(f"{name}: documents translated chunk by chunk, {num_alone} lines alone "
-                    "because the separators of their chunk did not match")  # fmt: skip
+                    "because their chunk did not come back whole")  # fmt: skip
         texts = replace(
             test.texts,
             hypotheses=[translation.text for translation in translations],

@@ -75,6 +75,8 @@ class Request:
         parse_limits(self.fail_on)
         _refuse_same(self.files)
         if self.documents:
+            for _, config in self.opened:
+                require_context(config)
             config = self.opened[0][1]
             check_documents(config, self.input_path, self.alignments_path, self.documents)
 

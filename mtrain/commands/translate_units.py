@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtrain.config import Config
-from mtrain.config.purpose import require_context
 from mtrain.console import Progress
 from mtrain.decoding.document_stream import (
     numbered_by_empty_lines,
@@ -79,7 +78,6 @@ def check_documents(
     config: Config, input_path: Path | None, alignments_path: Path | None, documents: Documents
 ) -> None:
     """Raise UserError for what documents cannot be combined with."""
-    require_context(config)
     if alignments_path:
         raise UserError(
             "--alignments are of lines that are translated alone",

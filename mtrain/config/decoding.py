@@ -55,7 +55,7 @@ class DecodingConfig(Section):
     """maximum of source tokens times hypotheses per sentence in a batch; by default 12,288 on a CPU
     and 65,536 on a GPU"""
     buffer_lines: PositiveInt = 10_000
-    """lines read at once and sorted by length for batching"""
+    """lines read at once and sorted by length for batching; a longer document is cut there"""
     context_tokens: PositiveInt | None = None
     """translate --documents: maximum source tokens of a chunk, end of sentence included; by default
     data.context.tokens"""

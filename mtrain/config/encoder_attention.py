@@ -32,6 +32,17 @@ class EncoderAttention(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _sizes_are_of_blocks(self) -> "EncoderAttention":
+        chosen = [name for name, field in type(self).model_fields.items()
+                  if name != "type" and getattr(self, name) != field.default]  # fmt: skip
+        if chosen and not self.is_sparse:
+            raise ValueError(
+                f"type: full has no blocks, and {' and '.join(chosen)} would change nothing: add "
+                "type: block_sparse, or leave them out"
+            )
+        return self
+
     @property
     def is_sparse(self) -> bool:
         """Whether not every token attends to all."""
@@ -79,5 +90,6 @@ class EncoderAttention(Section):
                 f"encoder_attention: a block attends to {self.num_attended} (window_blocks "
                 f"{self.window_blocks}, global_blocks {self.global_blocks}, random_blocks "
                 f"{self.random_blocks}), and the longest text, max_positions {max_positions}, has "
-                f"only {num_blocks} of {self.block_size} tokens: use fewer, or type: full"
+                f"only {num_blocks} of {self.block_size} tokens: use fewer, a larger "
+                "max_positions, or type: full"
             )

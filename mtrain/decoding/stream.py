@@ -62,7 +62,7 @@ class LineTally:
     def _of_documents(self) -> str:
         if self.mismatched is None:
             return ""
-        return f", {self.mismatched} alone because the separators of their chunk did not match"
+        return f", {self.mismatched} alone because their chunk did not come back whole"
 
 
 def full_blocks(file: BinaryIO, max_lines: int) -> Iterator[list[bytes]]:

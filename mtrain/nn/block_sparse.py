@@ -164,7 +164,7 @@ class SparseMask:
         What is outside all spans attends to itself.
         """
         segments, allowed = self.segments(*x.shape[:2])
-        scores = torch.zeros(allowed.shape).masked_fill_(~allowed, float("-inf"))
+        scores = torch.zeros(allowed.shape, device="cpu").masked_fill_(~allowed, float("-inf"))
         mask = torch.stack([between.index_select(0, own).index_select(1, own)
                             for between, own in zip(scores, segments, strict=True)])  # fmt: skip
         mask.diagonal(dim1=-2, dim2=-1).zero_()
@@ -206,12 +206,15 @@ def layer_masks(
     """Return the mask of each layer's self-attention, for the tokens (B,L) of a batch.
 
     `full` returns the mask of full attention, `spans` the sequences of the batch. Without a
-    pattern, and where all sequences are too short for one, all tokens attend to all.
+    pattern, and where all sequences are too short for one, all tokens attend to all. Wide rows are
+    never computed whole on a CPU, however short the sequences that are packed in them.
     """
     found = () if pattern is None else spans()
-    if pattern is None or all(pattern.covers(span.length) for span in found):
+    is_wide = tokens.shape[1] > DENSE_UP_TO
+    is_covered = pattern is None or all(pattern.covers(span.length) for span in found)
+    if pattern is None or (is_covered and not (is_wide and tokens.is_cpu)):
         return [full()] * num_layers
     masks = [SparseMask(pattern, found, layer) for layer in range(num_layers)]
-    if max(span.length for span in found) > DENSE_UP_TO:
+    if is_wide:
         return masks
     return [mask.dense(tokens) for mask in masks]

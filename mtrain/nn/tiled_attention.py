@@ -30,10 +30,10 @@ def tile_mask(segments: Tensor, allowed: Tensor, device: torch.device) -> BlockM
     num_rows, width = segments.shape
     num_tiles = -(-width // TILE)
     # tokens of each segment in each tile, (B,C,N)
-    counts = torch.zeros(num_rows, num_tiles, allowed.shape[1])
-    tiles = (torch.arange(width) // TILE).expand(num_rows, -1)
-    rows = torch.arange(num_rows)[:, None].expand(-1, width)
-    counts.index_put_((rows, tiles, segments), torch.tensor(1.0), accumulate=True)
+    counts = torch.zeros(num_rows, num_tiles, allowed.shape[1], device="cpu")
+    tiles = (torch.arange(width, device="cpu") // TILE).expand(num_rows, -1)
+    rows = torch.arange(num_rows, device="cpu")[:, None].expand(-1, width)
+    counts.index_put_((rows, tiles, segments), torch.ones((), device="cpu"), accumulate=True)
     pairs = counts @ allowed.float() @ counts.transpose(1, 2)  # allowed pairs of tokens (B,C,C)
     is_whole = pairs == TILE * TILE
     masked, whole = (_listed(tiles, device) for tiles in ((pairs > 0) & ~is_whole, is_whole))

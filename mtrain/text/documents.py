@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from mtrain.errors import UserError
+from mtrain.text.lines import clean_bytes
 
 LONGEST_ID = 80  # characters of an id in a message
 
 
 def is_boundary(line: bytes) -> bool:
     """Return whether a line ends a document where empty lines do."""
-    return not line.strip()
+    return not clean_bytes(line)
 
 
 class DocumentIds:
@@ -23,11 +24,18 @@ class DocumentIds:
     def number_of(self, name: bytes, line: int) -> int:
         """Return the number of the document `name`, an id without spaces around it, on a line.
 
-        Raises UserError for an id that comes back after another document, and for an empty one.
+        Raises UserError for an id that comes back after another document, for an empty one, and for
+        one with a tab, after which files of WMT have a paragraph's number.
         """
         name = name.strip()
         if name != self._last:
             where = f"{self._path}:{line}"
+            own, tab, _ = name.partition(b"\t")
+            if tab:
+                raise UserError(
+                    f"{where}: a tab after document {_tell(own)}",
+                    "each line needs the id of its document alone: cut -f 1",
+                )
             if not name:
                 raise UserError(f"{where}: no document id", "each line needs that of its document")
             if name in self._first_lines:

@@ -10,9 +10,9 @@ test, those before them valid. A base learns sentences of the rest and of the --
 other model continues from it with the same number of updates: on sentences alone (context 1), or on
 chunks of up to so many tokens that about N sentences fit. Each translates test line by line, and
 those of chunks in chunks too, and in chunks whose lines are of other documents: where that is as
-good, the context is not used. `mtrain` does each step in a process of its own. What has a result in
-OUT/results is skipped, so that the same command resumes; begin several at once only when the base
-has one (`--contexts` alone). Prints the table so far.
+good, the context is not used. All seeds start from one base. `mtrain` does each step in a process
+of its own. What has a result in OUT/results is skipped, so that the same command resumes; begin
+several at once only when the base has one (`--contexts` alone). Prints the table so far.
 """
 
 import argparse
@@ -41,7 +41,9 @@ from steps import (
 )
 
 from mtrain.console import say
+from mtrain.data.folders import DataFolder
 from mtrain.text.lines import read_lines
+from mtrain.text.tokenizer import SEPARATOR
 
 SEEDS = (1, 2, 3)
 SPEECH = re.compile(rb"(Mr|Madam) President\b")
@@ -53,7 +55,8 @@ LONGEST = 110  # tokens of a sentence, so that each fits into a chunk
 SHARES = 1, 3  # of Europarl and of each of the other texts in what the base learns
 SCHEDULE = {"optimizer": "muon", "batch_tokens": 2400, "keep_last": 1}
 BASE: dict[str, Any] = {
-    "tokenizer": {"type": "unigram", "vocab_size": 8000, "normalization": "nmt_nfkc"},
+    "tokenizer": {"type": "unigram", "vocab_size": 8000, "normalization": "nmt_nfkc",
+                  "symbols": [SEPARATOR]},
     "model": {"encoder_layers": 3, "decoder_layers": 3, "d_model": 256, "num_heads": 4,
               "ffn_dim": 1024, "dropout": 0.2},
     "training": {**SCHEDULE, "learning_rate": 4e-3, "warmup_updates": 100, "max_updates": 4000,
@@ -62,16 +65,19 @@ BASE: dict[str, Any] = {
 TUNING: dict[str, Any] = {
     **SCHEDULE, "learning_rate": 1e-3, "warmup_updates": 50, "max_updates": 600, "valid_every": 600
 }  # fmt: skip
-ALONE = re.compile(r"(\d[\d,]*) alone because the separators")
-COLUMNS = ("learnt", "translated", "seeds", "dev BLEU, lines alone", "BLEU of lines",
-           "BLEU of documents", "lines alone by mismatch", "seconds")  # fmt: skip
+STRANGERS = "among strangers"
+ALONE = re.compile(r"(\d[\d,]*) alone because their chunk")
+COLUMNS = ("learnt", "sentences a chunk", "minutes", "translated", "seeds",
+           "dev BLEU, lines alone", "BLEU of lines", "BLEU of documents",
+           "lines alone by mismatch", "seconds")  # fmt: skip
 
 
 class Lab:
     """The folder of all experiments."""
 
     def __init__(self, out: Path, europarl: Path, texts: list[tuple[Path, Path]]) -> None:
-        self.out, self.europarl, self.texts = out, europarl, texts
+        self.out, self.europarl, self.texts = out.resolve(), europarl.resolve(), texts
+        out = self.out
         self.text = out / "text"
         self.results = out / "results"
         for folder in (self.text, self.results):
@@ -107,14 +113,17 @@ class Lab:
 
     def teach_base(self) -> None:
         """Train what all others start from, unless that is done."""
-        data = self._europarl(1)
-        data["train"][0]["weight"] = SHARES[0]
-        data["train"] += [{**_pair(*files), "weight": SHARES[1]} for files in self.texts]
-        path, tree = self.results / "base.json", {**BASE, "data": data, "seed": 1}
+        path, tree = self.results / "base.json", self._base()
         if read_result(path, tree) is None:
             minutes = self._train("base", tree)
             dev = learning_curve(self.out / "runs" / "base")
             write_result(path, {**origin(), "settings": tree, "minutes": minutes, "dev": dev})
+
+    def _base(self) -> dict[str, Any]:
+        data = self._europarl(1)
+        data["train"][0]["weight"] = SHARES[0]
+        data["train"] += [{**_pair(*files), "weight": SHARES[1]} for files in self.texts]
+        return {**BASE, "data": data, "seed": 1}
 
     def learn(self, context: int, seed: int) -> None:
         """Train a model on chunks of so many sentences, and translate test; keep the result."""
@@ -125,18 +134,21 @@ class Lab:
             "model": {"dropout": BASE["model"]["dropout"],
                       "init_from": str(self.out / "runs" / "base")},
         }  # fmt: skip
-        if read_result(path, tree) is not None:
+        settings = {**tree, "base": self._base(), "europarl": str(self.europarl),
+                    "held_out": HELD_OUT, "source_share": SOURCE_SHARE}  # fmt: skip
+        if read_result(path, settings) is not None:
             return
         minutes = self._train(name, tree)
         ways: dict[str, Any] = {"line by line": self._translate(name, "test", [])}
         if (tokens := CONTEXTS[context]) is not None:
             shorter = ["--set", f"decoding.context_tokens={round(SOURCE_SHARE * tokens)}"]
-            for way, split in (("in chunks", "test"), ("among strangers", "mixed")):
+            for way, split in (("in chunks", "test"), (STRANGERS, "mixed")):
                 ids = ["--document-ids", str(self._ids(split))]
                 ways[way] = self._translate(name, split, [*ids, *shorter])
         dev = learning_curve(self.out / "runs" / name)
-        write_result(path, {**origin(), "settings": tree, "context": context, "seed": seed,
-                            "minutes": minutes, "dev": dev, "ways": ways})  # fmt: skip
+        write_result(path, {**origin(), "settings": settings, "context": context, "seed": seed,
+                            "minutes": minutes, "dev": dev, "ways": ways,
+                            "sentences": self._sentences(name)})  # fmt: skip
         for way, found in ways.items():
             say(f"{name}: {way} BLEU {found['lines']['BLEU']:.2f}")
 
@@ -146,12 +158,18 @@ class Lab:
         for context in CONTEXTS:
             paths = sorted(self.results.glob(f"context-{context}-?.json"))
             found = [json.loads(path.read_text("utf-8")) for path in paths]
-            learnt = "sentences alone" if context == 1 else f"up to {context} sentences"
+            tokens = CONTEXTS[context]
+            learnt = f"chunks of up to {tokens} tokens" if tokens else "sentences alone"
             for way in found[0]["ways"] if found else ():
                 each = [one["ways"][way] for one in found]
-                rows.append((learnt, way, str(len(found)), spread(map(best_dev_bleu, found)),
-                             *(spread(one[unit]["BLEU"] for one in each)
-                               for unit in ("lines", "documents")),
+                of_documents = spread(one["documents"]["BLEU"] for one in each)
+                if way == STRANGERS:  # these are other documents
+                    of_documents = ""
+                rows.append((learnt, f"{found[0]['sentences']:.1f}",
+                             f"{statistics.mean(one['minutes'] for one in found):.0f}",
+                             way, str(len(found)), spread(map(best_dev_bleu, found)),
+                             spread(one["lines"]["BLEU"] for one in each),
+                             of_documents,
                              f"{statistics.mean(one['mismatched'] for one in each):.0f}",
                              f"{statistics.mean(one['seconds'] for one in each):.0f}"))  # fmt: skip
         return table(COLUMNS, rows)
@@ -194,6 +212,12 @@ class Lab:
             "lines": _score(output, self._file(split, "de")), "documents": _score(*documents),
             "mismatched": int(told[1].replace(",", "")) if told else 0, "seconds": seconds,
         }  # fmt: skip
+
+    def _sentences(self, name: str) -> float:
+        """Return the mean number of sentences in the chunks that a model has learnt from."""
+        joined = DataFolder(self.out / "runs" / name / "data").manifest().get("chunks")
+        sizes = joined[0]["chunks"] if joined else {"1": 1}
+        return sum(int(size) * count for size, count in sizes.items()) / sum(sizes.values())
 
     def _file(self, split: str, side: str) -> Path:
         return self.text / f"{split}.{side}"

@@ -13,7 +13,7 @@ from mtrain.data.plan import plan_epoch, plan_in_order
 from mtrain.data.store import IntArray, TokenStore
 from mtrain.nn.feature_attention import Features
 from mtrain.text.links import SIDES
-from mtrain.text.tokenizer import TokenizerPair
+from mtrain.text.tokenizer import Tokenizer, TokenizerPair
 
 
 class BatchMaker(Maker):
@@ -43,9 +43,8 @@ class BatchMaker(Maker):
         self._batch_tokens = batch_tokens
         self._sampling = subword_sampling
         self._prefix_ids = dict(zip(SIDES, prefix_ids, strict=True))
-        protects = bool(tokenizers.protection)
-        self._protected_ids = {side: getattr(tokenizers, side).protected_ids if protects else ()
-                               for side in SIDES}  # fmt: skip
+        self._whole_ids = {side: _whole_ids(getattr(tokenizers, side), bool(tokenizers.protection))
+                           for side in SIDES}  # fmt: skip
         self._features = store.features if with_features else None
 
     def plan(self, rows: IntArray, seed: int, epoch: int) -> list[IntArray]:
@@ -120,11 +119,12 @@ class BatchMaker(Maker):
     def _sample(self, rows: IntArray, seed: int, name: str) -> tuple[IntArray, IntArray]:
         """Sample segmentations; a sentence that gets too long keeps its stored segmentation.
 
-        So does one whose pieces of protected spans, rarely, are split. Prefixes stay as they are.
+        So does one whose pieces of protected spans or between sentences, rarely, are split.
+        Prefixes stay as they are.
         """
         side = getattr(self._store, name)
         tokenizer = getattr(self._tokenizers, name)
-        whole = self._protected_ids[name].__contains__
+        whole = self._whole_ids[name].__contains__
         stored = [side.row(row) for row in rows]
         prefixes = [list(takewhile(self._prefix_ids[name].__contains__, row)) for row in stored]
         bare = [row[len(prefix) :] for row, prefix in zip(stored, prefixes, strict=True)]
@@ -139,6 +139,13 @@ class BatchMaker(Maker):
         for row, ids in enumerate(chosen):
             padded[row, : len(ids)] = ids
         return padded, lengths
+
+
+def _whole_ids(tokenizer: Tokenizer, protects: bool) -> frozenset[int]:
+    """Return the ids of the pieces that sampling must not split."""
+    between = tokenizer.find_separator()
+    found = frozenset() if between is None else frozenset([between])
+    return found | tokenizer.protected_ids if protects else found
 
 
 def pad_pairs(

@@ -69,6 +69,16 @@ def fail(folder: Path, text: str, *overrides: str) -> list[str]:
          "{type: block_sparse, block_size: 60, random_blocks: 0}}\nexport_to: [huggingface]",
          "8: export_to: huggingface cannot hold a model with "
          "model.encoder_attention.random_blocks: 0 (BigBird has 1 or more)"),
+        ("model: {encoder_attention: {type: block_sparse}}",
+         "7: model: encoder_attention: a block attends to 8 (window_blocks 3, global_blocks 2, "
+         "random_blocks 3), and the longest text, max_positions 512, has only 8 of 64 tokens: use "
+         "fewer, a larger max_positions, or type: full"),
+        ("model: {encoder_attention: {type: block_sparse, block_size: 1024}}",
+         "7: model: encoder_attention.block_size 1024 is more than max_positions 512"),
+        ("model: {encoder_attention: {type: block_sparse, window_blocks: 4}}",
+         "7: model.encoder_attention: window_blocks 4 is even: as many stand before a block as"),
+        ("model: {encoder_attention: {block_size: 32}}",
+         "7: model.encoder_attention: type: full has no blocks, and block_size would change"),
         ("export_to: [onnx]", "7: export_to.0: input should be 'ctranslate2' or 'huggingface'"),
         ("model: {type: 3}", "7: model.type: there is no 3; known here: transformer, rnn, decoder"),
         ("decoding: {engine: ctranslate2, method: sample}", "7: decoding: method: sample is"),

@@ -2,11 +2,16 @@
 
 import random
 from itertools import groupby
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 
 from mtrain.config.tokenizer import TokenizerConfig
 from mtrain.data.chunks import Joiner, Pair
+from mtrain.data.makers.padded import BatchMaker
+from mtrain.data.store import StoreWriter, TokenStore, translation_columns
 from mtrain.text.tokenizer import SEPARATOR, TokenizerPair, train_tokenizer
 
 BUDGET = 40
@@ -99,3 +104,23 @@ def test_a_sentence_that_has_the_separator_stays_alone(tokenizers: TokenizerPair
     assert chunks.count(odd) == 1
     assert all(len(parts(list(source), separator)) == len(parts(list(target), separator))
                for source, target in chunks if (source, target) != odd)  # fmt: skip
+
+
+@pytest.mark.parametrize("type_of_vocabulary", ["bpe", "unigram"])
+def test_sampled_segmentations_keep_the_separators(
+    type_of_vocabulary: Literal["bpe", "unigram"], tmp_path: Path
+) -> None:
+    config = TokenizerConfig(type=type_of_vocabulary, vocab_size=300, symbols=(SEPARATOR,))
+    train_tokenizer(["step by step", "<s e p>"] * 20, config, tmp_path / "shared.model")
+    tokenizers = TokenizerPair.load(tmp_path)
+    separator = tokenizers.source.separator_id
+    sentences = tokenizers.source.encode(["pes step", "step", "by pes"], 1)
+    chunk = [*sentences[0], separator, *sentences[1], separator, *sentences[2]]
+    columns = translation_columns(tokenizers.vocab_size)
+    with StoreWriter(tmp_path / "train", columns) as writer:
+        writer.append({"source": [chunk] * 500, "target": [chunk] * 500})
+    store = TokenStore(tmp_path / "train", columns, tokenizers.vocab_size, writer.fingerprint())
+    batch = BatchMaker(store, tokenizers, 200, 10_000, subword_sampling=0.1).make(np.arange(500))
+    for side in (batch.source, batch.target_out):
+        assert len(side.unique(dim=0)) > 1
+        assert ((side == separator).sum(dim=1) == 2).all()

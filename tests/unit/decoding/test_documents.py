@@ -160,6 +160,7 @@ def test_what_is_translated_together_does_not_depend_on_how_lines_arrive() -> No
     [
         ("a\nb\n", "ids has 2 lines but in.txt has more"),
         ("a\nb\nb\nb\n", "ids has 4 lines but in.txt has 3"),
+        ("a\nb\t2\n", "ids:2: a tab after document b"),
         ("a\nb\na\n", "ids:3: document a comes back after another one; it began in line 1"),
         ("a\n\na\n", "ids:2: no document id"),
     ],

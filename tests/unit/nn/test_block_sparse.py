@@ -178,6 +178,26 @@ def test_only_long_batches_are_computed_in_blocks(monkeypatch: pytest.MonkeyPatc
     assert all(isinstance(mask, SparseMask) for mask in masks(41))
 
 
+@pytest.mark.parametrize("length", [4, 32], ids=["with full attention", "with sparse attention"])
+def test_short_texts_in_a_long_row_are_computed_in_blocks(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_sparse, "DENSE_UP_TO", 40)
+    tokens, spans = torch.zeros(1, 64), [Span(0, start, length) for start in range(0, 64, length)]
+    masks = layer_masks(PATTERN, tokens, lambda: torch.zeros(1, 1, 64, 64), lambda: spans, 2)
+    assert all(isinstance(mask, SparseMask) for mask in masks)
+
+
+def test_masks_are_made_on_the_processor_whatever_the_default_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mask, x = SparseMask(PATTERN, [Span(0, 0, 64)], 0), torch.zeros(1, 64)
+    expected = mask.dense(x)
+    with torch.device("meta"):
+        assert torch.equal(mask.dense(x), expected)
+        tile_mask(*mask.segments(1, 64), torch.device("cpu"))
+
+
 @pytest.mark.parametrize(
     ("longest", "device_type", "dropout", "head_width", "told"),
     [

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from mtrain.config import load_config
+from mtrain.text.tokenizer import SEPARATOR
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parents[3] / "scripts" / "lesson"))
@@ -43,6 +44,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> documents.Lab:
             file.writelines(lines)
     lab = documents.Lab(tmp_path / "out", tmp_path, [])
     monkeypatch.setattr(lab, "_translate", translated)
+    monkeypatch.setattr(lab, "_sentences", lambda name: 1.5)
     lab.split()
     return lab
 
@@ -64,12 +66,12 @@ def test_every_configuration_loads(lab: documents.Lab) -> None:
     lab.teach_base()
     base = load_config(lab.out / "base.yaml")
     assert base.data.context is None
+    assert SEPARATOR in base.tokenizer.symbols  # in the vocabulary of those that start from it
     for context, tokens in documents.CONTEXTS.items():
         lab.learn(context, 2)
         config = yaml.safe_load((lab.out / f"context-{context}-2.yaml").read_text())
         assert config["data"].get("context") == (tokens and {"tokens": tokens})
         assert config["data"]["filters"]["max_tokens"] == base.data.filters.max_tokens
-        assert (tokens or documents.LONGEST) >= documents.LONGEST
         assert config["model"]["init_from"] == str(lab.out / "runs" / "base")
 
 
@@ -79,18 +81,14 @@ def test_the_table_has_a_row_for_each_way_to_translate(lab: documents.Lab) -> No
             lab.learn(context, seed)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]]
             for line in lab.describe().splitlines()[2:]]  # fmt: skip
-    assert [row[:3] for row in rows] == [
+    assert [[row[0], row[3], row[4]] for row in rows] == [
         ["sentences alone", "line by line", "2"],
-        ["up to 3 sentences", "line by line", "2"],
-        ["up to 3 sentences", "in chunks", "2"],
-        ["up to 3 sentences", "among strangers", "2"],
-        ["up to 8 sentences", "line by line", "2"],
-        ["up to 8 sentences", "in chunks", "2"],
-        ["up to 8 sentences", "among strangers", "2"],
-    ]
-    assert [row[4] for row in rows] == [
-        "10.0 ± 0.0",
-        *["10.0 ± 0.0", "14.0 ± 0.0", "13.0 ± 0.0"] * 2,
+        *([f"chunks of up to {tokens} tokens", way, "2"] for tokens in (144, 320)
+          for way in ("line by line", "in chunks", "among strangers")),
+    ]  # fmt: skip
+    assert [row[6:8] for row in rows] == [
+        ["10.0 ± 0.0"] * 2,
+        *[["10.0 ± 0.0"] * 2, ["14.0 ± 0.0"] * 2, ["13.0 ± 0.0", ""]] * 2,
     ]
 
 
