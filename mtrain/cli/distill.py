@@ -32,9 +32,14 @@ def distill(
 
     named = dump_value([str(run).replace("$", "$$") for run in (teacher, *(others or ()))])
     loaded = load_config(config, (*(overrides or ()), f"distillation.teachers={named}"))
-    searched = {"decoding.engine": "torch"} if others else None  # CTranslate2 has one model
-    opened = with_others(open_run(teacher, None, searched), others)
-    from mtrain.commands.distill import distill
+    alike = {
+        "device": loaded.device,
+        "decoding.precision": loaded.decoding.precision,
+        "decoding.engine": "torch" if others else None,  # CTranslate2 has one model
+    }
+    opened = with_others(open_run(teacher, None, alike), others)
+    from mtrain.commands.distill import check_gap, distill
 
-    report = distill(opened, loaded, config, fail_if_gap)
+    report = distill(opened, loaded, config)
     typer.echo(report.as_json() if json else report.as_text())
+    check_gap(report, fail_if_gap)

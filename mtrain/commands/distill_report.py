@@ -10,11 +10,10 @@ from pathlib import Path
 from mtrain.checkpoints.format import MODEL
 from mtrain.commands.score_masked import score_masked
 from mtrain.config.corpora import Languages
-from mtrain.console import progress
+from mtrain.console import progress, say
 from mtrain.data.folders import DataFolder, RunFolder
 from mtrain.data.held_out_text import HeldOutText
 from mtrain.decoding.translator import Translator
-from mtrain.errors import UserError
 from mtrain.evaluation.metrics import compare, score
 from mtrain.inference.load import LoadedRun
 from mtrain.text.lines import decode_lines
@@ -40,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows; the first of each set is the teacher's."""
+    """All rows; the first of each set is the teacher's, if it was measured."""
 
     metric: str  # the main one
     signatures: dict[str, str]
@@ -51,10 +50,11 @@ class Report:
         return {f"{row.system} on {row.test}": -row.difference
                 for row in self.rows if row.difference is not None}  # fmt: skip
 
-    def cost_of_int8(self) -> float | None:
-        """Return how much eight bits cost on the first set, if they were measured."""
-        found = {row.system: row.scores[self.metric] for row in reversed(self.rows)}
-        return found["student"] - found["student int8"] if "student int8" in found else None
+    def costs_of_int8(self) -> dict[str, float]:
+        """Return how much eight bits cost by set, where they were measured."""
+        found = {(row.test, row.system): row.scores[self.metric] for row in self.rows}
+        return {test: found[test, "student"] - score
+                for (test, system), score in found.items() if system == "student int8"}  # fmt: skip
 
     def as_json(self) -> str:
         """Return everything as one JSON object."""
@@ -214,16 +214,13 @@ def _speeds(
 
 def compare_berts(teacher: LoadedRun, student: LoadedRun) -> Report:
     """Predict masked tokens of the student's test sets with both, and measure quality and speed."""
-    tests = RunFolder(student.config.run_dir).test_sets(student.config)
-    if not tests:
-        raise UserError(
-            f"{student.config.run_dir}: no test set to compare teacher and student on",
-            "name one under data.test",
-        )
     rows: list[Row] = []
     signatures: dict[str, str] = {}
     systems = {"teacher": teacher, "student": student}
-    for test in tests:
+    if not teacher.has_head:
+        say("the teacher has no head that predicts masked tokens: the student is measured alone")
+        del systems["teacher"]
+    for test in RunFolder(student.config.run_dir).test_sets(student.config):
         seconds: dict[str, list[float]] = {name: [] for name in systems}
         scores: dict[str, dict[str, float]] = {}
         num_texts = 0
@@ -236,10 +233,11 @@ def compare_berts(teacher: LoadedRun, student: LoadedRun) -> Report:
                 scores[name] = {each.name: each.value for each in found[:2]}
                 signatures |= {each.name: each.signature for each in found[:2]}
         for name, loaded in systems.items():
-            gap = scores[name]["accuracy"] - scores["teacher"]["accuracy"]
+            gap = None
+            if name == "student" and "teacher" in scores:
+                gap = scores[name]["accuracy"] - scores["teacher"]["accuracy"]
             rows.append(Row(
                 test.name, name, loaded.num_parameters, _megabytes(loaded.checkpoint / MODEL),
-                {"texts/s": num_texts / statistics.median(seconds[name])}, scores[name],
-                None if name == "teacher" else gap,
+                {"texts/s": num_texts / statistics.median(seconds[name])}, scores[name], gap,
             ))  # fmt: skip
     return Report("accuracy", signatures, rows)

@@ -235,9 +235,11 @@ class RunFolder:
         present = load_config(self.config_path, is_of_run=True)
         changed = changed_keys(present, config, CHANGEABLE_ON_RESUME)
         if changed and not _is_moved(changed, config):
+            hint = "give this configuration a run_dir of its own, or take the changes back"
+            if config.distillation is not None and not config.distillation.teachers:
+                hint = "a student continues with `mtrain distill`, which names its teachers"
             raise UserError(
-                f"{self.path} belongs to another configuration:" + describe(changed),
-                "give this configuration a run_dir of its own, or take the changes back",
+                f"{self.path} belongs to another configuration:" + describe(changed), hint
             )
 
     @contextmanager

@@ -88,6 +88,22 @@ def describe_inputs(config: Config) -> dict[str, Any]:
     _refuse_untranslated(config)
     _refuse_undistilled(config)
     corpora = config.corpora
+    _check_files(config, corpora)
+    return {
+        "settings": data_settings(config),
+        **input_contents(config, corpora),
+    }
+
+
+def check_undistilled(config: Config) -> None:
+    """Raise UserError, as `describe_inputs` does, for what `mtrain distill` does not make."""
+    _refuse_untranslated(config)
+    train = [corpus for corpus in config.data.train if not config.is_distilled(corpus)]
+    _check_files(config, list(map(config.pairs_of, [*train, *config.data.held_out])))
+
+
+def _check_files(config: Config, corpora: Sequence[Corpus]) -> None:
+    """Raise one UserError that lists the files of corpora and tokenizers that cannot be used."""
     missing = [message for corpus in corpora for message in check_readable(corpus)]
     paths = config.tokenizer.path
     given = [paths.source, paths.target] if isinstance(paths, SidePaths) else [paths]
@@ -104,10 +120,6 @@ def describe_inputs(config: Config) -> dict[str, Any]:
             if config.data.protect:
                 tokenizer.require_protected_pieces(besides=config.tokenizer.symbols)
             append_symbols(path, config.tokenizer.symbols)
-    return {
-        "settings": data_settings(config),
-        **input_contents(config, corpora),
-    }
 
 
 def _refuse_undistilled(config: Config) -> None:

@@ -72,6 +72,14 @@ def check_sources(config: Config, teacher: Config) -> None:
                 f"{' to '.join(task.languages)}; {teacher.run_dir} translates {known}",
                 "name another run as the teacher",
             )
+    given = config.distillation
+    assert given is not None
+    if given.targets == "interpolated" and teacher.decoding.hypotheses_at_once == 1:
+        raise UserError(
+            f"distillation.targets: interpolated chooses among hypotheses, and {teacher.run_dir} "
+            "makes one a sentence",
+            "set distillation.targets: best",
+        )
 
 
 def write_distilled(teacher: LoadedRun, config: Config) -> None:

@@ -44,6 +44,8 @@ def translate_lines(
     if Journal.is_complete(output, identity):
         say(f"{output}: translated before, nothing to do")
         return
+    if output.exists():
+        say(f"{output}: of another model, text or search; translating afresh")
     output.parent.mkdir(parents=True, exist_ok=True)
     with Journal(output) as journal:
         if journal.earlier is not None and not journal.resumes(identity):

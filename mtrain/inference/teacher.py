@@ -10,6 +10,7 @@ from mtrain.checkpoints.format import weights_digest
 from mtrain.config import Config
 from mtrain.data.folders import DataFolder
 from mtrain.errors import UserError
+from mtrain.inference.directions import direction_of
 from mtrain.inference.ensemble import check_same_protection, load_together
 from mtrain.inference.load import LoadedRun
 from mtrain.models import SearchedModel
@@ -65,6 +66,7 @@ def token_teacher(config: Config) -> TokenTeacher:
             "source (model.features), which `prepare` does not compute for a teacher",
             "name a teacher without model.features, or set distillation.weight: 0",
         )
+    _check_directions(config, run.config)
     check_same_protection(config, run.config, f"{KEY}: {run.config.run_dir} cannot teach tokens")
     device = run.precision.device.type
     return TokenTeacher(
@@ -113,6 +115,28 @@ def masked_teacher(
             f"set model.d_model: {widths[0]}, or distillation.hidden_weight: 0",
         )
     return MaskedTeacher(model.eval().requires_grad_(False), _identity(run))
+
+
+def _check_directions(config: Config, of_teacher: Config) -> None:
+    """Raise UserError if a teacher does not read and write the tokens of a student's pairs."""
+    folder = of_teacher.run_dir
+    for languages in config.data.directions:
+        theirs = direction_of(of_teacher, languages)
+        if theirs is None:
+            known = ", ".join(" to ".join(each) for each in of_teacher.data.directions)
+            raise UserError(
+                f"{KEY}: {folder}: this teacher translates {known}, and the student "
+                f"{' to '.join(languages)}",
+                "name the run of a model of the same direction",
+            )
+        prefixes = config.tokenizer.prefixes(languages), of_teacher.tokenizer.prefixes(theirs)
+        if prefixes[0] != prefixes[1]:
+            told = [" and ".join(" ".join(side) or "none" for side in each) for each in prefixes]
+            raise UserError(
+                f"{KEY}: {folder}: the prefixes of its source and target are {told[1]}, and those "
+                f"of the student {told[0]}",
+                "give the student the teacher's tokenizer.source_prefix and target_prefix",
+            )
 
 
 def check_vocabulary(teacher: TokenizerPair, student_digest: str, folder: Path) -> None:

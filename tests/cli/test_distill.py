@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mtrain.data.folders import DataFolder
+from mtrain.commands import distill
+from mtrain.data.folders import DataFolder, RunFolder
+from mtrain.errors import UserError
 from mtrain.evaluation.metrics import nearest
+from mtrain.inference.load import LoadedRun, load_run
 from tests.cli.conftest import contents
 from tests.cli.warm import WarmCommandLine
 from tests.conftest import TINY_CONFIG, every_line, succeed
@@ -146,7 +149,7 @@ def test_a_killed_distillation_resumes_and_ends_alike(beside: WarmCommandLine) -
     succeed(beside, *DISTILL)
     wanted = learnt_in(folder / "student")
     shutil.rmtree(folder / "student")
-    journal = folder / FILES / ".0.translations.journal"
+    journal, told = folder / FILES / ".0.translations.journal", []
     for is_reached in (
         journal.is_file,
         (folder / "student/data/manifest.json").is_file,
@@ -156,8 +159,12 @@ def test_a_killed_distillation_resumes_and_ends_alike(beside: WarmCommandLine) -
         running = beside.start(*DISTILL)
         running.wait_until(is_reached)
         running.send(signal.SIGKILL)
-        running.finish()
+        told.append(running.finish().err)
     done = succeed(beside, *DISTILL)
+    assert "resuming after " in told[1]
+    assert "translated before" in told[2]
+    assert "nothing changed, nothing to do" in told[2]
+    assert "resuming from " in told[3]
     assert "translated before" in done.err
     assert learnt_in(folder / "student") == wanted
 
@@ -169,7 +176,12 @@ def test_the_gate_fails_with_the_table(beside: WarmCommandLine) -> None:
     assert failed.code == 1
     assert "student on held-out: " in failed.err
     assert "BLEU below the teacher, over -1000" in failed.err
-    assert "parameters" in failed.err
+    assert "parameters" in failed.out
+    as_json = beside(*DISTILL, "--fail-if-gap", "-1000", "--json")
+    assert as_json.code == 1
+    assert (
+        json.loads(as_json.out)["rows"][0]["scores"] == json.loads(passed.out)["rows"][0]["scores"]
+    )
 
 
 def test_what_cannot_be_distilled_is_named(beside: WarmCommandLine) -> None:
@@ -180,6 +192,9 @@ def test_what_cannot_be_distilled_is_named(beside: WarmCommandLine) -> None:
         "target_lang: words", "target_lang: digits"
     )
     (folder / "reverse.yaml").write_text(reverse)
+    shutil.copytree(folder / "run", folder / "one")
+    config = folder / "one/config.yaml"
+    config.write_text(config.read_text().replace("beam_size: 3", "beam_size: 1"))
     for command, told in (
         (("distill", "nothing", "student.yaml"), "nothing: there is no such run folder"),
         ((*DISTILL, "--set", "run_dir=run"), "run: the teacher is the run_dir of the student"),
@@ -191,6 +206,15 @@ def test_what_cannot_be_distilled_is_named(beside: WarmCommandLine) -> None:
             (*DISTILL, "--set", "distillation.targets=original"),
             "nothing is learnt from the teacher",
         ),
+        ((*DISTILL, "--set", "data.valid.0.source=gone.digits"), "gone.digits: there is no such"),
+        (
+            (*DISTILL, "--set", "tokenizer={path: gone.model}", "--set", "distillation.weight=0.5"),
+            "gone.model",
+        ),
+        (
+            ("distill", "one", "student.yaml", "--set", "distillation.targets=interpolated"),
+            "interpolated chooses among hypotheses, and one makes one a sentence",
+        ),
         ((*DISTILL, "--set", "distillation.hidden_weight=1"), "only a bert learns hidden states"),
         (
             (*DISTILL, "--set", "distillation.weight=0.5", "--set", "training.consistency={}"),
@@ -201,6 +225,24 @@ def test_what_cannot_be_distilled_is_named(beside: WarmCommandLine) -> None:
         assert refused.code == 2
         assert told in refused.err
         assert not (folder / "student").exists()
+
+
+def test_what_ctranslate2_cannot_do_ends_no_distillation(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder.open(trained_run)
+    loaded = load_run(run, run.config(), None)
+
+    def refuse(*given: object) -> None:
+        raise UserError("another result on this processor")
+
+    monkeypatch.setattr(LoadedRun, "translator", refuse)
+    assert distill._with_fast_engine(loaded, loaded.config) is loaded
+    monkeypatch.setattr(distill, "export_run", refuse)
+    assert distill._export(loaded) is None
+    told = capsys.readouterr().err
+    assert "searching with our own engine: another result on this processor" in told
+    assert "warning: no export in eight bits: another result on this processor" in told
 
 
 def test_a_student_larger_than_its_teacher_is_warned_of(beside: WarmCommandLine) -> None:

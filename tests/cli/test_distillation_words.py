@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.cli.conftest import contents
 from tests.cli.hostile import on_a_small_disk
 from tests.cli.warm import WarmCommandLine
 from tests.conftest import succeed, write_task
@@ -174,6 +175,12 @@ def test_another_teacher_or_top_k_prepares_again(folder: Path, warm: WarmCommand
          "distillation.teachers: nowhere: there is no such run folder", ""),
         ("student", ["distillation.teachers=[bert]"], "this teacher is a bert",
          "name the run of a model that translates"),
+        ("student", ["data.source_lang=words", "data.target_lang=digits"],
+         "teacher: this teacher translates digits to words, and the student words to digits",
+         "name the run of a model of the same direction"),
+        ("student", ["tokenizer.source_prefix=▁"], "teacher: the prefixes of its source and target "
+         "are none and none, and those of the student ▁ and none",
+         "give the student the teacher's tokenizer.source_prefix"),
         ("student", ["distillation.top_k=321"], "the vocabulary has 320 tokens",
          "set distillation.top_k: 320"),
     ],
@@ -346,9 +353,15 @@ def test_several_teachers_are_averaged_and_another_one_is_noticed(
     refused = warm("train", "student.yaml", *new)
     assert refused.code == 2
     assert "teacher: not the teacher that student/data was prepared with" in refused.err
+    before = contents(folder / "student")
     fewer = warm("distill", "teacher", *best)
-    assert "translated before" not in fewer.err
     assert "distillation.teachers.1: 'copy' -> None" in fewer.err
+    alone = warm("train", *best, "--set", "distillation.teachers=[]")
+    assert "a student continues with `mtrain distill`, which names its teachers" in alone.err
+    assert contents(folder / "student") == before  # the translations, too
+    other = (*best, "--set", "run_dir=other", "--set", "data_dir=student/data")
+    anew = succeed(warm, "distill", "teacher", *other)
+    assert "of another model, text or search; translating afresh" in anew.err
 
 
 def test_the_verb_distills_a_bert_and_compares_the_same_masks(
@@ -365,6 +378,10 @@ def test_the_verb_distills_a_bert_and_compares_the_same_masks(
         assert row["speeds"]["texts/s"] > 0
     gap = student["scores"]["accuracy"] - teacher["scores"]["accuracy"]
     assert student["difference"] == pytest.approx(gap)
+    untested = warm("distill", "bert", "small-bert.yaml", *options("data.test=[]", "run_dir=new"))
+    assert untested.code == 2
+    assert "data.test: no test set to compare teacher and student on" in untested.err
+    assert not (folder / "new").exists()
     refused = warm("distill", "teacher", "small-bert.yaml")
     assert refused.code == 2
     assert "this teacher translates, and its student fills masked tokens" in refused.err
