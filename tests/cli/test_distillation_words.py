@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from mtrain.text.lines import file_digest
 from tests.cli.conftest import contents
 from tests.cli.hostile import on_a_small_disk
 from tests.cli.warm import WarmCommandLine
@@ -378,6 +379,15 @@ def test_the_verb_distills_a_bert_and_compares_the_same_masks(
         assert row["speeds"]["texts/s"] > 0
     gap = student["scores"]["accuracy"] - teacher["scores"]["accuracy"]
     assert student["difference"] == pytest.approx(gap)
+    (checkpoint,) = (folder / "bert/checkpoints").glob("update-*")
+    state, manifest = checkpoint / "state.json", checkpoint / "manifest.json"
+    before = file_digest(state)
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"lacks_head": True}))
+    manifest.write_text(manifest.read_text().replace(before, file_digest(state)))
+    states = options("distillation={weight: 0, hidden_weight: 1}", "run_dir=states")
+    done = succeed(warm, "distill", "bert", "small-bert.yaml", "--json", *states)
+    assert [row["system"] for row in json.loads(done.out)["rows"]] == ["student"]
+    assert "the student is measured alone" in done.err
     untested = warm("distill", "bert", "small-bert.yaml", *options("data.test=[]", "run_dir=new"))
     assert untested.code == 2
     assert "data.test: no test set to compare teacher and student on" in untested.err
