@@ -79,8 +79,8 @@ class TrainingConfig(Section):
     mask_whole_words: bool = False
     """mask all tokens of a word together"""
     consistency: ConsistencyConfig | None = None
-    """also learn to predict alike in two passes over each batch, which doubles the time of an
-    update"""
+    """also learn to predict alike in two passes over each batch: an update takes two to three times
+    as long"""
     alignment_weight: NonNegativeFloat = 0.05
     """weight of the guided-alignment loss, if data.train has alignments"""
     subword_sampling: Probability = 0.0

@@ -14,6 +14,7 @@ that the same command resumes. Prints the table so far.
 
 import argparse
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ BASE: dict[str, dict[str, Any]] = {
     "model": {"encoder_layers": 4, "decoder_layers": 4, "d_model": 128, "num_heads": 4,
               "ffn_dim": 512, "dropout": 0.2},
     "training": {"optimizer": "muon", "batch_tokens": 2400, "learning_rate": 4e-3,
-                 "warmup_updates": 100, "keep_last": 1},
+                 "warmup_updates": 100, "keep_last": 1, "save_every": 500, "precision": "bf16"},
 }  # fmt: skip
 Changes = Mapping[str, Any]  # section.key: value
 INGREDIENTS: dict[str, Changes] = {
@@ -58,15 +59,16 @@ INGREDIENTS: dict[str, Changes] = {
     "dropout on attention": {"model.attention_dropout": 0.1},
     "label smoothing 0.2": {"training.label_smoothing": 0.2},
     "weight decay": {"training.weight_decay": 0.1},
-    "moving average": {"training.ema_decay": 0.998},
+    # means of weights: of a linear schedule, which ends at zero, they are its last weights
+    "1/sqrt": {"training.schedule": "inverse_sqrt"},
+    "1/sqrt, moving average": {"training.schedule": "inverse_sqrt", "training.ema_decay": 0.998},
+    "1/sqrt, mean of 5 checkpoints": {"training.schedule": "inverse_sqrt",
+                                      "training.average_checkpoints": 5, "training.keep_last": 5},
     "rotary positions": {"model.positions": "rotary"},
-    "SwiGLU": {"model.activation": "swiglu", "model.ffn_dim": 344},
-    "RMSNorm": {"model.norm_type": "rms"},
-    "cosine": {"training.schedule": "cosine"},
     "deep and narrow": {"model.encoder_layers": 8, "model.d_model": 96, "model.ffn_dim": 384},
     "deep encoder": {"model.encoder_layers": 6, "model.decoder_layers": 2},
-    "width 192": {"model.d_model": 192, "model.ffn_dim": 768},
-}
+}  # fmt: skip
+FINAL_NAME = "final"
 FINAL: Changes = {}  # what paid on val
 COLUMNS = ("ingredient", "seeds", "dev BLEU", "tokenised, lower-cased", "gain", "minutes")
 
@@ -79,17 +81,17 @@ class Lab:
         self.results = out / "results"
         self.results.mkdir(parents=True, exist_ok=True)
 
-    def learn(self, name: str, changes: Changes, updates: int, seed: int, split: str) -> None:
-        """Train a model and score it on `split`, unless it has a result."""
-        stem = f"{name.replace(' ', '-')}-{seed}"
-        path = self.results / f"{stem}.json"
-        settings = {"changes": dict(changes), "updates": updates, "base": BASE}
+    def learn(self, name: str, seed: int) -> None:
+        """Train a model and score it, unless it has a result."""
+        path, settings = self._path(name, seed), self._settings(name)
         if read_result(path, settings) is not None:
             return
+        stem, changes = path.stem, settings["changes"]
         passes = 2 if "training.consistency" in changes else 1
         run = self.out / "runs" / stem
-        tree = recipe(changes, updates // passes)
-        tree |= {"run_dir": str(run), "seed": seed, "device": self.device, **self._data(split)}
+        tree = recipe(changes, settings["updates"] // passes)
+        tree |= {"run_dir": str(run), "seed": seed, "device": self.device,
+                 **self._data(settings["split"])}  # fmt: skip
         write_config(self.out / f"{stem}.yaml", tree)
         before = processor_minutes()
         for verb in ("prepare", "train"):
@@ -111,10 +113,13 @@ class Lab:
     def together(self) -> None:
         """Score all seeds of the final recipe together, once each has a result."""
         path = self.results / "final-together.json"
-        if len(self._found("final")) < len(SEEDS):
+        runs = [self.out / "runs" / self._path(FINAL_NAME, seed).stem for seed in SEEDS]
+        if len(self._found(FINAL_NAME)) < len(SEEDS):
             return
         if not path.exists():
-            runs = [self.out / "runs" / f"final-{seed}" for seed in SEEDS]
+            if gone := [str(run) for run in runs if not run.exists()]:
+                say(f"not scored together: {' and '.join(gone)}: no such run folder")
+                return
             write_result(path, {**origin(), "scores": self.score(runs)})
         told = json.loads(path.read_text("utf-8"))["scores"]
         say(", ".join(f"{name} {found['value']:.2f}" for name, found in told.items()))
@@ -135,8 +140,18 @@ class Lab:
         return table(COLUMNS, rows)
 
     def _found(self, name: str) -> list[dict[str, Any]]:
-        paths = sorted(self.results.glob(f"{name.replace(' ', '-')}-?.json"))
-        return [json.loads(path.read_text("utf-8")) for path in paths]
+        found = (read_result(self._path(name, seed), self._settings(name)) for seed in SEEDS)
+        return [result for result in found if result is not None]
+
+    def _path(self, name: str, seed: int) -> Path:
+        return self.results / f"{re.sub('[ /]', '-', name)}-{seed}.json"
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        changes, updates, split = INGREDIENTS.get(name, {}), UPDATES, "val"
+        if name == FINAL_NAME:
+            changes, updates, split = FINAL, FINAL_UPDATES, "test_2016_flickr"
+        return {"changes": dict(changes), "updates": updates, "split": split, "base": BASE,
+                "device": self.device}  # fmt: skip
 
     def _data(self, test: str) -> dict[str, Any]:
         stems = {"train": "train", "valid": "val", "test": test}
@@ -189,15 +204,12 @@ def main() -> None:
     if given.final and not FINAL:
         parser.error("--final: FINAL names no ingredient yet")
     lab = Lab(given.out, given.multi30k, given.device)
-    for seed in given.seeds:
-        if given.final:
-            lab.learn("final", FINAL, FINAL_UPDATES, seed, "test_2016_flickr")
-        else:
-            for name in given.only:
-                lab.learn(name, INGREDIENTS[name], UPDATES, seed, "val")
+    for name in [FINAL_NAME] if given.final else given.only:
+        for seed in given.seeds:
+            lab.learn(name, seed)
     if given.final:
         lab.together()
-    print(lab.describe(["final"] if given.final else list(INGREDIENTS)))
+    print(lab.describe([FINAL_NAME] if given.final else list(INGREDIENTS)))
 
 
 if __name__ == "__main__":

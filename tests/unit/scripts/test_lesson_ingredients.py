@@ -34,33 +34,42 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ingredients.Lab:
 
 def test_every_ingredient_loads_and_two_passes_count_twice(lab: ingredients.Lab) -> None:
     for name, changes in ingredients.INGREDIENTS.items():
-        lab.learn(name, changes, 3000, 1, "val")
-        config = load_config(lab.out / f"{name.replace(' ', '-')}-1.yaml")
+        lab.learn(name, 1)
+        config = load_config(lab.out / f"{lab._path(name, 1).stem}.yaml")
         has_two_passes = config.training.consistency is not None
-        assert config.training.max_updates == 3000 // (1 + has_two_passes)
+        assert has_two_passes == ("training.consistency" in changes)
+        assert config.training.max_updates == ingredients.UPDATES // (1 + has_two_passes)
         assert str(config.data.test[0]).count("val.") == 2
 
 
-def test_the_table_compares_with_the_base(lab: ingredients.Lab) -> None:
+def test_the_table_compares_with_the_base(
+    lab: ingredients.Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("base", "R-Drop"):
         for seed in (1, 2):
-            lab.learn(name, ingredients.INGREDIENTS[name], 3000, seed, "val")
+            lab.learn(name, seed)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]]
             for line in lab.describe(list(ingredients.INGREDIENTS)).splitlines()[2:]]  # fmt: skip
     assert [row[:5] for row in rows] == [
         ["base", "2", "30.5 ± 0.7", "32.5 ± 0.7", ""],
         ["R-Drop", "2", "31.5 ± 0.7", "33.5 ± 0.7", "+1.0 ± 0.7"],
     ]
-    with pytest.raises(SystemExit, match="this result is of other settings"):
-        lab.learn("base", {}, 6000, 1, "val")
+    monkeypatch.setattr(ingredients, "UPDATES", 7)
+    for look in (lambda: lab.learn("base", 1), lambda: lab.describe(["base"])):
+        with pytest.raises(SystemExit, match="this result is of other settings"):
+            look()
 
 
 def test_the_final_recipe_is_scored_on_test(lab: ingredients.Lab) -> None:
     for seed in ingredients.SEEDS:
         lab.together()
         assert not (lab.results / "final-together.json").exists()
-        lab.learn("final", ingredients.FINAL, 12_000, seed, "test_2016_flickr")
+        lab.learn("final", seed)
     config = load_config(lab.out / "final-3.yaml")
     assert str(config.data.test[0]).count("test_2016_flickr.") == 2
+    lab.together()  # the runs are gone
+    assert not (lab.results / "final-together.json").exists()
+    for seed in ingredients.SEEDS:
+        (lab.out / f"runs/final-{seed}").mkdir(parents=True)
     lab.together()
     assert (lab.results / "final-together.json").exists()
