@@ -66,7 +66,9 @@ GivenTargetLangOption = Annotated[
 WithOption = Annotated[
     list[Path] | None,
     typer.Option(
-        "--with", metavar="RUN", help="Average with this run's probabilities; again for each more."
+        "--with",
+        metavar="RUN",
+        help="Average with this run's probabilities, or RUN/checkpoints/NAME; again for each more.",
     ),
 ]
 CheckpointOption = Annotated[

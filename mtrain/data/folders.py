@@ -150,6 +150,7 @@ class RunFolder:
     """
 
     path: Path
+    checkpoint_name: str | None = None  # by which it was named, in place of the best
 
     @property
     def config_path(self) -> Path:
@@ -193,8 +194,14 @@ class RunFolder:
 
     @staticmethod
     def open(path: Path) -> "RunFolder":
-        """Return an existing run. Raises UserError if `path` is not a run folder."""
+        """Return an existing run, which one of its checkpoint folders may name.
+
+        Raises UserError if `path` is neither.
+        """
         run = RunFolder(path)
+        if path.is_dir() and path.parent.name == run.checkpoints.name:
+            named = RunFolder(path.parents[1], path.name)
+            run = named if named.config_path.is_file() else run
         if path.is_file():
             raise UserError(f"{path}: this is a file, the folder of a run was expected")
         if not path.is_dir():

@@ -1,7 +1,7 @@
 """Several runs that translate together: their probabilities are averaged at each step.
 
-The first run brings the configuration and tokenizers, and its checkpoint may be named; the others
-bring their best models.
+The first run brings the configuration and tokenizers. Each has its best checkpoint or, if its path
+is that of a checkpoint, this one: so several of one run can translate together.
 """
 
 from collections.abc import Sequence
@@ -47,19 +47,20 @@ def load_ensemble(
     check_members(opened)
     loaded = load_each(*first, checkpoint_name)
     ensemble = replace(loaded, others=tuple(load_each(*other, None) for other in others))
+    for one, other in combinations(ensemble.runs, 2):
+        if one.checkpoint.resolve() == other.checkpoint.resolve():
+            raise _named_twice(other.checkpoint, "checkpoint")
     if not is_quiet:
-        say(f"averaging the probabilities of {len(opened)} runs")
+        say(f"averaging the probabilities of {len(opened)} models")
     return ensemble
 
 
 def check_members(opened: Sequence[OpenedRun]) -> None:
     """Raise UserError, naming the runs, if they cannot translate together."""
     for (run, _), (other, _) in combinations(opened, 2):
-        if run.path.resolve() == other.path.resolve():
-            raise UserError(
-                f"{other.path}: this run is named twice, and its probabilities would count twice",
-                "name each run once",
-            )
+        is_same_run = run.path.resolve() == other.path.resolve()
+        if is_same_run and run.checkpoint_name == other.checkpoint_name:
+            raise _named_twice(other.path, "run")
     for run, config in opened:
         check_translates(config)
         if config.features is not None:
@@ -74,6 +75,13 @@ def check_members(opened: Sequence[OpenedRun]) -> None:
         check_same_protection(
             of_first, of_other, f"{first.path} and {other.path} cannot be averaged"
         )
+
+
+def _named_twice(path: Path, what: str) -> UserError:
+    return UserError(
+        f"{path}: this {what} is named twice, and its probabilities would count twice",
+        f"name each {what} once",
+    )
 
 
 def check_same_protection(config: Config, other: Config, refused: str) -> None:

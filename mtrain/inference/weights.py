@@ -21,12 +21,12 @@ def load_model(
 ) -> tuple[TokenizerPair, Model, Precision, Path]:
     """Return a run's tokenizers, its model on its device, and where the weights come from.
 
-    They are those of the best checkpoint, or of the named one; `feature_width` is the width of the
-    features that the model reads. Raises `UserError` if there is no checkpoint, or if it was
+    They are those of the best checkpoint, or of one that is named; `feature_width` is that of the
+    features which the model reads. Raises `UserError` if there is no checkpoint, or if it was
     trained with another tokenizer, or if that cannot protect what `data.protect` lists.
     """
     tokenizers = run.tokenizers()
-    checkpoint = _choose(run, config, checkpoint_name)
+    checkpoint = _choose(run, config, checkpoint_name or run.checkpoint_name)
     if checkpoint.state["identity"]["tokenizers"] != tokenizers.digest():
         raise UserError(
             f"{run.path / 'tokenizer'}: not the tokenizer that {checkpoint.path} was trained with",

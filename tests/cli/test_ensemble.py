@@ -25,7 +25,7 @@ def test_runs_translate_and_are_scored_together(
         trained, "translate", "run", *best_two, "--with", other, "--alignments", tmp_path / "both"
     )
     assert f"using {other}/checkpoints/" in together.err
-    assert "averaging the probabilities of 2 runs" in together.err
+    assert "averaging the probabilities of 2 models" in together.err
     assert (tmp_path / "both").read_text() == (tmp_path / "alone").read_text()
     for ours, theirs in zip(every_line(together.out), every_line(alone.out), strict=True):
         *same, score = ours.split(" ||| ")
@@ -41,6 +41,24 @@ def test_runs_translate_and_are_scored_together(
     mixed = succeed(trained, "translate", "run", *best_two, "--with", other)
     assert f"using {earlier} on" in mixed.err
     assert mixed.out != together.out
+
+
+def test_checkpoints_of_one_run_translate_together(trained: WarmCommandLine, other: Path) -> None:
+    earlier, *_ = sorted((other / "checkpoints").iterdir())
+    best_two = ("test.digits", "--n-best", "2")
+    found = [
+        succeed(trained, "translate", *runs, *best_two)
+        for runs in ((other, "--with", earlier), (earlier, "--with", other), (earlier,))
+    ]
+    assert f"using {earlier} on" in found[0].err
+    assert "averaging the probabilities of 2 models" in found[0].err
+    assert found[0].out == found[1].out != found[2].out
+    named = ("--checkpoint", earlier.name)
+    assert found[2].out == succeed(trained, "translate", other, *best_two, *named).out
+    for twice in ((earlier, "--with", earlier), (other, *named, "--with", earlier)):
+        refused = trained("translate", *twice, *best_two)
+        assert refused.code == 2
+        assert "is named twice, and its probabilities would count twice" in refused.err
 
 
 def test_what_does_not_go_together_is_refused(trained: WarmCommandLine, other: Path) -> None:
