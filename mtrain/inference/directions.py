@@ -50,14 +50,21 @@ def check_same_direction(config: Config, other: Config, languages: Languages) ->
             f"the second translates {known}",
             "name runs of the same direction",
         )
-    prefixes = config.tokenizer.prefixes(languages), other.tokenizer.prefixes(theirs)
-    if prefixes[0] != prefixes[1]:
-        told = [" and ".join(" ".join(side) or "none" for side in each) for each in prefixes]
+    if told := other_prefixes(config, languages, other, theirs):
         raise UserError(
             f"{runs} cannot be averaged: their prefixes of source and target are {told[0]}, and "
             f"{told[1]}",
             "name runs with the same tokenizer.source_prefix and tokenizer.target_prefix",
         )
+
+
+def other_prefixes(
+    config: Config, languages: Languages, other: Config, theirs: Languages
+) -> list[str]:
+    """Return the prefixes that two runs put before source and target, or nothing if they agree."""
+    prefixes = config.tokenizer.prefixes(languages), other.tokenizer.prefixes(theirs)
+    told = [" and ".join(" ".join(side) or "none" for side in each) for each in prefixes]
+    return told if prefixes[0] != prefixes[1] else []
 
 
 def _is_same_language(one: str, other: str) -> bool:

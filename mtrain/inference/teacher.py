@@ -10,7 +10,7 @@ from mtrain.checkpoints.format import weights_digest
 from mtrain.config import Config
 from mtrain.data.folders import DataFolder
 from mtrain.errors import UserError
-from mtrain.inference.directions import direction_of
+from mtrain.inference.directions import direction_of, other_prefixes
 from mtrain.inference.ensemble import check_same_protection, load_together
 from mtrain.inference.load import LoadedRun
 from mtrain.models import SearchedModel
@@ -129,9 +129,7 @@ def _check_directions(config: Config, of_teacher: Config) -> None:
                 f"{' to '.join(languages)}",
                 "name the run of a model of the same direction",
             )
-        prefixes = config.tokenizer.prefixes(languages), of_teacher.tokenizer.prefixes(theirs)
-        if prefixes[0] != prefixes[1]:
-            told = [" and ".join(" ".join(side) or "none" for side in each) for each in prefixes]
+        if told := other_prefixes(config, languages, of_teacher, theirs):
             raise UserError(
                 f"{KEY}: {folder}: the prefixes of its source and target are {told[1]}, and those "
                 f"of the student {told[0]}",

@@ -26,6 +26,11 @@ def load_model(
     trained with another tokenizer, or if that cannot protect what `data.protect` lists.
     """
     tokenizers = run.tokenizers()
+    if checkpoint_name and run.checkpoint_name not in (None, checkpoint_name):
+        raise UserError(
+            f"{run.path}: two checkpoints are named, {run.checkpoint_name} and {checkpoint_name}",
+            "name one of them",
+        )
     checkpoint = _choose(run, config, checkpoint_name or run.checkpoint_name)
     if checkpoint.state["identity"]["tokenizers"] != tokenizers.digest():
         raise UserError(

@@ -206,13 +206,14 @@ def layer_masks(
     """Return the mask of each layer's self-attention, for the tokens (B,L) of a batch.
 
     `full` returns the mask of full attention, `spans` the sequences of the batch. Without a
-    pattern, and where all sequences are too short for one, all tokens attend to all. Wide rows are
-    never computed whole on a CPU, however short the sequences that are packed in them.
+    pattern, and where all sequences are too short for one, all tokens attend to all. On a CPU, wide
+    rows with several sequences are never computed whole, however short these are.
     """
-    found = () if pattern is None else spans()
-    is_wide = tokens.shape[1] > DENSE_UP_TO
-    is_covered = pattern is None or all(pattern.covers(span.length) for span in found)
-    if pattern is None or (is_covered and not (is_wide and tokens.is_cpu)):
+    if pattern is None:
+        return [full()] * num_layers
+    found, width = spans(), tokens.shape[1]
+    is_wide, longest = width > DENSE_UP_TO, max(span.length for span in found)
+    if pattern.covers(longest) and not (tokens.is_cpu and is_wide and longest < width):
         return [full()] * num_layers
     masks = [SparseMask(pattern, found, layer) for layer in range(num_layers)]
     if is_wide:

@@ -59,6 +59,9 @@ def test_checkpoints_of_one_run_translate_together(trained: WarmCommandLine, oth
         refused = trained("translate", *twice, *best_two)
         assert refused.code == 2
         assert "is named twice, and its probabilities would count twice" in refused.err
+    refused = trained("translate", earlier, "--checkpoint", "update-00000999", *best_two)
+    assert refused.code == 2
+    assert f"two checkpoints are named, {earlier.name} and update-00000999" in refused.err
 
 
 def test_what_does_not_go_together_is_refused(trained: WarmCommandLine, other: Path) -> None:
